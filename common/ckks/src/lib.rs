@@ -1,0 +1,1 @@
+//! Levelled RNS-CKKS: presets, encoding, keys, ciphertexts, evaluation, noise budget and codecs.

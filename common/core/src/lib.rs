@@ -1,0 +1,1 @@
+//! Shared vocabulary: identifiers, digests, signatures, studies, error codes, clock, configuration and telemetry.

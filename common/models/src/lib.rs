@@ -1,0 +1,1 @@
+//! HE-friendly model specifications, their plaintext evaluator, metrics and the fixed-point update codec.

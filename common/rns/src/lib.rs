@@ -1,0 +1,1 @@
+//! Arithmetic of polynomials over RNS moduli: primes, NTT, basis conversion, sampling and bit packing.

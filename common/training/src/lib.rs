@@ -1,0 +1,1 @@
+//! Local training with burn: tables of patients, preprocessing, recipes and the trainer.

@@ -1,0 +1,1 @@
+//! Whole federations as separate processes: the quickstart and the multi-node tests.
