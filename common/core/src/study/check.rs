@@ -1,0 +1,238 @@
+//! What must hold for a study to make sense.
+
+use super::data::{Column, ColumnKind};
+use super::plan::{Release, Role, Study};
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// Something in a study that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The field, as a path such as `sums.threshold`.
+    pub field: String,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
+/// Most pieces into which a key is cut: C(n, t-1) above this makes contributions and custodians slow.
+const MAX_PIECES: u64 = 512;
+
+struct Checker(Vec<Problem>);
+
+impl Checker {
+    fn require(&mut self, holds: bool, field: &str, message: impl FnOnce() -> String) {
+        if !holds {
+            self.0.push(Problem {
+                field: field.to_owned(),
+                message: message(),
+            });
+        }
+    }
+
+    fn range<T: PartialOrd + fmt::Display + Copy>(&mut self, field: &str, value: T, low: T, high: T) {
+        self.require(low <= value && value <= high, field, || {
+            format!("is {value}, must be between {low} and {high}")
+        });
+    }
+}
+
+impl Study {
+    /// Everything that is wrong with the study; empty if it can be frozen (given the cards and a feasible plan for the sums).
+    pub fn check(&self) -> Vec<Problem> {
+        let mut c = Checker(Vec::new());
+        c.require(self.format == 1, "format", || {
+            format!("is {}, this version reads 1", self.format)
+        });
+        self.check_members(&mut c);
+        self.check_sums(&mut c);
+        self.check_data(&mut c);
+        self.check_model(&mut c);
+        c.range("evaluation.bins", self.evaluation.bins, 2, 4096);
+        c.range("serving.precision_bits", self.serving.precision_bits, 4, 24);
+        let queriers = self.with_role(Role::Querier).len();
+        c.require(self.serving.release == Release::Coordinator || queriers == 0, "serving.release", || {
+            "is \"contributors\", but the study has queriers: encrypted queries need a model at the coordinator".into()
+        });
+        c.0
+    }
+
+    fn check_members(&self, c: &mut Checker) {
+        let mut names = BTreeSet::new();
+        for (i, member) in self.party.iter().enumerate() {
+            let field = format!("party[{i}].name");
+            c.require(names.insert(&member.name), &field, || {
+                format!("\"{}\" stands twice", member.name)
+            });
+            c.require(member.name.as_str() != "coordinator", &field, || {
+                "\"coordinator\" is taken".into()
+            });
+            c.require(!member.roles.is_empty(), &format!("party[{i}].roles"), || {
+                "is empty".into()
+            });
+            let distinct: BTreeSet<_> = member.roles.iter().collect();
+            c.require(
+                distinct.len() == member.roles.len(),
+                &format!("party[{i}].roles"),
+                || "repeats a role".into(),
+            );
+        }
+    }
+
+    fn check_sums(&self, c: &mut Checker) {
+        let custodians = self.with_role(Role::Custodian).len() as u32;
+        let contributors = self.with_role(Role::Contributor).len() as u32;
+        let s = &self.sums;
+        c.require(custodians >= 3, "party", || {
+            format!("{custodians} custodians, at least 3 are needed")
+        });
+        c.require(contributors >= 3, "party", || {
+            format!("{contributors} contributors, at least 3 are needed")
+        });
+        c.require(
+            2 <= s.threshold && s.threshold <= custodians,
+            "sums.threshold",
+            || {
+                format!(
+                    "is {}, must be between 2 and the number of custodians ({custodians})",
+                    s.threshold
+                )
+            },
+        );
+        c.require(
+            s.threshold <= s.agreement && s.agreement <= custodians,
+            "sums.agreement",
+            || {
+                format!(
+                    "is {}, must be between threshold ({}) and the number of custodians ({custodians})",
+                    s.agreement, s.threshold
+                )
+            },
+        );
+        c.require(3 <= s.min_contributors, "sums.min_contributors", || {
+            format!(
+                "is {}, must be at least 3: of two parties each always knows the other's value",
+                s.min_contributors
+            )
+        });
+        c.require(s.min_contributors <= s.quorum && s.quorum <= contributors, "sums.quorum", || {
+            format!("is {}, must be between min_contributors ({}) and the number of contributors ({contributors})", s.quorum, s.min_contributors)
+        });
+        let pieces = binomial(custodians.into(), s.threshold.saturating_sub(1).into());
+        c.require(pieces <= MAX_PIECES, "sums.threshold", || {
+            format!("{} of {custodians} custodians would cut keys into {pieces} pieces, at most {MAX_PIECES} are allowed", s.threshold)
+        });
+        c.range("sums.patience_s", s.patience_s, 1, 86_400);
+        c.range("sums.max_attempts", s.max_attempts, 1, 100);
+    }
+
+    fn check_data(&self, c: &mut Checker) {
+        let d = &self.data;
+        c.range("data.max_rows", d.max_rows, 10, 1 << 20);
+        c.range("data.held_out", d.held_out, 0.05, 0.5);
+        let mut names = BTreeSet::new();
+        for (i, column) in d.column.iter().enumerate() {
+            let field = format!("data.column[{i}]");
+            c.require(names.insert(&column.name), &format!("{field}.name"), || {
+                format!("\"{}\" stands twice", column.name)
+            });
+            check_column(c, &format!("{field} (\"{}\")", column.name), column);
+        }
+        let targets = d
+            .column
+            .iter()
+            .filter(|column| column.kind == ColumnKind::Target)
+            .count();
+        c.require(targets == 1, "data.column", || {
+            format!("{targets} columns of kind \"target\", exactly one is needed")
+        });
+        c.require(d.features().count() > 0, "data.column", || {
+            "no column is a feature".into()
+        });
+        c.range("data.column", d.inputs(), 1, 4096);
+        let t = &d.target;
+        c.require(!t.negative.is_empty(), "data.target.negative", || {
+            "is empty".into()
+        });
+        c.require(!t.positive.is_empty(), "data.target.positive", || {
+            "is empty".into()
+        });
+        c.require(
+            t.negative.iter().all(|v| !t.positive.contains(v)),
+            "data.target",
+            || "a value is in both classes".into(),
+        );
+    }
+
+    fn check_model(&self, c: &mut Checker) {
+        let m = &self.model;
+        c.range("model.hidden", m.hidden.len(), 1, 4);
+        c.require(
+            m.hidden.iter().all(|w| (1..=1024).contains(w)),
+            "model.hidden",
+            || "widths must be 1 to 1024".into(),
+        );
+        c.range("model.power", m.power, 2, 2);
+        c.range("model.scale", m.scale, 1e-3, 10.0);
+        let t = &self.training;
+        c.range("training.rounds", t.rounds, 1, 10_000);
+        c.range("training.local_epochs", t.local_epochs, 1, 1000);
+        c.range("training.batch_size", t.batch_size, 1, 1 << 16);
+        c.range("training.learning_rate", t.learning_rate, 1e-8, 10.0);
+        c.range("training.learning_rate_decay", t.learning_rate_decay, 0.01, 1.0);
+        c.range("training.momentum", t.momentum, 0.0, 0.999);
+        c.range("training.weight_decay", t.weight_decay, 0.0, 1.0);
+        c.range("training.latent_penalty", t.latent_penalty, 0.0, 100.0);
+        c.range("training.latent_bound", t.latent_bound, 0.1, 1000.0);
+        c.range("training.clip", t.clip, 1e-3, 1e4);
+        c.range("training.fraction_bits", t.fraction_bits, 8, 30);
+    }
+}
+
+fn check_column(c: &mut Checker, field: &str, column: &Column) {
+    match column.kind {
+        ColumnKind::Numeric => {
+            let range = column
+                .min
+                .zip(column.max)
+                .is_some_and(|(a, b)| a.is_finite() && b.is_finite() && a < b);
+            c.require(range, field, || "a numeric column needs min < max".into());
+            c.require(column.values.is_empty(), field, || {
+                "a numeric column has no values".into()
+            });
+        }
+        ColumnKind::Categorical => {
+            c.require(column.values.len() >= 2, field, || {
+                "a categorical column needs at least two values".into()
+            });
+            let bad = column
+                .values
+                .iter()
+                .enumerate()
+                .any(|(i, v)| !v.is_finite() || column.values[..i].contains(v));
+            c.require(!bad, field, || "a value stands twice or is not finite".into());
+            c.require(column.min.is_none() && column.max.is_none(), field, || {
+                "a categorical column has no min or max".into()
+            });
+        }
+        ColumnKind::Ignored | ColumnKind::Target => {
+            let bare = column.values.is_empty()
+                && column.min.is_none()
+                && column.max.is_none()
+                && column.missing_values.is_empty();
+            c.require(bare, field, || {
+                "only feature columns have min, max, values or missing_values".into()
+            });
+        }
+    }
+}
+
+/// C(n, k), saturating.
+fn binomial(n: u64, k: u64) -> u64 {
+    (0..k.min(n)).fold(1u64, |acc, i| acc.saturating_mul(n - i) / (i + 1))
+}

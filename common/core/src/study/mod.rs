@@ -1,0 +1,17 @@
+//! The study: what the parties agree on before anything is computed.
+//!
+//! An operator writes a [`Study`] as TOML, [`Study::check`] finds what is wrong with it, and [`FrozenStudy::freeze`] joins it with the
+//! identity [`Card`]s of the coordinator and of every party. The digest of the frozen study is what parties compare by
+//! telephone and sign; it is bound into every message after.
+
+mod check;
+mod data;
+mod frozen;
+mod plan;
+
+pub use check::Problem;
+pub use data::{Column, ColumnKind, DataSchema, Target};
+pub use frozen::{Card, FrozenStudy, STUDY_SIGNATURE, StudyError};
+pub use plan::{
+    EvaluationPlan, Member, ModelPlan, Receivers, Release, Role, ServingPlan, Study, SumsPolicy, TrainingPlan,
+};
