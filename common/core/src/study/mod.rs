@@ -13,5 +13,6 @@ pub use check::Problem;
 pub use data::{Column, ColumnKind, DataSchema, Target};
 pub use frozen::{Card, FrozenStudy, STUDY_SIGNATURE, StudyError};
 pub use plan::{
-    EvaluationPlan, Member, ModelPlan, Receivers, Release, Role, ServingPlan, Study, SumsPolicy, TrainingPlan,
+    EvaluationPlan, Member, ModelPlan, Purpose, Receivers, Release, Role, ServingPlan, Study, SumsPolicy,
+    TrainingPlan,
 };

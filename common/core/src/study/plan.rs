@@ -153,6 +153,29 @@ pub enum Release {
     Coordinator,
 }
 
+/// What a round is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Purpose {
+    /// Counts, sums and sums of squares per column.
+    Statistics,
+    /// One step of federated averaging.
+    Training,
+    /// Histograms of scores.
+    Evaluation,
+}
+
+impl Purpose {
+    /// The name in status files and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Statistics => "statistics",
+            Self::Training => "training",
+            Self::Evaluation => "evaluation",
+        }
+    }
+}
+
 impl Study {
     /// The parties that hold a role, in the order of the study.
     pub fn with_role(&self, role: Role) -> Vec<&PartyId> {
