@@ -1,0 +1,485 @@
+//! From one set of primes to another: composition of residues, conversion, and division by some of the primes.
+
+use crate::error::RnsError;
+use crate::kernel;
+use crate::modulus::Modulus;
+use crate::poly::{Eval, Poly};
+use crate::ring::Ring;
+use std::sync::Arc;
+
+/// Composes residues modulo one or two primes into the centred integer.
+#[derive(Debug, Clone)]
+pub struct Composer {
+    first: Modulus,
+    second: Option<SecondPrime>,
+}
+
+#[derive(Debug, Clone)]
+struct SecondPrime {
+    modulus: Modulus,
+    /// The first prime and its inverse modulo the second.
+    first_inverse: u64,
+}
+
+impl Composer {
+    /// For one or two distinct primes; their product is below 2^100.
+    ///
+    /// # Errors
+    /// [`RnsError::ModulusCount`] or [`RnsError::RepeatedModulus`].
+    pub fn new(moduli: &[Modulus]) -> Result<Self, RnsError> {
+        match *moduli {
+            [first] => Ok(Self { first, second: None }),
+            [first, modulus] => {
+                let repeated = RnsError::RepeatedModulus {
+                    modulus: first.value(),
+                };
+                let first_inverse = modulus.inv(modulus.reduce_u64(first.value())).ok_or(repeated)?;
+                Ok(Self {
+                    first,
+                    second: Some(SecondPrime {
+                        modulus,
+                        first_inverse,
+                    }),
+                })
+            }
+            _ => Err(RnsError::ModulusCount {
+                count: moduli.len(),
+                min: 1,
+                max: 2,
+            }),
+        }
+    }
+
+    /// The integer in `-(Q-1)/2..=(Q-1)/2` with these residues, one per prime. Without branches on them.
+    ///
+    /// # Errors
+    /// [`RnsError::Length`] or [`RnsError::ResidueRange`].
+    pub fn compose_centered(&self, residues: &[u64]) -> Result<i128, RnsError> {
+        let in_range = |index: usize, x: u64, m: &Modulus| {
+            if x < m.value() {
+                Ok(x)
+            } else {
+                Err(RnsError::ResidueRange {
+                    index,
+                    modulus: m.value(),
+                })
+            }
+        };
+        match (&self.second, residues) {
+            (None, &[x]) => Ok(i128::from(self.first.center(in_range(0, x, &self.first)?))),
+            (
+                Some(SecondPrime {
+                    modulus,
+                    first_inverse,
+                }),
+                &[x, y],
+            ) => {
+                let x = in_range(0, x, &self.first)?;
+                let y = in_range(1, y, modulus)?;
+                let high = modulus.mul(modulus.sub(y, modulus.reduce_u64(x)), *first_inverse);
+                let value = i128::from(x) + i128::from(high) * i128::from(self.first.value());
+                let product = i128::from(self.first.value()) * i128::from(modulus.value());
+                let above_half = ((product >> 1) - value) >> 127;
+                Ok(value - (product & above_half))
+            }
+            (second, _) => Err(RnsError::Length {
+                expected: 1 + usize::from(second.is_some()),
+                actual: residues.len(),
+            }),
+        }
+    }
+}
+
+/// The centred integer with these residues modulo one or two primes; for many of them, keep a [`Composer`].
+///
+/// # Errors
+/// Those of [`Composer::new`] and [`Composer::compose_centered`].
+pub fn compose_centered(moduli: &[Modulus], residues: &[u64]) -> Result<i128, RnsError> {
+    Composer::new(moduli)?.compose_centered(residues)
+}
+
+/// Most primes that a [`BasisConverter`] converts from.
+pub const MAX_CONVERTED: usize = 15;
+
+/// Fraction bits of the quotient estimate. 15 terms below `2^60` and the rounding constant fit in 64 bits.
+const FRACTION: u32 = 60;
+
+/// Converts coefficients from one basis (product Q) to another without composing them.
+///
+/// From `x = sum x_i (Q/q_i)^-1 (Q/q_i) - u Q`, with the quotient `u` estimated from the fractions
+/// (Halevi, Polyakov, Shoup, ePrint 2018/117, section 2.2, in 60-bit fixed point instead of floats). The result is
+/// exactly the centred representative of x, except within `2^-55 Q` of `+-Q/2`, where it may be the other
+/// one: always congruent to x modulo Q and at most `Q/2 (1 + 2^-54)` in absolute value.
+#[derive(Debug)]
+pub struct BasisConverter {
+    from: Vec<FromPrime>,
+    to: Vec<ToPrime>,
+}
+
+#[derive(Debug)]
+struct FromPrime {
+    modulus: Modulus,
+    /// `(Q/q_i)^-1 mod q_i` and its Shoup companion.
+    cofactor_inverse: u64,
+    cofactor_inverse_shoup: u64,
+    /// `floor(2^(60 + bits) / q_i)`.
+    reciprocal: u64,
+}
+
+#[derive(Debug)]
+struct ToPrime {
+    modulus: Modulus,
+    /// `Q/q_i mod p` for each i, then `-Q mod p`.
+    weights: Vec<u64>,
+}
+
+impl BasisConverter {
+    /// From the product of `from` (1 to 15 distinct primes) to each of `to`.
+    ///
+    /// # Errors
+    /// [`RnsError::ModulusCount`] or [`RnsError::RepeatedModulus`] (within `from`).
+    pub fn new(from: &[Modulus], to: &[Modulus]) -> Result<Self, RnsError> {
+        if !(1..=MAX_CONVERTED).contains(&from.len()) {
+            return Err(RnsError::ModulusCount {
+                count: from.len(),
+                min: 1,
+                max: MAX_CONVERTED,
+            });
+        }
+        let cofactor_mod = |skip: usize, m: &Modulus| {
+            from.iter()
+                .enumerate()
+                .filter(|&(i, _)| i != skip)
+                .fold(1, |product, (_, q)| m.mul(product, m.reduce_u64(q.value())))
+        };
+        let sources = from
+            .iter()
+            .enumerate()
+            .map(|(i, modulus)| {
+                let cofactor_inverse =
+                    modulus
+                        .inv(cofactor_mod(i, modulus))
+                        .ok_or(RnsError::RepeatedModulus {
+                            modulus: modulus.value(),
+                        })?;
+                Ok(FromPrime {
+                    modulus: *modulus,
+                    cofactor_inverse,
+                    cofactor_inverse_shoup: modulus.shoup(cofactor_inverse),
+                    reciprocal: ((1u128 << (FRACTION + modulus.bits())) / u128::from(modulus.value())) as u64,
+                })
+            })
+            .collect::<Result<Vec<_>, RnsError>>()?;
+        let targets = to
+            .iter()
+            .map(|m| {
+                let mut weights: Vec<u64> = (0..from.len()).map(|i| cofactor_mod(i, m)).collect();
+                weights.push(m.neg(cofactor_mod(usize::MAX, m)));
+                ToPrime { modulus: *m, weights }
+            })
+            .collect();
+        Ok(Self {
+            from: sources,
+            to: targets,
+        })
+    }
+
+    /// Converts coefficients: `input` holds n residues for each prime converted from, `out` takes n for each prime
+    /// converted to.
+    ///
+    /// # Errors
+    /// [`RnsError::Length`] if the two lengths do not fit each other.
+    pub fn convert(&self, input: &[u64], out: &mut [u64]) -> Result<(), RnsError> {
+        let n = input.len() / self.from.len();
+        if n * self.from.len() != input.len() {
+            return Err(RnsError::Length {
+                expected: n * self.from.len(),
+                actual: input.len(),
+            });
+        }
+        if out.len() != n * self.to.len() {
+            return Err(RnsError::Length {
+                expected: n * self.to.len(),
+                actual: out.len(),
+            });
+        }
+        if n == 0 {
+            return Ok(());
+        }
+        // The weights of the sum, one row per prime, and as the last row the quotient.
+        let mut scaled = vec![0u64; input.len() + n];
+        let (terms, quotient) = scaled.split_at_mut(input.len());
+        quotient.fill(1 << (FRACTION - 1));
+        for ((p, x), y) in self
+            .from
+            .iter()
+            .zip(input.chunks_exact(n))
+            .zip(terms.chunks_exact_mut(n))
+        {
+            let bits = p.modulus.bits();
+            for ((y, &x), u) in y.iter_mut().zip(x).zip(quotient.iter_mut()) {
+                *y = p
+                    .modulus
+                    .mul_shoup(x, p.cofactor_inverse, p.cofactor_inverse_shoup);
+                *u += ((u128::from(*y) * u128::from(p.reciprocal)) >> bits) as u64;
+            }
+        }
+        quotient.iter_mut().for_each(|u| *u >>= FRACTION);
+        let rows: Vec<&[u64]> = scaled.chunks_exact(n).collect();
+        for (p, out) in self.to.iter().zip(out.chunks_exact_mut(n)) {
+            kernel::linear_combination(&p.modulus, &rows, &p.weights, out);
+        }
+        Ok(())
+    }
+}
+
+/// Divides by the product P of the last primes of a ring, rounding to the nearest integer, and drops them.
+///
+/// With one prime dropped this is the rescaling of CKKS, with the special primes the last step of key switching.
+#[derive(Debug)]
+pub struct ModDown {
+    full: Arc<Ring>,
+    keep: Arc<Ring>,
+    drop: Arc<Ring>,
+    converter: BasisConverter,
+    /// `P^-1` modulo each kept prime and its Shoup companion.
+    inverses: Vec<(u64, u64)>,
+}
+
+impl ModDown {
+    /// Prepares the division of elements over the primes of `keep` and then those of `drop` (at most 15).
+    ///
+    /// # Errors
+    /// Those of [`Ring::join`] and [`BasisConverter::new`].
+    pub fn new(keep: &Arc<Ring>, drop: &Arc<Ring>) -> Result<Self, RnsError> {
+        let full = Ring::join(keep, drop)?;
+        let converter = BasisConverter::new(drop.moduli(), keep.moduli())?;
+        let inverses = keep
+            .moduli()
+            .iter()
+            .map(|m| {
+                let p = drop
+                    .moduli()
+                    .iter()
+                    .fold(1, |acc, p| m.mul(acc, m.reduce_u64(p.value())));
+                let inverse = m.inv(p).ok_or(RnsError::RepeatedModulus { modulus: m.value() })?;
+                Ok((inverse, m.shoup(inverse)))
+            })
+            .collect::<Result<Vec<_>, RnsError>>()?;
+        Ok(Self {
+            full,
+            keep: Arc::clone(keep),
+            drop: Arc::clone(drop),
+            converter,
+            inverses,
+        })
+    }
+
+    /// The ring of what is divided.
+    #[must_use]
+    pub fn full(&self) -> &Arc<Ring> {
+        &self.full
+    }
+
+    /// The ring of the result.
+    #[must_use]
+    pub fn keep(&self) -> &Arc<Ring> {
+        &self.keep
+    }
+
+    /// `round(x / P)`, coefficient by coefficient: off from the exact quotient by at most `1/2 + 2^-54`.
+    ///
+    /// # Errors
+    /// [`RnsError::RingMismatch`] if `x` is not over the full ring.
+    pub fn apply_eval(&self, x: &Poly<Eval>) -> Result<Poly<Eval>, RnsError> {
+        if **x.ring() != *self.full {
+            return Err(RnsError::RingMismatch);
+        }
+        let n = self.full.degree();
+        let (kept, dropped) = x.data().split_at(n * self.keep.moduli().len());
+        let mut remainder = dropped.to_vec();
+        for (index, residues) in remainder.chunks_exact_mut(n).enumerate() {
+            self.drop.ntt(index).inverse(residues);
+        }
+        let mut out = Poly::<Eval>::zero(&self.keep);
+        self.converter.convert(&remainder, out.data_mut())?;
+        for (index, ((t, x), (inverse, inverse_shoup))) in out
+            .data_mut()
+            .chunks_exact_mut(n)
+            .zip(kept.chunks_exact(n))
+            .zip(&self.inverses)
+            .enumerate()
+        {
+            self.keep.ntt(index).forward(t);
+            let m = self.keep.moduli()[index];
+            for (t, &x) in t.iter_mut().zip(x) {
+                // x - t is below 2q here, which a Shoup product takes as it is.
+                *t = m.mul_shoup(x + m.value() - *t, *inverse, *inverse_shoup);
+            }
+        }
+        Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::primes::ntt_primes;
+    use crate::xof::Xof;
+    use num_bigint::BigInt;
+    use proptest::prelude::*;
+
+    fn product(moduli: &[Modulus]) -> BigInt {
+        moduli.iter().map(|m| BigInt::from(m.value())).product()
+    }
+
+    /// The centred integer with the residues at position `j` of flat coefficient data.
+    fn compose(moduli: &[Modulus], data: &[u64], j: usize) -> BigInt {
+        let n = data.len() / moduli.len();
+        let q = product(moduli);
+        let mut x = BigInt::ZERO;
+        for (i, m) in moduli.iter().enumerate() {
+            let cofactor = &q / m.value();
+            let inverse = m.inv(residue(&cofactor, m)).unwrap();
+            x += &cofactor * m.mul(data[i * n + j], inverse);
+        }
+        x %= &q;
+        if &x * 2 > q { x - q } else { x }
+    }
+
+    fn residue(x: &BigInt, m: &Modulus) -> u64 {
+        let q = BigInt::from(m.value());
+        u64::try_from(((x % &q) + &q) % &q).unwrap()
+    }
+
+    fn primes(bits: u32, count: usize, skip: &[u64]) -> Vec<u64> {
+        ntt_primes(16, bits, count, skip).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn composition_of_two(bits in 10u32..=50, x: i128, count in 1usize..=2) {
+            let ring = Ring::new(16, &primes(bits, count, &[])).unwrap();
+            let q = i128::try_from(product(ring.moduli())).unwrap();
+            let half = (q - 1) / 2;
+            let x = x.rem_euclid(q) - half;
+            let residues: Vec<u64> = ring.moduli().iter().map(|m| m.reduce_i128(x)).collect();
+            prop_assert_eq!(compose_centered(ring.moduli(), &residues), Ok(x));
+            for edge in [half, -half, 0, 1, -1] {
+                let residues: Vec<u64> = ring.moduli().iter().map(|m| m.reduce_i128(edge)).collect();
+                prop_assert_eq!(compose_centered(ring.moduli(), &residues), Ok(edge));
+            }
+        }
+
+        #[test]
+        fn conversion_is_exact(from in 1usize..=6, to in 1usize..=5, bits in 20u32..=50, seed: [u8; 32]) {
+            let q = Ring::new(16, &primes(bits, from, &[])).unwrap();
+            let skip: Vec<u64> = q.moduli().iter().map(Modulus::value).collect();
+            let p = Ring::new(16, &primes(45, to, &skip)).unwrap();
+            let x = Poly::<Eval>::uniform(&q, &mut Xof::new(&seed, &[b"conversion"])).into_coeff();
+            let mut out = vec![0; 16 * to];
+            BasisConverter::new(q.moduli(), p.moduli()).unwrap().convert(x.data(), &mut out).unwrap();
+            for j in 0..16 {
+                let value = compose(q.moduli(), x.data(), j);
+                for (i, m) in p.moduli().iter().enumerate() {
+                    prop_assert_eq!(out[16 * i + j], residue(&value, m));
+                }
+            }
+        }
+
+        #[test]
+        fn division_rounds(keep in 1usize..=5, drop in 1usize..=4, bits in 20u32..=50, seed: [u8; 32]) {
+            let q = Ring::new(16, &primes(bits, keep, &[])).unwrap();
+            let skip: Vec<u64> = q.moduli().iter().map(Modulus::value).collect();
+            let p = Ring::new(16, &primes(44, drop, &skip)).unwrap();
+            let down = ModDown::new(&q, &p).unwrap();
+            let x = Poly::<Eval>::uniform(down.full(), &mut Xof::new(&seed, &[b"division"]));
+            let y = down.apply_eval(&x).unwrap().into_coeff();
+            let (x, divisor) = (x.into_coeff(), product(p.moduli()));
+            for j in 0..16 {
+                let value = compose(down.full().moduli(), x.data(), j);
+                // round(value / divisor): floor of (2 value + divisor) / (2 divisor).
+                let (numerator, denominator) = (&value * 2 + &divisor, &divisor * 2);
+                let remainder = ((&numerator % &denominator) + &denominator) % &denominator;
+                let rounded = (numerator - remainder) / denominator;
+                for (i, m) in q.moduli().iter().enumerate() {
+                    prop_assert_eq!(y.residues(i)[j], residue(&rounded, m));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn conversion_near_the_borders_stays_congruent_and_bounded() {
+        let q = Ring::new(16, &primes(50, 15, &[])).unwrap();
+        let skip: Vec<u64> = q.moduli().iter().map(Modulus::value).collect();
+        let p = Ring::new(16, &primes(50, 16, &skip)).unwrap();
+        let half = product(q.moduli()) / 2;
+        let values: Vec<BigInt> = (-8i64..8).map(|d| &half + d).collect();
+        let mut input = vec![0; 16 * 15];
+        for (i, m) in q.moduli().iter().enumerate() {
+            for (j, value) in values.iter().enumerate() {
+                input[16 * i + j] = residue(value, m);
+            }
+        }
+        let mut out = vec![0; 16 * 16];
+        BasisConverter::new(q.moduli(), p.moduli())
+            .unwrap()
+            .convert(&input, &mut out)
+            .unwrap();
+        for (j, value) in values.iter().enumerate() {
+            let converted = compose(p.moduli(), &out, j);
+            assert!(((value - &converted) % product(q.moduli())) == BigInt::ZERO);
+            let bound = &half + (&half >> 54);
+            assert!(converted <= bound && -converted <= bound);
+        }
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        let q = Ring::new(16, &primes(40, 3, &[])).unwrap();
+        assert!(matches!(
+            Composer::new(q.moduli()),
+            Err(RnsError::ModulusCount { count: 3, .. })
+        ));
+        assert!(matches!(
+            Composer::new(&[]),
+            Err(RnsError::ModulusCount { count: 0, .. })
+        ));
+        let same = [q.moduli()[0]; 2];
+        assert!(matches!(
+            Composer::new(&same),
+            Err(RnsError::RepeatedModulus { .. })
+        ));
+        assert!(matches!(
+            BasisConverter::new(&same, q.moduli()),
+            Err(RnsError::RepeatedModulus { .. })
+        ));
+        let two = Composer::new(&q.moduli()[..2]).unwrap();
+        assert_eq!(
+            two.compose_centered(&[1]),
+            Err(RnsError::Length {
+                expected: 2,
+                actual: 1
+            })
+        );
+        let m = q.moduli()[1].value();
+        assert_eq!(
+            two.compose_centered(&[0, m]),
+            Err(RnsError::ResidueRange { index: 1, modulus: m })
+        );
+        let converter = BasisConverter::new(&q.moduli()[..2], &q.moduli()[2..]).unwrap();
+        assert!(matches!(
+            converter.convert(&[0; 5], &mut [0; 2]),
+            Err(RnsError::Length { .. })
+        ));
+        assert!(matches!(
+            converter.convert(&[0; 4], &mut [0; 3]),
+            Err(RnsError::Length { .. })
+        ));
+        let down = ModDown::new(&q.prefix(2).unwrap(), &Ring::new(16, &[m]).unwrap());
+        assert!(matches!(down, Err(RnsError::RepeatedModulus { .. })));
+        let ok = ModDown::new(&q.prefix(1).unwrap(), &Ring::new(16, &[m]).unwrap()).unwrap();
+        assert_eq!(ok.apply_eval(&Poly::zero(&q)), Err(RnsError::RingMismatch));
+    }
+}

@@ -1,0 +1,190 @@
+//! Samplers against their definitions: tables recomputed, moments, chi-square, ranges.
+
+#![allow(clippy::unwrap_used, reason = "a failure is the test result")]
+
+use galen_rns::modulus::Modulus;
+use galen_rns::primes::ntt_primes;
+use galen_rns::sampling::{Gaussian, gaussian, ternary, uniform};
+use galen_rns::xof::Xof;
+use num_bigint::BigInt;
+
+const SAMPLES: usize = 1_000_000;
+
+/// Fraction bits of the recomputation.
+const PRECISION: u64 = 256;
+
+/// `2^256 exp(-numerator / denominator)`, from the power series of `exp` at half a power of two of the argument
+/// and repeated squaring of its inverse; off by less than 2^-200 relatively.
+fn exp_neg(numerator: u64, denominator: u64) -> BigInt {
+    const HALVINGS: u64 = 12;
+    let one = BigInt::from(1) << PRECISION;
+    let x = (&one * numerator) / (BigInt::from(denominator) << HALVINGS);
+    let (mut term, mut sum) = (one.clone(), one.clone());
+    for k in 1u32..80 {
+        term = (&term * &x >> PRECISION) / k;
+        sum += &term;
+    }
+    let mut result = (&one * &one) / sum;
+    for _ in 0..HALVINGS {
+        result = &result * &result >> PRECISION;
+    }
+    result
+}
+
+/// `Pr[|X| = k] * 2^256` for k in `0..=bound`.
+fn probabilities(distribution: &Gaussian) -> Vec<BigInt> {
+    let sigma = distribution.sigma_hundredths();
+    let weights: Vec<BigInt> = (0..=distribution.bound() as u64)
+        .map(|k| exp_neg(k * k * 10_000, 2 * sigma * sigma) * if k == 0 { 1 } else { 2 })
+        .collect();
+    let total: BigInt = weights.iter().sum();
+    weights.into_iter().map(|w| (w << PRECISION) / &total).collect()
+}
+
+fn float(x: &BigInt) -> f64 {
+    let shifted = i128::try_from(x >> (PRECISION - 100)).unwrap();
+    shifted as f64 / (100f64).exp2()
+}
+
+fn draw(distribution: &Gaussian, count: usize) -> Vec<i64> {
+    let mut out = vec![0; count];
+    gaussian(distribution, &mut Xof::new(&[42; 32], &[b"gaussian"]), &mut out);
+    out
+}
+
+#[test]
+fn the_series_is_the_exponential() {
+    for (a, b) in [(1u64, 1u64), (7, 2), (361 * 10_000, 2 * 319 * 319)] {
+        let expected = (-(a as f64) / b as f64).exp();
+        assert!((float(&exp_neg(a, b)) / expected - 1.0).abs() < 1e-13);
+    }
+}
+
+#[test]
+fn tables_are_correct_to_the_last_bit() {
+    for (distribution, bound) in [(Gaussian::SIGMA_3_19, 19), (Gaussian::SIGMA_4_6, 27)] {
+        assert_eq!(distribution.bound(), bound);
+        assert_eq!(bound as u64, 6 * distribution.sigma_hundredths() / 100);
+        let table = distribution.cumulative();
+        let mut sum = BigInt::ZERO;
+        for (k, p) in probabilities(&distribution).iter().enumerate() {
+            sum += p;
+            let Some(&entry) = table.get(k) else { break };
+            // Entry over 2^63 against sum over 2^256: within 2^-62 is within 2^194.
+            let error = (BigInt::from(entry) << (PRECISION - 63)) - &sum;
+            let limit = BigInt::from(1) << (PRECISION - 62);
+            assert!(error < limit && -error < limit, "entry {k}");
+        }
+        assert!(table.is_sorted());
+    }
+}
+
+#[test]
+fn gaussian_moments_and_frequencies() {
+    for distribution in [Gaussian::SIGMA_3_19, Gaussian::SIGMA_4_6] {
+        let samples = draw(&distribution, SAMPLES);
+        let bound = distribution.bound();
+        assert!(samples.iter().all(|x| x.abs() <= bound));
+        let n = SAMPLES as f64;
+        let mean = samples.iter().sum::<i64>() as f64 / n;
+        let variance = samples.iter().map(|x| x * x).sum::<i64>() as f64 / n - mean * mean;
+        let sigma = distribution.sigma_hundredths() as f64 / 100.0;
+        // Five standard errors: sigma / sqrt(n) for the mean, sigma^2 sqrt(2 / n) for the variance.
+        assert!(mean.abs() < 5.0 * sigma / n.sqrt(), "mean {mean}");
+        assert!(
+            (variance - sigma * sigma).abs() < 5.0 * sigma * sigma * (2.0 / n).sqrt(),
+            "variance {variance}"
+        );
+
+        // Chi-square over the signed values that are expected at least ten times; the rest in one class.
+        let probabilities: Vec<f64> = probabilities(&distribution).iter().map(float).collect();
+        let probability = |x: i64| {
+            let p = probabilities[x.unsigned_abs() as usize];
+            if x == 0 { p } else { p / 2.0 }
+        };
+        let (mut statistic, mut classes, mut rest, mut rest_seen) = (0.0, 0.0, 0.0, 0);
+        for x in -bound..=bound {
+            let expected = probability(x) * n;
+            let seen = samples.iter().filter(|&&s| s == x).count();
+            if expected >= 10.0 {
+                statistic += (seen as f64 - expected).powi(2) / expected;
+                classes += 1.0;
+            } else {
+                rest += expected;
+                rest_seen += seen;
+            }
+        }
+        if rest >= 1.0 {
+            statistic += (f64::from(rest_seen as u32) - rest).powi(2) / rest;
+            classes += 1.0;
+        }
+        // Mean classes - 1, variance twice that; six deviations.
+        let freedom: f64 = classes - 1.0;
+        assert!(
+            statistic < freedom + 6.0 * (2.0 * freedom).sqrt(),
+            "chi-square {statistic} of {freedom}"
+        );
+        assert!(
+            statistic > freedom - 6.0 * (2.0 * freedom).sqrt(),
+            "chi-square {statistic} of {freedom}"
+        );
+    }
+}
+
+#[test]
+fn a_prefix_of_samples_is_the_same_whatever_the_length() {
+    let long = draw(&Gaussian::SIGMA_3_19, 300);
+    for count in [1, 63, 64, 65, 200] {
+        assert_eq!(draw(&Gaussian::SIGMA_3_19, count), long[..count]);
+    }
+}
+
+#[test]
+fn ternary_is_uniform() {
+    let mut samples = vec![9i8; SAMPLES];
+    ternary(&mut Xof::new(&[43; 32], &[b"ternary"]), &mut samples);
+    let mut pairs = [[0usize; 3]; 3];
+    for pair in samples.chunks_exact(2) {
+        assert!(pair.iter().all(|x| (-1..=1).contains(x)));
+        pairs[(pair[0] + 1) as usize][(pair[1] + 1) as usize] += 1;
+    }
+    let expected = SAMPLES as f64 / 18.0;
+    let statistic: f64 = pairs
+        .iter()
+        .flatten()
+        .map(|&seen| (seen as f64 - expected).powi(2) / expected)
+        .sum();
+    // Eight degrees of freedom: beyond 40 has probability 3e-6.
+    assert!(statistic < 40.0, "{statistic}");
+}
+
+#[test]
+fn uniform_residues() {
+    for bits in [20, 45, 50] {
+        let modulus = Modulus::new(ntt_primes(16, bits, 1, &[]).unwrap()[0]).unwrap();
+        let q = modulus.value();
+        let mut samples = vec![0; SAMPLES / 4];
+        uniform(&modulus, &mut Xof::new(&[44; 32], &[b"uniform"]), &mut samples);
+        let mut buckets = [0usize; 64];
+        for &x in &samples {
+            assert!(x < q);
+            buckets[(u128::from(x) * 64 / u128::from(q)) as usize] += 1;
+        }
+        let expected = samples.len() as f64 / 64.0;
+        let statistic: f64 = buckets
+            .iter()
+            .map(|&seen| (seen as f64 - expected).powi(2) / expected)
+            .sum();
+        // 63 degrees of freedom, six deviations either side.
+        assert!((statistic - 63.0).abs() < 6.0 * 126f64.sqrt(), "{statistic}");
+    }
+    // A modulus just above a power of two rejects almost half of the words.
+    let modulus = Modulus::new(65_537).unwrap();
+    let mut samples = vec![0; 100_000];
+    uniform(&modulus, &mut Xof::new(&[45; 32], &[b"uniform"]), &mut samples);
+    let mean = samples.iter().sum::<u64>() as f64 / 1e5;
+    assert!(
+        (mean - 32_768.0).abs() < 5.0 * 65_537.0 / (12f64 * 1e5).sqrt(),
+        "{mean}"
+    );
+}
