@@ -1,1 +1,29 @@
-//! HE-friendly model specifications, their plaintext evaluator, metrics and the fixed-point update codec.
+//! What a model is, without cryptography and without a training framework.
+//!
+//! Start with [`ModelSpec`] (the network's shape) and [`Model`] (a shape with its parameters, evaluated in `f64`: the reference
+//! for the trainer and for encrypted evaluation). [`metrics`] judges scores.
+//!
+//! Everything that hospitals add up under encryption is a vector of integers, and its meaning is fixed here, one module per
+//! purpose of a round: [`statistics`] (for imputation and standardisation), [`fedavg`] (model updates) and [`histogram`]
+//! (evaluation). Each says how one hospital's data becomes values, how large a value can get, and what the sum means.
+
+pub mod agenda;
+mod evaluate;
+pub mod fedavg;
+pub mod fixed;
+pub mod histogram;
+pub mod metrics;
+mod model;
+pub mod random;
+mod spec;
+pub mod statistics;
+mod weights;
+
+pub use evaluate::{Evaluation, Range};
+pub use fedavg::FedAvg;
+pub use fixed::CodecError;
+pub use histogram::Histograms;
+pub use metrics::Roc;
+pub use model::{Model, ModelError};
+pub use spec::{Layer, ModelSpec, Parameter, SpecError};
+pub use statistics::{ColumnStatistics, Statistics};

@@ -1,0 +1,187 @@
+//! How good scores are: ROC curve and its area, accuracy, Brier score.
+
+/// The logistic function 1 / (1 + exp(-x)), accurate for large `x` of either sign.
+pub fn sigmoid(x: f64) -> f64 {
+    if x >= 0.0 {
+        1.0 / (1.0 + (-x).exp())
+    } else {
+        let e = x.exp();
+        e / (1.0 + e)
+    }
+}
+
+/// Area under the ROC curve: the probability that a patient of class 1 scores above one of class 0, ties counting half (the
+/// statistic of Mann and Whitney). Exact.
+///
+/// `None` if a class is absent, a score is not a number, or the lengths differ.
+pub fn auc(scores: &[f64], labels: &[bool]) -> Option<f64> {
+    if scores.len() != labels.len() || scores.iter().any(|s| s.is_nan()) {
+        return None;
+    }
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+    let ties = order.chunk_by(|&a, &b| scores[a] == scores[b]);
+    let groups = ties.map(|group| {
+        let positive = group.iter().filter(|&&i| labels[i]).count() as u64;
+        (group.len() as u64 - positive, positive)
+    });
+    auc_of_groups(groups)
+}
+
+/// Twice the number of ordered pairs over twice the number of pairs, from groups of equal scores in rising order.
+fn auc_of_groups(groups: impl Iterator<Item = (u64, u64)>) -> Option<f64> {
+    let (mut below, mut positives, mut doubled) = (0u128, 0u128, 0u128);
+    for (negative, positive) in groups {
+        let (negative, positive) = (u128::from(negative), u128::from(positive));
+        doubled += positive * (2 * below + negative);
+        below += negative;
+        positives += positive;
+    }
+    let pairs = below * positives;
+    (pairs > 0).then(|| doubled as f64 / (2 * pairs) as f64)
+}
+
+/// A receiver operating characteristic.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Roc {
+    /// (False positive rate, true positive rate) for every threshold between bins, from (0, 0) to (1, 1).
+    pub points: Vec<(f64, f64)>,
+    /// The area below; patients in one bin count as ties, half.
+    pub auc: f64,
+}
+
+/// The ROC curve of scores of which only histograms are known: counts of class 0 and of class 1 per bin, bins in rising
+/// order of score. `None` if a class is absent or the lengths differ.
+pub fn roc_from_histograms(negative: &[u64], positive: &[u64]) -> Option<Roc> {
+    if negative.len() != positive.len() {
+        return None;
+    }
+    let pairs = || negative.iter().copied().zip(positive.iter().copied());
+    let auc = auc_of_groups(pairs())?;
+    let total = |counts: &[u64]| counts.iter().map(|&c| u128::from(c)).sum::<u128>() as f64;
+    let (negatives, positives) = (total(negative), total(positive));
+    let mut points = vec![(0.0, 0.0)];
+    let (mut false_positives, mut true_positives) = (0u128, 0u128);
+    for (n, p) in pairs().rev() {
+        false_positives += u128::from(n);
+        true_positives += u128::from(p);
+        points.push((
+            false_positives as f64 / negatives,
+            true_positives as f64 / positives,
+        ));
+    }
+    Some(Roc { points, auc })
+}
+
+/// Share of patients whose probability is on the right side of 0.5. `None` without patients or if the lengths differ.
+pub fn accuracy(probabilities: &[f64], labels: &[bool]) -> Option<f64> {
+    mean_over(probabilities, labels, |p, label| {
+        f64::from(u8::from((p >= 0.5) == label))
+    })
+}
+
+/// Mean squared difference between probability and outcome (Brier 1950). `None` without patients or if the lengths differ.
+pub fn brier(probabilities: &[f64], labels: &[bool]) -> Option<f64> {
+    mean_over(probabilities, labels, |p, label| {
+        (p - f64::from(u8::from(label))).powi(2)
+    })
+}
+
+fn mean_over(probabilities: &[f64], labels: &[bool], term: impl Fn(f64, bool) -> f64) -> Option<f64> {
+    if probabilities.is_empty() || probabilities.len() != labels.len() {
+        return None;
+    }
+    let sum: f64 = probabilities
+        .iter()
+        .zip(labels)
+        .map(|(&p, &label)| term(p, label))
+        .sum();
+    Some(sum / probabilities.len() as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The definition, pair by pair.
+    fn auc_by_pairs(scores: &[f64], labels: &[bool]) -> Option<f64> {
+        let (mut won, mut pairs) = (0.0, 0.0);
+        for i in (0..scores.len()).filter(|&i| labels[i]) {
+            for j in (0..scores.len()).filter(|&j| !labels[j]) {
+                pairs += 1.0;
+                won += match scores[i].partial_cmp(&scores[j]).unwrap() {
+                    std::cmp::Ordering::Greater => 1.0,
+                    std::cmp::Ordering::Equal => 0.5,
+                    std::cmp::Ordering::Less => 0.0,
+                };
+            }
+        }
+        (pairs > 0.0).then(|| won / pairs)
+    }
+
+    #[test]
+    fn the_example_of_scikit_learn() {
+        let labels = [false, false, true, true];
+        assert_eq!(auc(&[0.1, 0.4, 0.35, 0.8], &labels), Some(0.75));
+        assert_eq!(auc(&[0.5; 4], &labels), Some(0.5));
+        assert_eq!(auc(&[0.0, -0.0, 0.0, 0.0], &labels), Some(0.5));
+        assert_eq!(auc(&[1.0, 2.0], &[true, true]), None);
+        assert_eq!(auc(&[1.0, f64::NAN], &[true, false]), None);
+        assert_eq!(auc(&[1.0], &[true, false]), None);
+    }
+
+    #[test]
+    fn roc_points_by_hand() {
+        let roc = roc_from_histograms(&[2, 1, 1], &[0, 1, 3]).unwrap();
+        assert_eq!(roc.points, [(0.0, 0.0), (0.25, 0.75), (0.5, 1.0), (1.0, 1.0)]);
+        assert_eq!(roc.auc, (0.25 * 0.75 / 2.0) + 0.25 * (0.75 + 1.0) / 2.0 + 0.5);
+        assert_eq!(roc_from_histograms(&[1, 2], &[0, 0]), None);
+        assert_eq!(roc_from_histograms(&[1], &[0, 1]), None);
+    }
+
+    #[test]
+    fn simple_means() {
+        let labels = [true, false, true, false];
+        let p = [0.9, 0.2, 0.4, 0.5];
+        assert_eq!(accuracy(&p, &labels), Some(0.5));
+        let expected = (0.01 + 0.04 + 0.36 + 0.25) / 4.0;
+        assert!((brier(&p, &labels).unwrap() - expected).abs() < 1e-15);
+        assert_eq!(brier(&[], &[]), None);
+    }
+
+    #[test]
+    fn the_logistic_function_does_not_overflow() {
+        assert_eq!(sigmoid(0.0), 0.5);
+        assert_eq!(sigmoid(1e4), 1.0);
+        assert_eq!(sigmoid(-1e4), 0.0);
+        assert!((sigmoid(-40.0) / (-40.0f64).exp() - 1.0).abs() < 1e-12);
+    }
+
+    proptest! {
+        #[test]
+        fn auc_counts_pairs(pairs in proptest::collection::vec((0u8..12, any::<bool>()), 0..60)) {
+            let scores: Vec<f64> = pairs.iter().map(|p| f64::from(p.0) / 7.0).collect();
+            let labels: Vec<bool> = pairs.iter().map(|p| p.1).collect();
+            match (auc(&scores, &labels), auc_by_pairs(&scores, &labels)) {
+                (Some(a), Some(b)) => prop_assert!((a - b).abs() < 1e-12),
+                (a, b) => prop_assert_eq!(a, b),
+            }
+        }
+
+        /// With one bin per distinct score nothing is lost; the trapezoids below the curve give the same area.
+        #[test]
+        fn histograms_of_distinct_scores_lose_nothing(pairs in proptest::collection::vec((0usize..12, any::<bool>()), 0..60)) {
+            let mut histograms = [[0u64; 12]; 2];
+            pairs.iter().for_each(|&(bin, label)| histograms[usize::from(label)][bin] += 1);
+            let scores: Vec<f64> = pairs.iter().map(|p| p.0 as f64).collect();
+            let labels: Vec<bool> = pairs.iter().map(|p| p.1).collect();
+            let roc = roc_from_histograms(&histograms[0], &histograms[1]);
+            prop_assert_eq!(roc.as_ref().map(|r| r.auc), auc(&scores, &labels));
+            if let Some(roc) = roc {
+                let area: f64 = roc.points.windows(2).map(|w| (w[1].0 - w[0].0) * (w[0].1 + w[1].1) / 2.0).sum();
+                prop_assert!((area - roc.auc).abs() < 1e-12);
+            }
+        }
+    }
+}
