@@ -21,12 +21,12 @@ fn exp_neg(numerator: u64, denominator: u64) -> BigInt {
     let x = (&one * numerator) / (BigInt::from(denominator) << HALVINGS);
     let (mut term, mut sum) = (one.clone(), one.clone());
     for k in 1u32..80 {
-        term = (&term * &x >> PRECISION) / k;
+        term = ((&term * &x) >> PRECISION) / k;
         sum += &term;
     }
     let mut result = (&one * &one) / sum;
     for _ in 0..HALVINGS {
-        result = &result * &result >> PRECISION;
+        result = (&result * &result) >> PRECISION;
     }
     result
 }
