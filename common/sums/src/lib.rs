@@ -1,1 +1,57 @@
-//! Encrypted sums under one-round keys, public half: planner, round records, contributions and adding.
+//! Encrypted sums under one-round keys, public half: everything that the coordinator may see and do.
+//!
+//! Hospitals add vectors without showing them. For each round, every contributor draws a fresh key, sends
+//! `c_j = a_j s + e_j + delta m_j` for each block j of its values, and deals the key `s` in pieces to the custodians: as seeds,
+//! sealed to keys that live for this round only. The coordinator adds the ciphertexts. Once custodians agree on the
+//! set that was added, they hand the receivers the sums of the key pieces over that set, and the receivers subtract
+//! `a_j` times the summed key: what is left is the sum of the values, exactly, and a little noise that is rounded
+//! away. No key in the clear ever reaches the coordinator, and none outlives its round.
+//!
+//! This crate holds no secrets: it plans, verifies, encodes and adds. Encrypting, keeping pieces and opening are in
+//! `galen-custody`, which the coordinator does not link.
+//!
+//! Read in the order of a round:
+//!
+//! | module | idea |
+//! |---|---|
+//! | [`pieces`] | which custodian holds which piece of a key |
+//! | [`plan`] | modulus, scale and noise bound, so that the sum is exact |
+//! | [`roster`] | who may do what in the study |
+//! | [`authored`] | signed statements |
+//! | [`record`], [`round`] | the announcement of a round, and the round once that is verified |
+//! | [`contribution`], [`blob`] | what a contributor sends: a signed header and a blob of ciphertexts |
+//! | [`adder`] | adding blobs, a block at a time |
+//! | [`schedule`] | the plan of every round of a study |
+//! | [`statement`] | what custodians and receivers report |
+//! | [`set`] | the set that was added, its certificate, and the custodians' answers |
+//!
+//! [`round::Round`] is the place to start: a verified round record, which every later step takes.
+//!
+//! The security argument is in `docs/sums-proof.md`; it is argued, not proven. Agreement between custodians against
+//! a malicious coordinator is incomplete, see [`set`].
+
+pub mod adder;
+pub mod authored;
+pub mod blob;
+pub mod contribution;
+pub mod error;
+pub mod pieces;
+pub mod plan;
+pub mod record;
+pub mod roster;
+pub mod round;
+pub mod schedule;
+pub mod set;
+pub mod statement;
+
+pub use adder::{Source, add};
+pub use authored::Authored;
+pub use contribution::{ContributionHeader, check_blob, check_header};
+pub use error::{BlobError, PlanError, SetFault, SumsError};
+pub use galen_core::study::Purpose;
+pub use pieces::{Assignment, PieceTable};
+pub use plan::{PlanInputs, SumPlan, ValueRange};
+pub use record::{OneRoundKey, RoundId, RoundRecord};
+pub use roster::{Roster, RosterMember, RosterParts};
+pub use round::Round;
+pub use set::{AnswerHeader, Certificate, ContributionSet, Endorsement, check_answer, check_certificate};

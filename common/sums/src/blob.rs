@@ -1,0 +1,265 @@
+//! The large objects: ciphertexts of one contributor, and their sum. One format, read and written a block at a time.
+//!
+//! | bytes | content |
+//! |---|---|
+//! | 8 | `GALENSUM` |
+//! | 2 | format version, little-endian: 1 |
+//! | 2 | kind, little-endian: 1 contribution, 2 sum |
+//! | 32 | digest of the round record |
+//! | 32 | subject: hash of the contributor's name, or digest of the set |
+//! | rest | for each block and each prime, the coefficients' residues in `ceil(log2 q)` bits each |
+//!
+//! The length follows from the plan, and every reader refuses any other.
+
+use crate::error::BlobError;
+use crate::round::Round;
+use galen_core::{Digest, PartyId, Transcript};
+use galen_rns::packing::{pack, packed_len, unpack_residues};
+use galen_rns::poly::{Coeff, Poly};
+use std::io::{ErrorKind, Read, Write};
+
+const MAGIC: &[u8; 8] = b"GALENSUM";
+const VERSION: u16 = 1;
+/// Bytes before the first block.
+pub const HEADER_LEN: usize = 8 + 2 + 2 + 32 + 32;
+
+/// What a blob holds, and of whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// The ciphertexts of one contributor.
+    Contribution(PartyId),
+    /// The sum over the set with this digest.
+    Sum(Digest),
+}
+
+impl Subject {
+    fn kind(&self) -> u16 {
+        match self {
+            Self::Contribution(_) => 1,
+            Self::Sum(_) => 2,
+        }
+    }
+
+    fn digest(&self) -> Digest {
+        match self {
+            Self::Contribution(name) => Transcript::new("galen sums contributor v1")
+                .field(name.as_str().as_bytes())
+                .digest(),
+            Self::Sum(set) => *set,
+        }
+    }
+}
+
+/// SHA-256 over bytes as they pass.
+struct Hash(ring::digest::Context);
+
+impl Hash {
+    fn new() -> Self {
+        Self(ring::digest::Context::new(&ring::digest::SHA256))
+    }
+
+    fn digest(self) -> Digest {
+        let mut out = [0; 32];
+        out.copy_from_slice(self.0.finish().as_ref());
+        Digest(out)
+    }
+}
+
+/// Writes a blob. Nothing is buffered beyond one block.
+pub struct BlobWriter<'r, W> {
+    round: &'r Round,
+    out: W,
+    hash: Hash,
+    packed: Vec<u8>,
+    written: u32,
+}
+
+impl<'r, W: Write> BlobWriter<'r, W> {
+    /// Writes the header.
+    ///
+    /// # Errors
+    /// [`BlobError::Io`].
+    pub fn new(round: &'r Round, subject: &Subject, out: W) -> Result<Self, BlobError> {
+        let mut writer = Self {
+            round,
+            out,
+            hash: Hash::new(),
+            packed: Vec::new(),
+            written: 0,
+        };
+        writer.packed.extend_from_slice(MAGIC);
+        writer.packed.extend_from_slice(&VERSION.to_le_bytes());
+        writer.packed.extend_from_slice(&subject.kind().to_le_bytes());
+        writer.packed.extend_from_slice(&round.digest().0);
+        writer.packed.extend_from_slice(&subject.digest().0);
+        writer.flush_packed()?;
+        Ok(writer)
+    }
+
+    /// Writes the next block.
+    ///
+    /// # Errors
+    /// [`BlobError::Blocks`] after the last, [`BlobError::Residues`] for a block of another ring, [`BlobError::Io`].
+    pub fn write_block(&mut self, block: &Poly<Coeff>) -> Result<(), BlobError> {
+        let blocks = self.round.plan().blocks();
+        if self.written >= blocks {
+            return Err(BlobError::Blocks {
+                blocks,
+                at: self.written,
+            });
+        }
+        let at = self.written;
+        let residues = |source| BlobError::Residues { block: at, source };
+        if block.ring() != self.round.ring() {
+            return Err(residues(galen_rns::RnsError::RingMismatch));
+        }
+        for (index, modulus) in self.round.ring().moduli().iter().enumerate() {
+            pack(block.residues(index), modulus.bits(), &mut self.packed).map_err(residues)?;
+        }
+        self.flush_packed()?;
+        self.written += 1;
+        Ok(())
+    }
+
+    /// Flushes, and returns the digest of everything written.
+    ///
+    /// # Errors
+    /// [`BlobError::Blocks`] if blocks are missing, [`BlobError::Io`].
+    pub fn finish(mut self) -> Result<Digest, BlobError> {
+        let blocks = self.round.plan().blocks();
+        if self.written != blocks {
+            return Err(BlobError::Blocks {
+                blocks,
+                at: self.written,
+            });
+        }
+        self.out.flush()?;
+        Ok(self.hash.digest())
+    }
+
+    fn flush_packed(&mut self) -> Result<(), BlobError> {
+        self.hash.0.update(&self.packed);
+        self.out.write_all(&self.packed)?;
+        self.packed.clear();
+        Ok(())
+    }
+}
+
+/// Reads a blob and checks that it conforms to the plan.
+pub struct BlobReader<'r, R> {
+    round: &'r Round,
+    from: R,
+    hash: Hash,
+    packed: Vec<u8>,
+    read: u32,
+}
+
+impl<'r, R: Read> BlobReader<'r, R> {
+    /// Reads and checks the header.
+    ///
+    /// # Errors
+    /// What does not fit, or [`BlobError::Io`].
+    pub fn new(round: &'r Round, subject: &Subject, from: R) -> Result<Self, BlobError> {
+        let longest = round
+            .ring()
+            .moduli()
+            .iter()
+            .map(|m| packed_len(round.ring().degree(), m.bits()))
+            .max();
+        let packed = vec![0; longest.unwrap_or(0)];
+        let mut reader = Self {
+            round,
+            from,
+            hash: Hash::new(),
+            packed,
+            read: 0,
+        };
+        let mut header = [0; HEADER_LEN];
+        fill(&mut reader.from, &mut header)?;
+        reader.hash.0.update(&header);
+        if &header[..8] != MAGIC {
+            return Err(BlobError::Magic);
+        }
+        let number = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
+        if number(8) != VERSION {
+            return Err(BlobError::Version(number(8)));
+        }
+        if number(10) != subject.kind() {
+            return Err(BlobError::Kind {
+                found: number(10),
+                expected: subject.kind(),
+            });
+        }
+        if header[12..44] != round.digest().0 {
+            return Err(BlobError::Record);
+        }
+        if header[44..] != subject.digest().0 {
+            return Err(BlobError::Subject);
+        }
+        Ok(reader)
+    }
+
+    /// Reads the next block into `block`, which is of the round's ring.
+    ///
+    /// # Errors
+    /// [`BlobError::Blocks`] after the last, [`BlobError::Truncated`], [`BlobError::Residues`], [`BlobError::Io`].
+    pub fn read_block(&mut self, block: &mut Poly<Coeff>) -> Result<(), BlobError> {
+        let (blocks, at) = (self.round.plan().blocks(), self.read);
+        if at >= blocks {
+            return Err(BlobError::Blocks { blocks, at });
+        }
+        let residues = |source| BlobError::Residues { block: at, source };
+        if block.ring() != self.round.ring() {
+            return Err(residues(galen_rns::RnsError::RingMismatch));
+        }
+        for (index, modulus) in self.round.ring().moduli().iter().enumerate() {
+            let packed = &mut self.packed[..packed_len(self.round.ring().degree(), modulus.bits())];
+            fill(&mut self.from, packed)?;
+            self.hash.0.update(packed);
+            unpack_residues(packed, modulus, block.residues_mut(index)).map_err(residues)?;
+        }
+        self.read += 1;
+        Ok(())
+    }
+
+    /// Checks that nothing follows, and returns the digest of everything read.
+    ///
+    /// # Errors
+    /// [`BlobError::Blocks`] if blocks were left unread, [`BlobError::TooLong`], [`BlobError::Io`].
+    pub fn finish(mut self) -> Result<Digest, BlobError> {
+        let blocks = self.round.plan().blocks();
+        if self.read != blocks {
+            return Err(BlobError::Blocks {
+                blocks,
+                at: self.read,
+            });
+        }
+        match fill(&mut self.from, &mut [0]) {
+            Err(BlobError::Truncated) => Ok(self.hash.digest()),
+            Err(other) => Err(other),
+            Ok(()) => Err(BlobError::TooLong),
+        }
+    }
+
+    /// [`Self::finish`], refusing any digest but the announced one.
+    ///
+    /// # Errors
+    /// Those of [`Self::finish`], and [`BlobError::Digest`].
+    pub fn finish_with(self, announced: &Digest) -> Result<(), BlobError> {
+        let found = self.finish()?;
+        if found != *announced {
+            return Err(BlobError::Digest {
+                found,
+                announced: *announced,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn fill(from: &mut impl Read, out: &mut [u8]) -> Result<(), BlobError> {
+    from.read_exact(out).map_err(|error| match error.kind() {
+        ErrorKind::UnexpectedEof => BlobError::Truncated,
+        _ => BlobError::Io(error),
+    })
+}

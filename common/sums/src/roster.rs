@@ -1,0 +1,190 @@
+//! What the sums need to know of a study: who may do what, under which keys.
+
+use crate::error::SumsError;
+use crate::pieces::PieceTable;
+use galen_core::study::{FrozenStudy, Role};
+use galen_core::{PartyId, PublicKey, StudyDigest};
+use std::collections::BTreeMap;
+
+/// A member as the sums see it.
+#[derive(Clone, Debug)]
+pub struct RosterMember {
+    /// Its name.
+    pub name: PartyId,
+    /// Key of its statements.
+    pub signing: PublicKey,
+    /// X25519 key to which opened key sums are sealed.
+    pub sealing: [u8; 32],
+    /// Whether it contributes (and so receives the sums).
+    pub contributor: bool,
+    /// Whether it keeps pieces.
+    pub custodian: bool,
+}
+
+/// What a [`Roster`] is made of. Members stand in the order of the study.
+#[derive(Clone, Debug)]
+pub struct RosterParts {
+    /// Digest of the frozen study.
+    pub study: StudyDigest,
+    /// The coordinator's signing key.
+    pub coordinator: PublicKey,
+    /// Everyone else.
+    pub members: Vec<RosterMember>,
+    /// t.
+    pub threshold: u32,
+    /// g.
+    pub agreement: u32,
+    /// Fewest contributions of a sum.
+    pub min_contributors: u32,
+}
+
+/// The members of one study with their keys, and the pieces among its custodians.
+#[derive(Clone, Debug)]
+pub struct Roster {
+    study: StudyDigest,
+    coordinator: PublicKey,
+    members: BTreeMap<PartyId, RosterMember>,
+    contributors: Vec<PartyId>,
+    custodians: Vec<PartyId>,
+    pieces: PieceTable,
+    agreement: usize,
+    min_contributors: usize,
+}
+
+impl Roster {
+    /// The roster of a frozen study.
+    ///
+    /// # Errors
+    /// Those of [`Roster::new`]; a study that froze gives none, except for a member without a card.
+    pub fn from_study(frozen: &FrozenStudy) -> Result<Self, SumsError> {
+        let study = frozen.study();
+        let member = |name: &PartyId| {
+            let card = frozen
+                .card(name)
+                .ok_or(SumsError::Roster("a member has no card"))?;
+            Ok(RosterMember {
+                name: name.clone(),
+                signing: card.signing,
+                sealing: card.sealing.0,
+                contributor: study.has_role(name, Role::Contributor),
+                custodian: study.has_role(name, Role::Custodian),
+            })
+        };
+        let members: Result<_, SumsError> = study.party.iter().map(|party| member(&party.name)).collect();
+        Self::new(RosterParts {
+            study: frozen.digest(),
+            coordinator: frozen.coordinator().signing,
+            members: members?,
+            threshold: study.sums.threshold,
+            agreement: study.sums.agreement,
+            min_contributors: study.sums.min_contributors,
+        })
+    }
+
+    /// A roster from its parts.
+    ///
+    /// # Errors
+    /// [`SumsError::Roster`] for a repeated name, an agreement outside of t..=n or fewer than three contributors per sum;
+    /// [`SumsError::Plan`] for a threshold that no sharing has.
+    pub fn new(parts: RosterParts) -> Result<Self, SumsError> {
+        let names = |wanted: fn(&RosterMember) -> bool| -> Vec<PartyId> {
+            parts
+                .members
+                .iter()
+                .filter(|m| wanted(m))
+                .map(|m| m.name.clone())
+                .collect()
+        };
+        let (contributors, custodians) = (names(|m| m.contributor), names(|m| m.custodian));
+        let pieces = PieceTable::new(custodians.len(), parts.threshold as usize)?;
+        let agreement = parts.agreement as usize;
+        if agreement < pieces.threshold() || agreement > custodians.len() {
+            return Err(SumsError::Roster(
+                "agreement must be between the threshold and the number of custodians",
+            ));
+        }
+        if parts.min_contributors < 3 {
+            return Err(SumsError::Roster("a sum needs at least three contributors"));
+        }
+        let count = parts.members.len();
+        let members: BTreeMap<_, _> = parts.members.into_iter().map(|m| (m.name.clone(), m)).collect();
+        if members.len() != count {
+            return Err(SumsError::Roster("a name occurs twice"));
+        }
+        Ok(Self {
+            study: parts.study,
+            coordinator: parts.coordinator,
+            members,
+            contributors,
+            custodians,
+            pieces,
+            agreement,
+            min_contributors: parts.min_contributors as usize,
+        })
+    }
+
+    /// Digest of the study.
+    pub fn study(&self) -> &StudyDigest {
+        &self.study
+    }
+
+    /// The coordinator's signing key.
+    pub fn coordinator(&self) -> &PublicKey {
+        &self.coordinator
+    }
+
+    /// The custodians in the order of the study; their positions are the custodian numbers of [`PieceTable`].
+    pub fn custodians(&self) -> &[PartyId] {
+        &self.custodians
+    }
+
+    /// The contributors in the order of the study.
+    pub fn contributors(&self) -> &[PartyId] {
+        &self.contributors
+    }
+
+    /// Who may read an opened sum: every contributor.
+    pub fn receivers(&self) -> &[PartyId] {
+        &self.contributors
+    }
+
+    /// Number of a custodian.
+    pub fn custodian_index(&self, party: &PartyId) -> Option<usize> {
+        self.custodians.iter().position(|custodian| custodian == party)
+    }
+
+    /// Whether a party contributes.
+    pub fn is_contributor(&self, party: &PartyId) -> bool {
+        self.members.get(party).is_some_and(|member| member.contributor)
+    }
+
+    /// Key of a member's statements.
+    pub fn signing(&self, party: &PartyId) -> Option<&PublicKey> {
+        self.members.get(party).map(|member| &member.signing)
+    }
+
+    /// Key to which a member's openings are sealed.
+    pub fn sealing(&self, party: &PartyId) -> Option<&[u8; 32]> {
+        self.members.get(party).map(|member| &member.sealing)
+    }
+
+    /// t.
+    pub fn threshold(&self) -> usize {
+        self.pieces.threshold()
+    }
+
+    /// g.
+    pub fn agreement(&self) -> usize {
+        self.agreement
+    }
+
+    /// Fewest contributions of a sum.
+    pub fn min_contributors(&self) -> usize {
+        self.min_contributors
+    }
+
+    /// The pieces among the custodians.
+    pub fn pieces(&self) -> &PieceTable {
+        &self.pieces
+    }
+}

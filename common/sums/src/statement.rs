@@ -1,0 +1,49 @@
+//! The short statements around a round: what went wrong with a set, what a receiver derived, what is released.
+
+use galen_core::{Digest, PartyId};
+use serde::{Deserialize, Serialize};
+
+/// Signature domain of [`SeedsRefused`].
+pub const SEEDS_REFUSED: &str = "galen seeds refused v1";
+/// Signature domain of [`Opened`].
+pub const OPENED: &str = "galen sum opened v1";
+/// Signature domain of [`OpeningFailed`].
+pub const OPENING_FAILED: &str = "galen opening failed v1";
+/// Signature domain of [`Release`].
+pub const RELEASE: &str = "galen model release v1";
+
+/// A custodian names a contributor whose sealed seeds do not open or do not fit their hashes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeedsRefused {
+    /// Digest of the round record.
+    pub record: Digest,
+    /// The contributor.
+    pub contributor: PartyId,
+}
+
+/// A receiver opened the sum of a round.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opened {
+    /// Digest of the round record.
+    pub record: Digest,
+    /// Digest of the state that the receiver derived from the sum.
+    pub result: Digest,
+    /// Largest remainder that it met, in units of the ciphertext modulus; at most the plan's noise bound.
+    pub max_noise: u64,
+}
+
+/// A receiver could not open the sum of a round.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpeningFailed {
+    /// Digest of the round record.
+    pub record: Digest,
+    /// Why, without values.
+    pub detail: String,
+}
+
+/// A contributor agrees that the model goes where the study says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// SHA-256 of the model blob.
+    pub model: Digest,
+}
