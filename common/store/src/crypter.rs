@@ -1,0 +1,190 @@
+//! Encryption at rest.
+
+use crate::durable;
+use crate::error::StoreError;
+use galen_core::Digest;
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hkdf;
+use std::path::Path;
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// Bytes that sealing adds: a nonce in front and a tag behind.
+pub(crate) const OVERHEAD: usize = NONCE_LEN + 16;
+
+const MAGIC: &[u8; 8] = b"GALENKY1";
+
+/// The master key of a directory, from which every other key at rest is derived. Clones share it; Debug does not print it.
+///
+/// Sealing is ChaCha20-Poly1305 (RFC 8439) under random 96-bit nonces. Among q messages under one key two nonces are equal
+/// with probability at most q²/2^97 (birthday bound); at 2^32 messages that is 2^-33, the limit that NIST SP 800-38D section 8.3
+/// sets for random nonces of this length. All records of a directory share one key, so 2^32 writes is the life of a
+/// `storage.key`; every blob file and every erasable name has a key of its own.
+#[derive(Clone)]
+pub struct Crypter(Arc<Keys>);
+
+struct Keys {
+    master: Zeroizing<[u8; 32]>,
+    records: Aead,
+}
+
+impl Crypter {
+    /// Draws a master key and writes it to a file that only this user may read. Fails if the file exists.
+    pub fn create(path: &Path) -> Result<Self, StoreError> {
+        if path.exists() {
+            return Err(StoreError::Io {
+                path: path.to_owned(),
+                action: "cannot create",
+                source: std::io::ErrorKind::AlreadyExists.into(),
+            });
+        }
+        let master = Zeroizing::new(galen_core::random::bytes::<32>()?);
+        let mut bytes = Zeroizing::new(Vec::with_capacity(MAGIC.len() + master.len()));
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&*master);
+        durable::write_private(path, &bytes)?;
+        Self::new(master)
+    }
+
+    /// Reads the master key from a file.
+    pub fn load(path: &Path) -> Result<Self, StoreError> {
+        let bytes = Zeroizing::new(std::fs::read(path).map_err(StoreError::io(path, "cannot read"))?);
+        let master = bytes
+            .strip_prefix(MAGIC)
+            .and_then(|key| <[u8; 32]>::try_from(key).ok())
+            .ok_or_else(|| StoreError::KeyFile {
+                path: path.to_owned(),
+            })?;
+        Self::new(Zeroizing::new(master))
+    }
+
+    fn new(master: Zeroizing<[u8; 32]>) -> Result<Self, StoreError> {
+        let records = Aead::derive(&master, b"galen records v1", &[])?;
+        Ok(Self(Arc::new(Keys { master, records })))
+    }
+
+    /// The cipher of plain records.
+    pub(crate) fn records(&self) -> &Aead {
+        &self.0.records
+    }
+
+    /// A cipher for one purpose and name.
+    pub(crate) fn derive(&self, purpose: &[u8], name: &[u8]) -> Result<Aead, StoreError> {
+        Aead::derive(&self.0.master, purpose, name)
+    }
+}
+
+impl std::fmt::Debug for Crypter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Crypter(..)")
+    }
+}
+
+/// One ChaCha20-Poly1305 key. Raw key bytes are wiped by their owners; ring's expanded copy in here is not wiped on drop,
+/// so erased keys may linger in this process's memory, not on disk, until that memory is used again.
+pub(crate) struct Aead(LessSafeKey);
+
+impl Aead {
+    pub(crate) fn new(key: &[u8; 32]) -> Result<Self, StoreError> {
+        let key = UnboundKey::new(&CHACHA20_POLY1305, key).map_err(|_| StoreError::Cipher)?;
+        Ok(Self(LessSafeKey::new(key)))
+    }
+
+    fn derive(master: &[u8; 32], purpose: &[u8], name: &[u8]) -> Result<Self, StoreError> {
+        let mut key = Zeroizing::new([0; 32]);
+        // Purposes are constants none of which is a prefix of another, so purpose and name together are unambiguous.
+        hkdf::Salt::new(hkdf::HKDF_SHA256, b"galen store")
+            .extract(master)
+            .expand(&[purpose, name], hkdf::HKDF_SHA256)
+            .and_then(|okm| okm.fill(&mut *key))
+            .map_err(|_| StoreError::Cipher)?;
+        Self::new(&key)
+    }
+
+    /// Appends nonce, ciphertext and tag of `plaintext` to `out`. `bound` is what the ciphertext is tied to.
+    pub(crate) fn seal_into(
+        &self,
+        bound: &Digest,
+        plaintext: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        let nonce = galen_core::random::bytes::<NONCE_LEN>()?;
+        out.reserve(plaintext.len() + OVERHEAD);
+        out.extend_from_slice(&nonce);
+        let start = out.len();
+        out.extend_from_slice(plaintext);
+        let tag = out.get_mut(start..).ok_or(StoreError::Cipher).and_then(|body| {
+            self.0
+                .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(&bound.0), body)
+                .map_err(|_| StoreError::Cipher)
+        })?;
+        out.extend_from_slice(tag.as_ref());
+        Ok(())
+    }
+
+    /// Opens what [`Aead::seal_into`] appended; `None` if it does not fit.
+    pub(crate) fn open(&self, bound: &Digest, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let (nonce, body) = sealed.split_first_chunk::<NONCE_LEN>()?;
+        let mut body = Zeroizing::new(body.to_vec());
+        let length = self
+            .0
+            .open_in_place(
+                Nonce::assume_unique_for_key(*nonce),
+                Aad::from(&bound.0),
+                &mut body,
+            )
+            .ok()?
+            .len();
+        body.truncate(length);
+        Some(body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_file_is_private_and_loads_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("storage.key");
+        let a = Crypter::create(&path).unwrap();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(
+                std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+                0o600
+            );
+        }
+        let b = Crypter::load(&path).unwrap();
+        let bound = Digest::of(b"x");
+        let mut sealed = Vec::new();
+        a.records().seal_into(&bound, b"secret", &mut sealed).unwrap();
+        assert_eq!(&**b.records().open(&bound, &sealed).unwrap(), b"secret");
+        assert!(b.records().open(&Digest::of(b"y"), &sealed).is_none());
+        assert!(b.derive(b"other", b"").unwrap().open(&bound, &sealed).is_none());
+        for i in 0..sealed.len() {
+            let mut bad = sealed.clone();
+            bad[i] ^= 1;
+            assert!(b.records().open(&bound, &bad).is_none());
+            assert!(b.records().open(&bound, &sealed[..i]).is_none());
+        }
+        assert!(Crypter::create(&path).is_err());
+    }
+
+    #[test]
+    fn other_files_are_no_keys() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("storage.key");
+        for bytes in [
+            &b""[..],
+            b"GALENKY1",
+            &[7; 40],
+            &[b"GALENKY1".as_slice(), &[1; 33]].concat(),
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            assert!(matches!(Crypter::load(&path), Err(StoreError::KeyFile { .. })));
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Typed tables.
+
+use crate::database::Database;
+use crate::erasable::Erasable;
+use crate::error::StoreError;
+use crate::table::{Table, Under};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// The records of one table. Clones share it.
+///
+/// Record keys are stored in clear (they order the records); no secret belongs in a key.
+pub struct Repository<T> {
+    database: Database,
+    tree: sled::Tree,
+    table: Table<T>,
+}
+
+impl<T> Clone for Repository<T> {
+    fn clone(&self) -> Self {
+        Self {
+            database: self.database.clone(),
+            tree: self.tree.clone(),
+            table: self.table,
+        }
+    }
+}
+
+impl<T> std::fmt::Debug for Repository<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Repository({})", self.table.name())
+    }
+}
+
+impl<T> Repository<T> {
+    pub(crate) fn new(database: Database, tree: sled::Tree, table: Table<T>) -> Self {
+        Self {
+            database,
+            tree,
+            table,
+        }
+    }
+
+    pub(crate) fn table(&self) -> &Table<T> {
+        &self.table
+    }
+
+    pub(crate) fn tree(&self) -> &sled::Tree {
+        &self.tree
+    }
+
+    /// Whether a record exists.
+    pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool, StoreError> {
+        Ok(self.tree.contains_key(key)?)
+    }
+
+    /// Deletes a record, if there is one. Durable when this returns.
+    ///
+    /// This is not erasure: sled's log keeps old values until it writes over them. Secrets that must become unreadable are
+    /// written with [`Repository::put_erasable`].
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<(), StoreError> {
+        self.tree.remove(key)?;
+        self.database.flush()
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Repository<T> {
+    pub(crate) fn encode(&self, under: &Under<'_>, key: &[u8], value: &T) -> Result<Vec<u8>, StoreError> {
+        self.table.encode(self.database.crypter(), under, key, value)
+    }
+
+    fn decode(&self, erasable: Option<&Erasable>, key: &[u8], stored: &[u8]) -> Result<T, StoreError> {
+        self.table.decode(self.database.crypter(), erasable, key, stored)
+    }
+
+    /// Writes a record. It is durable when this returns.
+    pub fn put(&self, key: impl AsRef<[u8]>, value: &T) -> Result<(), StoreError> {
+        let stored = self.encode(&Under::Master, key.as_ref(), value)?;
+        self.tree.insert(key, stored)?;
+        self.database.flush()
+    }
+
+    /// Writes several records, all or none. They are durable when this returns.
+    pub fn put_all<'a, K: AsRef<[u8]>>(
+        &self,
+        records: impl IntoIterator<Item = (K, &'a T)>,
+    ) -> Result<(), StoreError>
+    where
+        T: 'a,
+    {
+        let mut batch = self.database.batch();
+        for (key, value) in records {
+            batch.put(self, key, value)?;
+        }
+        batch.commit()
+    }
+
+    /// Reads a record.
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<T>, StoreError> {
+        let key = key.as_ref();
+        match self.tree.get(key)? {
+            Some(stored) => self.decode(None, key, &stored).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Writes a record under the erasable key `name`, which must exist ([`Erasable::create`]). Durable when this returns.
+    pub fn put_erasable(
+        &self,
+        erasable: &Erasable,
+        name: &str,
+        key: impl AsRef<[u8]>,
+        value: &T,
+    ) -> Result<(), StoreError> {
+        let stored = self.encode(&Under::Erasable(erasable, name), key.as_ref(), value)?;
+        self.tree.insert(key, stored)?;
+        self.database.flush()
+    }
+
+    /// Reads a record written with [`Repository::put_erasable`].
+    ///
+    /// # Errors
+    /// [`StoreError::Erased`] once its key has been erased.
+    pub fn get_erasable(&self, erasable: &Erasable, key: impl AsRef<[u8]>) -> Result<Option<T>, StoreError> {
+        let key = key.as_ref();
+        match self.tree.get(key)? {
+            Some(stored) => self.decode(Some(erasable), key, &stored).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// All records in the order of their keys' bytes. Write numbers big-endian to have them in order.
+    pub fn iter(&self) -> impl Iterator<Item = Result<(Vec<u8>, T), StoreError>> + use<T> {
+        self.read_all(self.tree.iter())
+    }
+
+    /// The records whose keys start with `prefix`, in order.
+    pub fn prefix(&self, prefix: &[u8]) -> impl Iterator<Item = Result<(Vec<u8>, T), StoreError>> + use<T> {
+        self.read_all(self.tree.scan_prefix(prefix))
+    }
+
+    fn read_all(
+        &self,
+        records: sled::Iter,
+    ) -> impl Iterator<Item = Result<(Vec<u8>, T), StoreError>> + use<T> {
+        let this = self.clone();
+        records.map(move |record| {
+            let (key, stored) = record?;
+            Ok((key.to_vec(), this.decode(None, &key, &stored)?))
+        })
+    }
+
+    /// The record with the greatest key.
+    pub fn last(&self) -> Result<Option<(Vec<u8>, T)>, StoreError> {
+        match self.tree.last()? {
+            Some((key, stored)) => Ok(Some((key.to_vec(), self.decode(None, &key, &stored)?))),
+            None => Ok(None),
+        }
+    }
+}
