@@ -25,5 +25,6 @@ pub use fixed::CodecError;
 pub use histogram::Histograms;
 pub use metrics::Roc;
 pub use model::{Model, ModelError};
-pub use spec::{Layer, ModelSpec, Parameter, SpecError};
+pub use spec::{Layer, MAX_LAYERS, MAX_WIDTH, ModelSpec, Parameter, SpecError};
 pub use statistics::{ColumnStatistics, Statistics};
+pub use weights::MAX_FILE_BYTES;

@@ -1,1 +1,22 @@
-//! Local training with burn: tables of patients, preprocessing, recipes and the trainer.
+//! What a hospital does with its patients before anything is encrypted.
+//!
+//! In the order in which a CSV file becomes a model: [`load_csv`] checks the file against the study's schema and gives a [`Table`];
+//! [`split`] holds patients out; [`Preprocessor`] turns the rest into standardised rows, with the statistics that the
+//! federation added up; [`train`] improves a model on them with burn, on the [`Device`] that the party's configuration names.
+//!
+//! [`baseline`] runs the whole study in one process, unencrypted: what the federation's results are compared with.
+//!
+//! Everything is reproducible from the study's public seed. On one machine and the CPU, equal input gives equal bits.
+
+pub mod baseline;
+mod device;
+mod preprocess;
+mod split;
+mod table;
+mod train;
+
+pub use device::{Device, DeviceError};
+pub use preprocess::{LIMIT, PreprocessError, Preprocessor};
+pub use split::{Split, split};
+pub use table::{DataError, DataProblem, Table, load_csv, read_csv};
+pub use train::{Order, Progress, TrainError, train};

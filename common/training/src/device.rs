@@ -1,0 +1,74 @@
+//! The device on which a model is trained.
+
+/// Where training computes. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Device(pub(crate) burn::tensor::Device);
+
+/// A device that this program cannot train on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// No device has this name.
+    #[error("unknown device \"{name}\": the devices are \"cpu\", \"cuda\" and \"wgpu\"")]
+    Unknown {
+        /// The name.
+        name: String,
+    },
+    /// The device exists, but this program was built without it.
+    #[error(
+        "this program was built without \"{name}\": build it with `--features {name}` or set device = \"cpu\""
+    )]
+    NotBuilt {
+        /// The name, which is also that of the cargo feature.
+        name: &'static str,
+    },
+}
+
+impl Device {
+    /// The CPU: always there, single-threaded, reproducible to the bit.
+    pub fn cpu() -> Self {
+        Self(burn::tensor::Device::flex())
+    }
+
+    /// The device with a name from a configuration file: `cpu`, `cuda` (the first CUDA device) or `wgpu` (the default adapter).
+    ///
+    /// The GPU devices need the cargo feature of the same name.
+    pub fn by_name(name: &str) -> Result<Self, DeviceError> {
+        match name {
+            "cpu" => Ok(Self::cpu()),
+            #[cfg(feature = "cuda")]
+            "cuda" => Ok(Self(burn::tensor::Device::cuda(0))),
+            #[cfg(not(feature = "cuda"))]
+            "cuda" => Err(DeviceError::NotBuilt { name: "cuda" }),
+            #[cfg(feature = "wgpu")]
+            "wgpu" => Ok(Self(burn::tensor::Device::wgpu(
+                burn::tensor::DeviceKind::DefaultDevice,
+            ))),
+            #[cfg(not(feature = "wgpu"))]
+            "wgpu" => Err(DeviceError::NotBuilt { name: "wgpu" }),
+            _ => Err(DeviceError::Unknown {
+                name: name.to_owned(),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        assert!(Device::by_name("cpu").is_ok());
+        let error = Device::by_name("gpu").unwrap_err().to_string();
+        assert!(error.contains("\"gpu\"") && error.contains("cuda"), "{error}");
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn a_device_that_was_not_built_says_how_to_build_it() {
+        let error = Device::by_name("cuda").unwrap_err();
+        assert_eq!(error, DeviceError::NotBuilt { name: "cuda" });
+        assert!(error.to_string().contains("--features cuda"), "{error}");
+    }
+}
