@@ -124,6 +124,15 @@ mod tests {
     }
 
     #[test]
+    fn every_code_is_documented_with_its_hint() {
+        let page = include_str!("../../../docs/errors.md");
+        for code in Code::ALL {
+            let row = page.lines().find(|line| line.starts_with(&format!("| {code} |")));
+            assert!(row.is_some_and(|row| row.to_lowercase().contains(&code.hint().to_lowercase())), "{code}");
+        }
+    }
+
+    #[test]
     fn a_refusal_tells_code_detail_and_hint() {
         let text = Refusal::new(Code::WrongStudy, "got ab12").to_string();
         assert!(text.contains("G1002") && text.contains("ab12") && text.contains("frozen study file"));
