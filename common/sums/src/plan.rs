@@ -274,20 +274,26 @@ impl SumPlan {
     }
 }
 
-/// B, as the module's documentation derives it.
-fn noise_bound(contributors: u32, coefficients: u64) -> u64 {
+/// The smallest integer bound that the absolute value of a sum of `terms` independent samples of [`KEY_AND_NOISE`] exceeds
+/// with probability at most `2^-exponent`: `sigma sqrt(2 terms ln 2 (exponent + 1))`, see the module's documentation; never
+/// above the sum of their largest values.
+pub fn tail_bound(terms: u64, exponent: u32) -> u64 {
     let sigma = u128::from(KEY_AND_NOISE.sigma_hundredths());
-    let contributors = u128::from(contributors);
-    // log2 of the number of coefficients, rounded up; 41 = 40 + the factor 2 of the two-sided bound.
-    let log2 = u128::from(u64::BITS - coefficients.saturating_sub(1).leading_zeros());
-    let exponent = u128::from(FAILURE_BITS) + 1 + log2;
-    // At most 2 * 2^20 * 460^2 * 693148 * 105 < 2^65, in units of 10^-10.
-    let square = 2 * contributors * sigma * sigma * LN_2_MILLIONTHS * exponent;
+    let terms = u128::from(terms);
+    // At most 2 * 2^64 * 460^2 * 693148 * 2^24 < 2^127, in units of 10^-10.
+    let square = 2 * terms * sigma * sigma * LN_2_MILLIONTHS * (u128::from(exponent.min(u32::MAX >> 8)) + 1);
     let square = square.div_ceil(10_000_000_000);
     let root = square.isqrt();
     let tail = if root * root < square { root + 1 } else { root };
-    let hard = contributors * KEY_AND_NOISE.bound().unsigned_abs() as u128;
-    tail.min(hard) as u64
+    let hard = terms * u128::from(KEY_AND_NOISE.bound().unsigned_abs());
+    u64::try_from(tail.min(hard)).unwrap_or(u64::MAX)
+}
+
+/// B, as the module's documentation derives it.
+fn noise_bound(contributors: u32, coefficients: u64) -> u64 {
+    // log2 of the number of coefficients, rounded up.
+    let log2 = u64::BITS - coefficients.saturating_sub(1).leading_zeros();
+    tail_bound(contributors.into(), FAILURE_BITS + log2)
 }
 
 fn delta_for(noise_bound: u64) -> u64 {

@@ -101,6 +101,17 @@ pub struct Endorsement {
     pub sum: Digest,
 }
 
+impl Endorsement {
+    /// The endorsement of a set with a sum.
+    pub fn of(set: &ContributionSet, sum: Digest) -> Self {
+        Self {
+            record: set.record,
+            set: set.digest(),
+            sum,
+        }
+    }
+}
+
 /// g valid endorsements of one set and sum.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {

@@ -1,0 +1,171 @@
+//! Opening a sum, as a receiver: unseal the custodians' answers, subtract the summed key, check every remainder.
+
+use crate::custodian::{answer_context, terms};
+use crate::error::CustodyError;
+use crate::identity::ReceiverKey;
+use crate::key_sum::{KeySum, encoding_digest};
+use galen_core::PartyId;
+use galen_rns::basis::Composer;
+use galen_rns::poly::{Coeff, Poly};
+use galen_sums::blob::{BlobReader, Subject};
+use galen_sums::{Authored, Certificate, ContributionSet, Round, check_answer};
+use std::io::Read;
+
+/// An opened sum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// The sums of the fixed-point values, exact.
+    pub values: Vec<i64>,
+    /// The largest remainder that was seen; the plan's noise bound is its limit.
+    pub max_noise: u64,
+}
+
+/// Opens the answers that were sealed to `me`, and adds them.
+///
+/// # Errors
+/// [`CustodyError::Pieces`] unless they cover every piece exactly once; [`CustodyError::Answer`], which names the custodian; those of
+/// [`galen_sums::check_answer`].
+pub fn open_answers(
+    round: &Round,
+    certificate: &Certificate,
+    set: &ContributionSet,
+    me: &PartyId,
+    key: &ReceiverKey,
+    answers: &[Authored],
+) -> Result<KeySum, CustodyError> {
+    certificate.check_set(round, set)?;
+    let mut covered = vec![0usize; round.roster().pieces().len()];
+    let mut headers = Vec::with_capacity(answers.len());
+    for authored in answers {
+        let answer = check_answer(round, certificate, authored)?;
+        for &piece in &answer.pieces {
+            if let Some(times) = covered.get_mut(piece as usize) {
+                *times += 1;
+            }
+        }
+        headers.push(answer);
+    }
+    if let Some((piece, &times)) = (0..).zip(&covered).find(|(_, times)| **times != 1) {
+        return Err(CustodyError::Pieces { piece, times });
+    }
+
+    let mut total = KeySum::zero(round);
+    for answer in headers {
+        let bad = |what| CustodyError::Answer {
+            custodian: answer.custodian.clone(),
+            what,
+        };
+        let context = answer_context(certificate.endorsement(), &answer.custodian, &answer.pieces, me);
+        let sealed = answer
+            .sealed
+            .get(me)
+            .ok_or_else(|| bad("is not sealed to this party"))?;
+        let encoding = key
+            .pair()
+            .open(&context, sealed)
+            .ok_or_else(|| bad("does not open"))?;
+        if encoding_digest(round.digest(), &encoding) != answer.key_sum {
+            return Err(bad("is not the polynomial that it signed"));
+        }
+        let part = KeySum::decode(round, terms(set, &answer.pieces), &encoding)
+            .ok_or_else(|| bad("is not a short polynomial"))?;
+        total.add(&part);
+    }
+    Ok(total)
+}
+
+/// Opens the certified sum blob with the summed key, a block at a time.
+///
+/// # Errors
+/// [`galen_sums::SumsError::Blob`] for a blob that does not conform or is not the certified one; [`CustodyError::Remainder`] if
+/// any remainder is above the plan's noise bound, any sum is beyond what its contributors can add up to, or the
+/// filling of the last block is not zero. No values are returned then.
+pub fn open_sum(
+    round: &Round,
+    certificate: &Certificate,
+    set: &ContributionSet,
+    key: &KeySum,
+    sum: impl Read,
+) -> Result<Opened, CustodyError> {
+    certificate.check_set(round, set)?;
+    let of_sum = |error| CustodyError::blob("the sum", error);
+    let plan = round.plan();
+    let key = key.transformed(round)?;
+    let mut reader = BlobReader::new(round, &Subject::Sum(set.digest()), sum).map_err(of_sum)?;
+    let rounding = Rounding::new(round, set)?;
+    let mut bounds = plan.bounds();
+    let mut opened = Opened {
+        values: Vec::with_capacity(plan.values() as usize),
+        max_noise: 0,
+    };
+    let (mut bad, mut first_bad) = (0u64, None);
+    let mut block = Poly::<Coeff>::zero(round.ring());
+    for index in 0..plan.blocks() {
+        reader.read_block(&mut block).map_err(of_sum)?;
+        let mut mask = round.common_polynomial(index)?;
+        mask.mul_assign(&key)?;
+        block.sub_assign(&mask.into_coeff())?;
+        for coefficient in 0..plan.degree as usize {
+            let (value, noise) = rounding.split(&block, coefficient)?;
+            // Beyond the last value the block was filled up with zeros.
+            let bound = bounds.next();
+            let fits = value.unsigned_abs() <= rounding.largest(bound) && noise <= plan.noise_bound;
+            match (fits, bound) {
+                (false, _) => {
+                    bad += 1;
+                    first_bad.get_or_insert(index);
+                }
+                (true, Some(_)) => opened.values.push(value),
+                (true, None) => {}
+            }
+            opened.max_noise = opened.max_noise.max(noise);
+        }
+    }
+    // First of all the digest: a blob that was damaged on its way is not the contributors' fault.
+    reader
+        .finish_with(&certificate.endorsement().sum)
+        .map_err(of_sum)?;
+    match first_bad {
+        Some(block) => Err(CustodyError::Remainder { bad, block }),
+        None => Ok(opened),
+    }
+}
+
+/// Splits a centred coefficient into the multiple of delta and the remainder.
+struct Rounding {
+    composer: Composer,
+    shift: u32,
+    contributors: u64,
+}
+
+impl Rounding {
+    fn new(round: &Round, set: &ContributionSet) -> Result<Self, CustodyError> {
+        let composer = Composer::new(round.ring().moduli())?;
+        Ok(Self {
+            composer,
+            shift: round.plan().delta.trailing_zeros(),
+            contributors: set.len() as u64,
+        })
+    }
+
+    /// The rounded value and the absolute remainder.
+    fn split(&self, block: &Poly<Coeff>, at: usize) -> Result<(i64, u64), CustodyError> {
+        let degree = block.ring().degree();
+        let data = block.data();
+        let centred = match data.get(at + degree) {
+            Some(&second) => self.composer.compose_centered(&[data[at], second])?,
+            None => self.composer.compose_centered(&[data[at]])?,
+        };
+        let half = 1i128 << self.shift >> 1;
+        let value = (centred + half) >> self.shift;
+        let noise = (centred - (value << self.shift)).unsigned_abs() as u64;
+        // Out of range values are refused by their size, which saturation keeps.
+        let value = i64::try_from(value).unwrap_or(i64::MAX);
+        Ok((value, noise))
+    }
+
+    /// The largest sum that values up to `bound` can have; zero for filling.
+    fn largest(&self, bound: Option<u64>) -> u64 {
+        bound.map_or(0, |bound| bound.saturating_mul(self.contributors))
+    }
+}
