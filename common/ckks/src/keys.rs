@@ -1,0 +1,288 @@
+//! Secret, public and relinearisation keys.
+//!
+//! A secret key is 32 bytes; all else is expanded from them: the ternary secret `s`, the public key
+//! `(b = -a s + e, a)` over Q, and the relinearisation key, for digit j `(b_j = -a_j s + e_j + P g_j s^2, a_j)` over
+//! QP. The uniform halves `a` come from public seeds, which is how keys are stored. `g_j` is 1 modulo the primes of
+//! digit j and 0 modulo the others (hybrid key switching: Han and Ki, ePrint 2019/688, section 3).
+
+use crate::context::Context;
+use crate::error::CkksError;
+use galen_rns::poly::{Coeff, Eval, Poly};
+use galen_rns::ring::Ring;
+use galen_rns::sampling::{Gaussian, gaussian, ternary};
+use galen_rns::xof::{Xof, random_seed};
+use ring::digest::{Context as Sha256, SHA256};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use zeroize::{Zeroize, Zeroizing};
+
+/// First domain field of every stream of this crate.
+const DOMAIN: &[u8] = b"galen-ckks-1";
+
+/// Names a key: SHA-256 of preset and public key. Carried by everything that belongs to it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct KeyDigest(pub [u8; 32]);
+
+impl core::fmt::Debug for KeyDigest {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "KeyDigest({self})")
+    }
+}
+
+impl core::fmt::Display for KeyDigest {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A stream for one purpose under one preset.
+pub(crate) fn stream(context: &Context, seed: &[u8; 32], purpose: &str, index: u64) -> Xof {
+    Xof::new(
+        seed,
+        &[
+            DOMAIN,
+            &context.digest().0,
+            purpose.as_bytes(),
+            &index.to_le_bytes(),
+        ],
+    )
+}
+
+/// A seed for something else, from a seed.
+fn derive(context: &Context, seed: &[u8; 32], purpose: &str) -> [u8; 32] {
+    let mut derived = [0; 32];
+    stream(context, seed, purpose, 0).fill(&mut derived);
+    derived
+}
+
+/// A fresh error polynomial, sigma 3.19. The caller wipes it.
+pub(crate) fn error(ring: &Arc<Ring>, xof: &mut Xof) -> Result<Poly<Eval>, CkksError> {
+    let mut errors = Zeroizing::new(vec![0i64; ring.degree()]);
+    gaussian(&Gaussian::SIGMA_3_19, xof, &mut errors);
+    Ok(Poly::from_i64(ring, &errors)?.into_eval())
+}
+
+/// A uniform ternary polynomial. The caller wipes it.
+pub(crate) fn small(ring: &Arc<Ring>, xof: &mut Xof) -> Result<Poly<Eval>, CkksError> {
+    let mut signs = Zeroizing::new(vec![0i8; ring.degree()]);
+    ternary(xof, &mut signs);
+    Ok(Poly::<Coeff>::from_i8(ring, &signs)?.into_eval())
+}
+
+/// The secret key. Wiped on drop; `Debug` prints only its digest.
+pub struct SecretKey {
+    pub(crate) context: Arc<Context>,
+    pub(crate) seed: Zeroizing<[u8; 32]>,
+    /// s over all primes of QP.
+    pub(crate) secret: Poly<Eval>,
+    digest: KeyDigest,
+}
+
+impl Drop for SecretKey {
+    fn drop(&mut self) {
+        self.secret.zeroize();
+    }
+}
+
+impl core::fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("SecretKey")
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SecretKey {
+    /// A fresh key from the operating system's randomness.
+    ///
+    /// # Errors
+    /// If that gives none.
+    pub fn generate(context: &Arc<Context>) -> Result<Self, CkksError> {
+        Self::from_seed(context, &Zeroizing::new(random_seed()?))
+    }
+
+    /// The key of a secret seed, always the same. The seed is as secret as the key, and serves nothing else.
+    ///
+    /// # Errors
+    /// None but those of ring arithmetic.
+    pub fn from_seed(context: &Arc<Context>, seed: &[u8; 32]) -> Result<Self, CkksError> {
+        let secret = small(context.key_ring(), &mut stream(context, seed, "secret", 0))?;
+        let mut key = Self {
+            context: Arc::clone(context),
+            seed: Zeroizing::new(*seed),
+            secret,
+            digest: KeyDigest([0; 32]),
+        };
+        key.digest = key.public_key()?.digest;
+        Ok(key)
+    }
+
+    /// The name of this key.
+    #[must_use]
+    pub fn digest(&self) -> KeyDigest {
+        self.digest
+    }
+
+    /// The public key, always the same.
+    ///
+    /// # Errors
+    /// None but those of ring arithmetic.
+    pub fn public_key(&self) -> Result<PublicKey, CkksError> {
+        let context = &self.context;
+        let ring = &context.top().ring;
+        let seed = derive(context, &self.seed, "public key uniform");
+        let a = PublicKey::expand(context, &seed);
+        let mut b = a.clone();
+        let s = Zeroizing::new(self.secret.restrict(ring)?);
+        b.mul_assign(&s)?;
+        b.neg_assign();
+        let e = Zeroizing::new(error(
+            ring,
+            &mut stream(context, &self.seed, "public key error", 0),
+        )?);
+        b.add_assign(&e)?;
+        Ok(PublicKey::assemble(context, seed, b))
+    }
+
+    /// The relinearisation key, always the same.
+    ///
+    /// # Errors
+    /// None but those of ring arithmetic.
+    pub fn relin_key(&self) -> Result<RelinKey, CkksError> {
+        let context = &self.context;
+        let ring = context.key_ring();
+        let seed = derive(context, &self.seed, "relinearisation uniform");
+        let mut square = Zeroizing::new(self.secret.clone());
+        square.mul_assign(&self.secret)?;
+        let mut digits = Vec::new();
+        for (index, digit) in context.top().switching.digits.iter().enumerate() {
+            let mut b = RelinKey::expand(context, &seed, index);
+            b.mul_assign(&self.secret)?;
+            b.neg_assign();
+            let mut errors = stream(context, &self.seed, "relinearisation error", index as u64);
+            b.add_assign(&*Zeroizing::new(error(ring, &mut errors)?))?;
+            // P g_j: P modulo the primes of the digit, 0 modulo all others, the special ones included.
+            let factors: Vec<u64> = ring
+                .moduli()
+                .iter()
+                .enumerate()
+                .map(|(i, m)| {
+                    if !(digit.start..digit.end).contains(&i) {
+                        return 0;
+                    }
+                    let special = context.preset().special_primes();
+                    special.iter().fold(1, |p, &q| m.mul(p, m.reduce_u64(q)))
+                })
+                .collect();
+            let mut message = Zeroizing::new((*square).clone());
+            message.mul_scalar_assign(&factors)?;
+            b.add_assign(&message)?;
+            digits.push(b);
+        }
+        Ok(RelinKey::assemble(context, self.digest, seed, digits))
+    }
+}
+
+/// A public encryption key.
+#[derive(Clone)]
+pub struct PublicKey {
+    pub(crate) context: Arc<Context>,
+    digest: KeyDigest,
+    pub(crate) seed: [u8; 32],
+    /// `-a s + e` over Q.
+    pub(crate) b: Poly<Eval>,
+    pub(crate) a: Poly<Eval>,
+}
+
+impl core::fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("PublicKey")
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PublicKey {
+    fn expand(context: &Context, seed: &[u8; 32]) -> Poly<Eval> {
+        Poly::uniform(&context.top().ring, &mut stream(context, seed, "public key", 0))
+    }
+
+    /// From its stored parts; `b` is over the top ring.
+    pub(crate) fn assemble(context: &Arc<Context>, seed: [u8; 32], b: Poly<Eval>) -> Self {
+        let mut hash = Sha256::new(&SHA256);
+        hash.update(DOMAIN);
+        hash.update(&context.digest().0);
+        hash.update(&seed);
+        // Fixed lengths throughout: the preset says how many residues follow.
+        b.data().iter().for_each(|x| hash.update(&x.to_le_bytes()));
+        let mut digest = [0; 32];
+        digest.copy_from_slice(hash.finish().as_ref());
+        let a = Self::expand(context, &seed);
+        Self {
+            context: Arc::clone(context),
+            digest: KeyDigest(digest),
+            seed,
+            b,
+            a,
+        }
+    }
+
+    /// The name of the key that this belongs to.
+    #[must_use]
+    pub fn digest(&self) -> KeyDigest {
+        self.digest
+    }
+}
+
+/// A key that brings ciphertexts of degree 2 back to degree 1.
+#[derive(Clone)]
+pub struct RelinKey {
+    pub(crate) context: Arc<Context>,
+    digest: KeyDigest,
+    pub(crate) seed: [u8; 32],
+    /// `(b_j, a_j)` for each digit, over QP.
+    pub(crate) digits: Vec<(Poly<Eval>, Poly<Eval>)>,
+}
+
+impl core::fmt::Debug for RelinKey {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("RelinKey")
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RelinKey {
+    fn expand(context: &Context, seed: &[u8; 32], index: usize) -> Poly<Eval> {
+        Poly::uniform(
+            context.key_ring(),
+            &mut stream(context, seed, "relinearisation key", index as u64),
+        )
+    }
+
+    /// From its stored parts; each `b` is over the key ring.
+    pub(crate) fn assemble(
+        context: &Arc<Context>,
+        digest: KeyDigest,
+        seed: [u8; 32],
+        digits: Vec<Poly<Eval>>,
+    ) -> Self {
+        let digits = digits
+            .into_iter()
+            .enumerate()
+            .map(|(index, b)| (b, Self::expand(context, &seed, index)))
+            .collect();
+        Self {
+            context: Arc::clone(context),
+            digest,
+            seed,
+            digits,
+        }
+    }
+
+    /// The name of the key that this belongs to, as its maker states it.
+    #[must_use]
+    pub fn digest(&self) -> KeyDigest {
+        self.digest
+    }
+}
