@@ -13,6 +13,7 @@ use galen_core::PartyId;
 use galen_core::study::Study;
 use galen_models::{CodecError, FedAvg, Histograms, Model, ModelError, ModelSpec, SpecError, Statistics};
 use galen_models::{histogram, metrics, statistics};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// One hospital's patients, already split.
@@ -140,35 +141,44 @@ fn central(study: &Study, device: &Device, name: &str, table: &Table) -> Result<
 }
 
 /// The federation, with every hospital in every round.
-pub fn federated(
+pub fn federated(study: &Study, device: &Device, hospitals: &[Hospital]) -> Result<Federated, BaselineError> {
+    federated_among(study, device, hospitals, |_, _| true)
+}
+
+/// The federation, with the hospitals that `takes_part` names for each round (numbered as in the agenda: statistics first,
+/// evaluation last): what the sums must be when a round was published without somebody.
+pub fn federated_among(
     study: &Study,
     device: &Device,
     hospitals: &[Hospital],
+    takes_part: impl Fn(u32, &PartyId) -> bool,
 ) -> Result<Federated, BaselineError> {
     let schema = &study.data;
+    let takes_part = &takes_part;
+    let members = |round| hospitals.iter().filter(move |h| takes_part(round, &h.name));
     let mut statistics_sum = vec![0; Statistics::values(schema)];
-    for hospital in hospitals {
+    for hospital in members(0) {
         let table = &hospital.train;
         let values = statistics::contribution(&table.features, &table.labels, schema)?;
         add(&mut statistics_sum, &values);
     }
     let preprocessor = Preprocessor::new(schema, &Statistics::from_sums(&statistics_sum, schema)?)?;
-    let mut rows = Vec::new();
+    let mut rows = BTreeMap::new();
     for hospital in hospitals {
-        rows.push(preprocessor.rows(&hospital.train)?);
+        rows.insert(&hospital.name, preprocessor.rows(&hospital.train)?);
     }
     let strategy = FedAvg::new(&study.training, schema);
     let mut model = Model::initial(ModelSpec::from_plan(schema, &study.model)?, study.seed)?;
     let mut training_sums = Vec::new();
     for round in 0..study.training.rounds {
         let mut sum = vec![0; strategy.values(model.spec())];
-        for (hospital, rows) in hospitals.iter().zip(&rows) {
+        for hospital in members(round + 1) {
             let order = Order {
                 seed: study.seed,
                 party: hospital.name.as_str(),
                 round,
             };
-            let (labels, plan) = (&hospital.train.labels, &study.training);
+            let (rows, labels, plan) = (&rows[&hospital.name], &hospital.train.labels, &study.training);
             let local = train(device, &model, rows, labels, plan, order, &mut |_| {})?;
             add(&mut sum, &strategy.contribution(&model, &local, rows.len())?);
         }
@@ -177,7 +187,7 @@ pub fn federated(
     }
     let trained = Trained { preprocessor, model };
     let mut evaluation_sum = vec![0; Histograms::values(&study.evaluation)];
-    for hospital in hospitals {
+    for hospital in members(study.training.rounds + 1) {
         let table = &hospital.held_out;
         let probabilities = trained.probabilities(table)?;
         let values = histogram::contribution(&probabilities, &table.labels, &study.evaluation, schema)?;
