@@ -112,7 +112,7 @@ fn write_blob(
         BlobWriter::new(round, &Subject::Contribution(contributor.clone()), out).map_err(of_blob)?;
     for (block, values) in (0..).zip(values.chunks(degree)) {
         gaussian(&KEY_AND_NOISE, &mut noise_stream, &mut noise);
-        let mut masked = round.common_polynomial(block)?;
+        let mut masked = round.common_polynomial(block);
         masked.mul_assign(&key)?;
         let mut masked = masked.into_coeff();
         for (index, modulus) in round.ring().moduli().iter().enumerate() {

@@ -22,9 +22,9 @@ pub struct KeySum {
 
 impl KeySum {
     /// Zero, to add to.
-    pub(crate) fn zero(round: &Round) -> Self {
+    pub(crate) fn zero(degree: usize) -> Self {
         Self {
-            coefficients: vec![0; round.plan().degree as usize],
+            coefficients: vec![0; degree],
         }
     }
 
@@ -33,7 +33,7 @@ impl KeySum {
     /// # Errors
     /// [`CustodyError::Seeds`] if the seed of a piece is not among them.
     pub(crate) fn of(round: &Round, opened: &[OpenedSeeds], pieces: &[u32]) -> Result<Self, CustodyError> {
-        let mut sum = Self::zero(round);
+        let mut sum = Self::zero(round.plan().degree as usize);
         for seeds in opened {
             if !seeds.seeds().add_to(pieces, &mut sum.coefficients) {
                 let contributor = seeds.contributor().clone();
@@ -82,13 +82,13 @@ impl KeySum {
     }
 
     /// Reads [`Self::encode`]; nothing if it is not of that form or is larger than `terms` seeds can sum to.
-    pub(crate) fn decode(round: &Round, terms: u64, bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(degree: usize, terms: u64, bytes: &[u8]) -> Option<Self> {
         let (&[version, bits], packed) = bytes.split_first_chunk()?;
         let bits = u32::from(bits);
         if version != VERSION || !(1..=width(tail_bound(terms, u32::MAX))).contains(&bits) {
             return None;
         }
-        let mut shifted = Zeroizing::new(vec![0u64; round.plan().degree as usize]);
+        let mut shifted = Zeroizing::new(vec![0u64; degree]);
         unpack(packed, bits, &mut shifted).ok()?;
         let half = 1i64 << (bits - 1);
         Some(Self {

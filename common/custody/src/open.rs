@@ -7,8 +7,9 @@ use crate::key_sum::{KeySum, encoding_digest};
 use galen_core::PartyId;
 use galen_rns::basis::Composer;
 use galen_rns::poly::{Coeff, Poly};
+use galen_rns::ring::Ring;
 use galen_sums::blob::{BlobReader, Subject};
-use galen_sums::{Authored, Certificate, ContributionSet, Round, check_answer};
+use galen_sums::{Authored, Certificate, ContributionSet, Round, SumPlan, check_answer};
 use std::io::Read;
 
 /// An opened sum.
@@ -18,6 +19,16 @@ pub struct Opened {
     pub values: Vec<i64>,
     /// The largest remainder that was seen; the plan's noise bound is its limit.
     pub max_noise: u64,
+    /// The sum of the squares of all remainders, filling included.
+    pub noise_squares: u128,
+}
+
+impl Opened {
+    /// Root of the mean square of the remainders. Of C contributors it is close to `4.6 sqrt(C)`.
+    pub fn noise_rms(&self, plan: &SumPlan) -> f64 {
+        let coefficients = f64::from(plan.blocks()) * f64::from(plan.degree);
+        (self.noise_squares as f64 / coefficients).sqrt()
+    }
 }
 
 /// Opens the answers that were sealed to `me`, and adds them.
@@ -49,7 +60,8 @@ pub fn open_answers(
         return Err(CustodyError::Pieces { piece, times });
     }
 
-    let mut total = KeySum::zero(round);
+    let degree = round.plan().degree as usize;
+    let mut total = KeySum::zero(degree);
     for answer in headers {
         let bad = |what| CustodyError::Answer {
             custodian: answer.custodian.clone(),
@@ -67,7 +79,7 @@ pub fn open_answers(
         if encoding_digest(round.digest(), &encoding) != answer.key_sum {
             return Err(bad("is not the polynomial that it signed"));
         }
-        let part = KeySum::decode(round, terms(set, &answer.pieces), &encoding)
+        let part = KeySum::decode(degree, terms(set, &answer.pieces), &encoding)
             .ok_or_else(|| bad("is not a short polynomial"))?;
         total.add(&part);
     }
@@ -92,24 +104,26 @@ pub fn open_sum(
     let plan = round.plan();
     let key = key.transformed(round)?;
     let mut reader = BlobReader::new(round, &Subject::Sum(set.digest()), sum).map_err(of_sum)?;
-    let rounding = Rounding::new(round, set)?;
+    let rounding = Rounding::new(round.ring(), plan.delta)?;
+    let contributors = set.len() as u64;
     let mut bounds = plan.bounds();
     let mut opened = Opened {
         values: Vec::with_capacity(plan.values() as usize),
         max_noise: 0,
+        noise_squares: 0,
     };
     let (mut bad, mut first_bad) = (0u64, None);
     let mut block = Poly::<Coeff>::zero(round.ring());
     for index in 0..plan.blocks() {
         reader.read_block(&mut block).map_err(of_sum)?;
-        let mut mask = round.common_polynomial(index)?;
+        let mut mask = round.common_polynomial(index);
         mask.mul_assign(&key)?;
         block.sub_assign(&mask.into_coeff())?;
         for coefficient in 0..plan.degree as usize {
             let (value, noise) = rounding.split(&block, coefficient)?;
             // Beyond the last value the block was filled up with zeros.
             let bound = bounds.next();
-            let fits = value.unsigned_abs() <= rounding.largest(bound) && noise <= plan.noise_bound;
+            let fits = value.unsigned_abs() <= largest_sum(bound, contributors) && noise <= plan.noise_bound;
             match (fits, bound) {
                 (false, _) => {
                     bad += 1;
@@ -119,6 +133,7 @@ pub fn open_sum(
                 (true, None) => {}
             }
             opened.max_noise = opened.max_noise.max(noise);
+            opened.noise_squares += u128::from(noise) * u128::from(noise);
         }
     }
     // First of all the digest: a blob that was damaged on its way is not the contributors' fault.
@@ -135,16 +150,13 @@ pub fn open_sum(
 struct Rounding {
     composer: Composer,
     shift: u32,
-    contributors: u64,
 }
 
 impl Rounding {
-    fn new(round: &Round, set: &ContributionSet) -> Result<Self, CustodyError> {
-        let composer = Composer::new(round.ring().moduli())?;
+    fn new(ring: &Ring, delta: u64) -> Result<Self, CustodyError> {
         Ok(Self {
-            composer,
-            shift: round.plan().delta.trailing_zeros(),
-            contributors: set.len() as u64,
+            composer: Composer::new(ring.moduli())?,
+            shift: delta.trailing_zeros(),
         })
     }
 
@@ -163,9 +175,9 @@ impl Rounding {
         let value = i64::try_from(value).unwrap_or(i64::MAX);
         Ok((value, noise))
     }
+}
 
-    /// The largest sum that values up to `bound` can have; zero for filling.
-    fn largest(&self, bound: Option<u64>) -> u64 {
-        bound.map_or(0, |bound| bound.saturating_mul(self.contributors))
-    }
+/// The largest sum that values up to `bound` can have; zero for filling.
+fn largest_sum(bound: Option<u64>, contributors: u64) -> u64 {
+    bound.map_or(0, |bound| bound.saturating_mul(contributors))
 }

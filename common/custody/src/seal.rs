@@ -10,7 +10,7 @@ use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
 use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable, single_shot_open, single_shot_seal};
 use ring::rand::{SecureRandom, SystemRandom};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 type PrivateKey = <X25519HkdfSha256 as Kem>::PrivateKey;
 type PublicKey = <X25519HkdfSha256 as Kem>::PublicKey;
@@ -53,10 +53,12 @@ impl Context {
     }
 }
 
-/// An X25519 key pair. The private half is overwritten on drop; Debug prints the public one.
+/// An X25519 key pair. The private half stays in one place and is overwritten on drop; Debug prints the public one.
+#[derive(Zeroize, ZeroizeOnDrop)]
 pub(crate) struct KeyPair {
-    private: PrivateKey,
-    public: [u8; 32],
+    private: Box<[u8; KEY_LEN]>,
+    #[zeroize(skip)]
+    public: [u8; KEY_LEN],
 }
 
 impl KeyPair {
@@ -64,12 +66,13 @@ impl KeyPair {
         let mut material = Zeroizing::new([0; KEY_LEN]);
         fill_random(&mut *material)?;
         let (private, _) = X25519HkdfSha256::derive_keypair(&*material);
-        Ok(Self::of(private))
+        Ok(Self::of(&private))
     }
 
-    fn of(private: PrivateKey) -> Self {
-        let mut public = [0; KEY_LEN];
-        X25519HkdfSha256::sk_to_pk(&private).write_exact(&mut public);
+    fn of(key: &PrivateKey) -> Self {
+        let (mut private, mut public) = (Box::new([0; KEY_LEN]), [0; KEY_LEN]);
+        key.write_exact(&mut *private);
+        X25519HkdfSha256::sk_to_pk(key).write_exact(&mut public);
         Self { private, public }
     }
 
@@ -79,22 +82,21 @@ impl KeyPair {
 
     /// Appends the private half.
     pub(crate) fn write(&self, out: &mut Zeroizing<Vec<u8>>) {
-        let mut bytes = Zeroizing::new([0; KEY_LEN]);
-        self.private.write_exact(&mut *bytes);
-        out.extend_from_slice(&*bytes);
+        out.extend_from_slice(&*self.private);
     }
 
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
-        PrivateKey::from_bytes(bytes).ok().map(Self::of)
+        PrivateKey::from_bytes(bytes).ok().as_ref().map(Self::of)
     }
 
     /// The text, unless it was sealed to another key, in another context, or was changed.
     pub(crate) fn open(&self, context: &Context, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let (key, text) = sealed.split_at_checked(KEY_LEN)?;
         let key = EncappedKey::from_bytes(key).ok()?;
+        let private = PrivateKey::from_bytes(&*self.private).ok()?;
         single_shot_open::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
             &OpModeR::Base,
-            &self.private,
+            &private,
             &key,
             context.label.as_bytes(),
             text,

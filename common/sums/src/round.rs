@@ -143,25 +143,27 @@ impl Round {
 
     /// The common polynomial `a_j` of block j: uniform, and the same for everyone. It is expanded as coefficients, so
     /// that it does not depend on the order in which a transform lists its values.
-    ///
-    /// # Errors
-    /// [`SumsError::Rns`], which no verified record causes.
-    pub fn common_polynomial(&self, block: u32) -> Result<Poly<Eval>, SumsError> {
-        let mut polynomial = Poly::<Coeff>::zero(&self.ring);
-        for (index, modulus) in self.ring.moduli().iter().enumerate() {
-            let domain: [&[u8]; 3] = [
-                b"galen sums common polynomial v1",
-                &block.to_le_bytes(),
-                &modulus.value().to_le_bytes(),
-            ];
-            uniform(
-                modulus,
-                &mut Xof::new(&self.digest.0, &domain),
-                polynomial.residues_mut(index),
-            );
-        }
-        Ok(polynomial.into_eval())
+    pub fn common_polynomial(&self, block: u32) -> Poly<Eval> {
+        common_coefficients(&self.digest, block, &self.ring).into_eval()
     }
+}
+
+/// The coefficients of `a_j` for a record's digest.
+pub fn common_coefficients(record: &Digest, block: u32, ring: &Arc<Ring>) -> Poly<Coeff> {
+    let mut polynomial = Poly::<Coeff>::zero(ring);
+    for (index, modulus) in ring.moduli().iter().enumerate() {
+        let domain: [&[u8]; 3] = [
+            b"galen sums common polynomial v1",
+            &block.to_le_bytes(),
+            &modulus.value().to_le_bytes(),
+        ];
+        uniform(
+            modulus,
+            &mut Xof::new(&record.0, &domain),
+            polynomial.residues_mut(index),
+        );
+    }
+    polynomial
 }
 
 fn custodian_keys(roster: &Roster, record: &RoundRecord) -> Result<BTreeMap<PartyId, [u8; 32]>, SumsError> {
