@@ -1,0 +1,128 @@
+//! The dialling side.
+
+use crate::error::NetError;
+use crate::frame::{FrameError, FrameKind};
+use crate::gate::Gate;
+use crate::identity::{Identity, NAME};
+use crate::peer::Peer;
+use crate::pins;
+use crate::transport::{self, Tuning};
+use crate::wire::Wire;
+use backon::{ExponentialBuilder, Retryable};
+use galen_core::{Digest, StudyDigest};
+use quinn::{Endpoint, TokioRuntime};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// First and longest wait between attempts to dial.
+const WAITS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+
+/// Dials one coordinator.
+#[derive(Clone, Debug)]
+pub struct Client {
+    address: String,
+    identity: Identity,
+    config: quinn::ClientConfig,
+    study: StudyDigest,
+    tuning: Tuning,
+}
+
+impl Client {
+    /// Prepares to dial `address` (`host:port`; looked up at every attempt) and to accept nobody but the holder of the certificate `pin`.
+    pub fn new(
+        address: impl Into<String>,
+        identity: &Identity,
+        pin: Digest,
+        study: StudyDigest,
+        tuning: Tuning,
+    ) -> Result<Self, NetError> {
+        let mut config = quinn::ClientConfig::new(Arc::new(pins::client(identity, pin)?));
+        config.transport_config(tuning.transport());
+        Ok(Self {
+            address: address.into(),
+            identity: identity.clone(),
+            config,
+            study,
+            tuning,
+        })
+    }
+
+    /// Dials once. Succeeds only after the coordinator has accepted this side's certificate and named the same study.
+    ///
+    /// # Errors
+    /// [`NetError::UnknownCertificate`] if either side does not know the other.
+    pub async fn connect(&self) -> Result<Peer, NetError> {
+        timeout(self.tuning.dial, self.dial()).await.unwrap_or_else(|_| {
+            Err(NetError::Unreachable {
+                address: self.address.clone(),
+                within: self.tuning.dial,
+            })
+        })
+    }
+
+    async fn dial(&self) -> Result<Peer, NetError> {
+        let unusable = |source| NetError::Address {
+            address: self.address.clone(),
+            source,
+        };
+        let remote = tokio::net::lookup_host(&self.address)
+            .await
+            .map_err(unusable)?
+            .next()
+            .ok_or_else(|| unusable(io::ErrorKind::NotFound.into()))?;
+        let local: SocketAddr = match remote {
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        };
+        let bind = |source| NetError::Bind {
+            address: local,
+            source,
+        };
+        // A socket per connection: after a change of network a new one is needed anyway.
+        let socket = UdpSocket::bind(local).map_err(bind)?;
+        let endpoint = Endpoint::new(
+            transport::endpoint(&self.identity)?,
+            None,
+            socket,
+            Arc::new(TokioRuntime),
+        )
+        .map_err(bind)?;
+        let connection = endpoint
+            .connect_with(self.config.clone(), remote, NAME)
+            .map_err(|error| unusable(io::Error::other(error)))?
+            .await?;
+        let wire = Wire {
+            study: self.study,
+            traffic: Arc::default(),
+            tuning: self.tuning,
+        };
+        let mut greeting = connection.accept_uni().await?;
+        match wire.read_frame(&mut greeting, self.tuning.stall).await? {
+            Some((FrameKind::Greeting, _)) => Peer::new(connection, wire, Gate::new()),
+            Some((kind, _)) => Err(FrameError::Unexpected {
+                found: format!("{kind:?}"),
+                expected: "a greeting",
+            }
+            .into()),
+            None => Err(FrameError::Ended.into()),
+        }
+    }
+
+    /// Dials until it succeeds or fails for a reason that waiting does not change ([`NetError::is_transient`]). Waits between attempts grow to
+    /// 10 seconds, with jitter, so that parties do not all return at once. `failed` is told each failure and the wait that follows.
+    pub async fn connect_patiently(&self, failed: impl FnMut(&NetError, Duration)) -> Result<Peer, NetError> {
+        let waits = ExponentialBuilder::new()
+            .with_min_delay(WAITS.0)
+            .with_max_delay(WAITS.1)
+            .with_jitter()
+            .without_max_times();
+        (|| self.connect())
+            .retry(waits)
+            .when(NetError::is_transient)
+            .notify(failed)
+            .await
+    }
+}

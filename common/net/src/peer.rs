@@ -1,0 +1,204 @@
+//! The other end of a connection.
+
+use crate::blob::{self, BlobSink, Interrupted};
+use crate::error::NetError;
+use crate::exchange::Exchange;
+use crate::frame::FrameError;
+use crate::gate::Gate;
+use crate::protocol::{BlobKind, Request, Response};
+use crate::traffic::Traffic;
+use crate::wire::Wire;
+use galen_core::Digest;
+use quinn::{Connection, RecvStream, SendStream, VarInt};
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// A connected peer whose certificate is pinned. Clones share the connection, which ends when one of them is closed or the last
+/// one is dropped.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    fingerprint: Digest,
+    connection: Connection,
+    wire: Wire,
+    gate: Gate,
+}
+
+impl Peer {
+    pub(crate) fn new(connection: Connection, wire: Wire, gate: Gate) -> Result<Self, NetError> {
+        Ok(Self {
+            fingerprint: crate::pins::fingerprint(&connection)?,
+            connection,
+            wire,
+            gate,
+        })
+    }
+
+    /// SHA-256 of the peer's certificate, whose key the peer proved to hold.
+    pub fn fingerprint(&self) -> Digest {
+        self.fingerprint
+    }
+
+    /// Where the peer's packets come from.
+    pub fn remote(&self) -> SocketAddr {
+        self.connection.remote_address()
+    }
+
+    /// Bytes of frames on this connection.
+    pub fn traffic(&self) -> &Arc<Traffic> {
+        &self.wire.traffic
+    }
+
+    /// Bytes in UDP datagrams sent and received on this connection: frames, QUIC, TLS, acknowledgements and retransmissions.
+    pub fn udp_bytes(&self) -> (u64, u64) {
+        let stats = self.connection.stats();
+        (stats.udp_tx.bytes, stats.udp_rx.bytes)
+    }
+
+    /// The QUIC connection underneath, for measurements and for tests that send what no well-behaved peer would.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Completes when the connection has ended, with the reason.
+    pub async fn closed(&self) -> NetError {
+        self.connection.closed().await.into()
+    }
+
+    /// Ends the connection. What is under way on it fails.
+    pub fn close(&self) {
+        self.connection.close(VarInt::from_u32(0), b"closed");
+    }
+
+    async fn open(&self, request: &Request) -> Result<(SendStream, RecvStream), NetError> {
+        let (mut send, recv) = self.connection.open_bi().await?;
+        match self.wire.write_message(&mut send, request).await {
+            // A peer that refuses a request stops reading it; the reason stands on its half of the stream.
+            Ok(()) | Err(NetError::Cancelled) => Ok((send, recv)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks and waits for the answer. Dropping the future tells the peer that nobody waits any more.
+    ///
+    /// # Errors
+    /// [`NetError::Refused`] if the peer refuses; a returned response is never [`Response::Refused`].
+    pub async fn call(&self, request: &Request) -> Result<Response, NetError> {
+        let (mut send, mut recv) = self.open(request).await?;
+        // Fails only if the peer has stopped reading, which its answer explains.
+        let _ = send.finish();
+        self.wire.read_answer(&mut recv).await
+    }
+
+    /// Sends a blob of `len` bytes. `open` gives its bytes from the offset that the peer already has; it may block. `progress` is told the bytes
+    /// done and in all.
+    pub async fn put<R: Read + Send + 'static>(
+        &self,
+        digest: Digest,
+        len: u64,
+        kind: BlobKind,
+        open: impl FnOnce(u64) -> io::Result<R> + Send + 'static,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<(), NetError> {
+        let (mut send, mut recv) = self.open(&Request::Put { digest, len, kind }).await?;
+        let offset = match self.wire.read_answer(&mut recv).await? {
+            Response::Offset(offset) if offset <= len => offset,
+            other => return Err(unexpected(&other, "an offset within the blob")),
+        };
+        let source = blob::blocking(move || open(offset))
+            .await?
+            .map_err(NetError::Source)?;
+        match blob::send_chunks(&self.wire, &mut send, source, offset, len, progress).await {
+            Ok(()) => {
+                let _ = send.finish();
+            }
+            // The peer stopped reading; its answer says why.
+            Err(NetError::Cancelled) => {}
+            Err(error) => {
+                let _ = send.reset(VarInt::from_u32(0));
+                return Err(error);
+            }
+        }
+        match self.wire.read_answer(&mut recv).await? {
+            Response::Ok => Ok(()),
+            other => Err(unexpected(&other, "an acknowledgement of the blob")),
+        }
+    }
+
+    /// Fetches a blob from the sink's offset on. `progress` is told the bytes done and in all.
+    ///
+    /// # Errors
+    /// [`NetError::Sink`] if the sink refuses the blob, also when it ended too early.
+    pub async fn get<S: BlobSink>(
+        &self,
+        digest: Digest,
+        sink: S,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<(), NetError> {
+        let offset = sink.offset();
+        let (mut send, mut recv) = self.open(&Request::Get { digest, offset }).await?;
+        let _ = send.finish();
+        let len = match self.wire.read_answer(&mut recv).await? {
+            Response::Blob { len } => len,
+            other => return Err(unexpected(&other, "the length of a blob")),
+        };
+        let received = match blob::announce(sink, len).await {
+            Ok(sink) if sink.offset() == offset => {
+                blob::receive_chunks(&self.wire, &mut recv, sink, len, progress).await
+            }
+            // The sink let go of what it held; only a new request can start from there.
+            Ok(_) => Err(Interrupted::Failed(NetError::Cancelled)),
+            Err(interrupted) => Err(interrupted),
+        };
+        received.map_err(|interrupted| match interrupted {
+            Interrupted::Refused(refusal) => NetError::Sink(refusal),
+            Interrupted::Failed(error) => error,
+        })
+    }
+
+    /// Hands every request of this peer to the handler, each in a task of its own, until the connection ends; returns why it did.
+    ///
+    /// Requests that cannot be read are refused with their code and do not reach the handler; other streams are not affected.
+    pub async fn serve<H, F>(&self, handler: H) -> NetError
+    where
+        H: Fn(Exchange) -> F + Clone + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        loop {
+            let (send, recv) = tokio::select! {
+                stream = self.connection.accept_bi() => match stream {
+                    Ok(stream) => stream,
+                    Err(error) => return error.into(),
+                },
+                () = self.gate.closed() => return self.closed().await,
+            };
+            let Some(pass) = self.gate.enter() else {
+                return self.closed().await;
+            };
+            let (wire, handler) = (self.wire.clone(), handler.clone());
+            let fingerprint = self.fingerprint;
+            tokio::spawn(async move {
+                match Exchange::read(wire, fingerprint, send, recv, pass).await {
+                    Ok(exchange) => handler(exchange).await,
+                    Err(error) => {
+                        tracing::warn!(peer = %fingerprint.short(), %error, "a request was not read");
+                    }
+                }
+            });
+        }
+    }
+}
+
+fn unexpected(found: &Response, expected: &'static str) -> NetError {
+    // Only the variant's name: an answer may be long.
+    let text = format!("{found:?}");
+    let name = text
+        .split(|c: char| !c.is_alphanumeric())
+        .next()
+        .unwrap_or_default();
+    FrameError::Unexpected {
+        found: name.to_owned(),
+        expected,
+    }
+    .into()
+}

@@ -1,0 +1,278 @@
+//! What parties and coordinator say to each other.
+//!
+//! Parties dial out and ask; the coordinator answers. A party learns what goes on from the [`View`], which it polls and which the
+//! coordinator answers as soon as something changed. Everything that binds its author travels as a signed statement
+//! ([`galen_core::Signed`]) whose type and domain the crate `galen-sums` fixes; large objects are blobs named by digest.
+//!
+//! Every request may be repeated: a repeat of an accepted statement is answered with [`Response::Ok`], a different statement
+//! where one is final with [`galen_core::Code::Conflict`].
+
+use galen_core::{Digest, PartyId, Refusal, Signed};
+use serde::{Deserialize, Serialize};
+
+/// What a party asks of the coordinator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// The first request on every connection: the party's signed consent to the study
+    /// (domain [`galen_core::study::STUDY_SIGNATURE`], payload the study digest). Answered by `Ok`.
+    Hello {
+        /// Signed study digest.
+        consent: Signed,
+    },
+    /// Waits until the view differs from the one numbered `seen`, at most some seconds. Answered by `View`.
+    Poll {
+        /// Number of the last view received; 0 for none.
+        seen: u64,
+    },
+    /// Makes a statement. Answered by `Ok`.
+    Post(Statement),
+    /// Asks for statements of others. Answered by `Statements`.
+    Fetch {
+        /// The round.
+        round: u32,
+        /// The attempt.
+        attempt: u32,
+        /// Which statements.
+        item: Item,
+    },
+    /// Announces the upload of a blob. Answered by `Offset`, then the chunks follow, then `Ok`.
+    Put {
+        /// SHA-256 of the bytes.
+        digest: Digest,
+        /// Number of bytes.
+        len: u64,
+        /// What the blob is for; decides size limit and who may read it.
+        kind: BlobKind,
+    },
+    /// Asks for a blob from an offset on. Answered by `Blob`, then the chunks follow.
+    Get {
+        /// SHA-256 of the bytes.
+        digest: Digest,
+        /// First byte wanted.
+        offset: u64,
+    },
+    /// Asks which model is served. Answered by `Serving`.
+    Serving,
+    /// Asks whether a querier's evaluation key is registered. Answered by `Key`.
+    KeyStatus {
+        /// Digest of the evaluation key blob.
+        key: Digest,
+    },
+    /// Submits an encrypted batch, uploaded before as a blob. Answered by `Query`.
+    Query {
+        /// Model that the batch is for.
+        model: Digest,
+        /// Evaluation key blob.
+        key: Digest,
+        /// Batch blob.
+        batch: Digest,
+    },
+    /// Asks how a query is doing. Answered by `Query`.
+    QueryStatus {
+        /// The batch blob's digest, which names the query.
+        batch: Digest,
+    },
+}
+
+/// What the coordinator answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Response {
+    /// Accepted and durable.
+    Ok,
+    /// The state of the study.
+    View(View),
+    /// Signed statements with their authors.
+    Statements(Vec<(PartyId, Signed)>),
+    /// How many bytes of the blob are stored; send the rest.
+    Offset(u64),
+    /// The blob has this many bytes; those from the asked offset follow.
+    Blob {
+        /// Length of the whole blob.
+        len: u64,
+    },
+    /// The served model, if any.
+    Serving(Option<Serving>),
+    /// Whether an evaluation key is registered.
+    Key(KeyState),
+    /// State of a query.
+    Query(QueryState),
+    /// Refused, with the reason.
+    Refused(Refusal),
+}
+
+/// A signed statement by a party. The domain of each is a constant in `galen-sums`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Statement {
+    /// A custodian's one-round key.
+    RoundKey(Signed),
+    /// A contributor's header; its ciphertext blob was uploaded before.
+    Contribution(Signed),
+    /// A custodian endorses the proposed set and sum.
+    Endorsement(Signed),
+    /// A custodian refuses the proposed set because of one contributor.
+    SeedsRefused(Signed),
+    /// A custodian's sealed key sum for some pieces.
+    Answer(Signed),
+    /// A receiver opened the sum, and this is the digest of the state that it derived.
+    Opened(Signed),
+    /// A receiver could not open the sum.
+    OpeningFailed(Signed),
+    /// A contributor agrees that the model with this digest is released as the study says.
+    Release(Signed),
+}
+
+/// Which statements of a round attempt are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Item {
+    /// The coordinator's round record (one statement).
+    Record,
+    /// The headers of the contributions in the proposed set, in the order of the set.
+    Headers,
+    /// The custodians' endorsements.
+    Endorsements,
+    /// The custodians' answers (receivers only).
+    Answers,
+}
+
+/// What a blob is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum BlobKind {
+    /// A contributor's ciphertexts.
+    Contribution,
+    /// The sum of a set of contributions.
+    Sum,
+    /// A released model.
+    Model,
+    /// A querier's evaluation key.
+    EvaluationKey,
+    /// A querier's encrypted batch.
+    Batch,
+    /// An encrypted answer.
+    Answer,
+}
+
+/// The state of the study as every party may see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// Number of this view; never repeats, also after a restart.
+    pub version: u64,
+    /// Where the study stands.
+    pub study: StudyPhase,
+    /// The published rounds, in order; entry `r` is round `r`.
+    pub published: Vec<PublishedRound>,
+    /// The attempt under way.
+    pub attempt: Option<AttemptView>,
+    /// Digest of the model that is served.
+    pub serving: Option<Digest>,
+}
+
+/// Where the study stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StudyPhase {
+    /// Waiting for these parties' signatures.
+    Frozen {
+        /// Parties that have not signed.
+        missing: Vec<PartyId>,
+    },
+    /// All have signed; rounds and serving go on.
+    Active,
+    /// Over.
+    Closed {
+        /// Whether all steps were done.
+        completed: bool,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A round whose sum has been opened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedRound {
+    /// The attempt that was opened.
+    pub attempt: u32,
+    /// Digest of the sum blob.
+    pub sum: Digest,
+    /// Digest of the state that the receivers derived from it.
+    pub result: Digest,
+}
+
+/// The attempt under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptView {
+    /// The round.
+    pub round: u32,
+    /// The attempt, from 0.
+    pub attempt: u32,
+    /// Where it stands.
+    pub phase: AttemptPhase,
+    /// Who is waited for.
+    pub awaiting: Vec<PartyId>,
+    /// From `Proposed` on: the contributors in the set, in its order.
+    pub set: Vec<PartyId>,
+    /// From `Proposed` on: digest of the sum blob.
+    pub sum: Option<Digest>,
+    /// In `Certified`: pieces that each custodian is asked for.
+    pub assignments: Vec<(PartyId, Vec<u32>)>,
+}
+
+/// Phases of a round attempt at the coordinator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AttemptPhase {
+    /// Custodians are asked for one-round keys.
+    Announced,
+    /// The round record is fixed; contributions come in.
+    Collecting,
+    /// The set and its sum are fixed; custodians check and endorse.
+    Proposed,
+    /// Enough custodians endorsed; they are asked for key sums.
+    Certified,
+    /// The key sums are complete; receivers open.
+    Opening,
+    /// Enough receivers opened and derived the same state.
+    Published,
+    /// Nothing was or will be opened; another attempt follows.
+    Abandoned,
+}
+
+/// The model that is served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Serving {
+    /// Digest of the model.
+    pub model: Digest,
+    /// Name of the CKKS preset that its program needs.
+    pub preset: String,
+}
+
+/// Whether an evaluation key is registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KeyState {
+    /// Upload it first.
+    Missing,
+    /// Registered.
+    Present,
+}
+
+/// State of a query.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum QueryState {
+    /// Waiting behind others.
+    Queued {
+        /// Queries ahead of this one.
+        ahead: u32,
+    },
+    /// Being evaluated.
+    Running {
+        /// Steps done.
+        done: u32,
+        /// Steps in all.
+        total: u32,
+    },
+    /// The answer blob can be fetched.
+    Done {
+        /// Its digest.
+        answer: Digest,
+    },
+    /// It failed.
+    Failed(Refusal),
+}

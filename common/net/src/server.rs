@@ -1,0 +1,155 @@
+//! The listening side.
+
+use crate::error::NetError;
+use crate::frame::FrameKind;
+use crate::gate::Gate;
+use crate::identity::Identity;
+use crate::peer::Peer;
+use crate::pins;
+use crate::transport::{self, Tuning};
+use crate::wire::Wire;
+use galen_core::{Digest, StudyDigest};
+use quinn::{Endpoint, Incoming, TokioRuntime, VarInt};
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+
+/// Handshakes under way at once. They cost a signature each, and anybody can start one.
+const HANDSHAKES: usize = 64;
+
+/// A listening endpoint. Dropped, it stops accepting; established connections live on with their [`Peer`]s.
+#[derive(Debug)]
+pub struct Server {
+    endpoint: Endpoint,
+    local: SocketAddr,
+    gate: Gate,
+    peers: mpsc::Receiver<Peer>,
+}
+
+/// Ends [`Server::accept`] from elsewhere.
+#[derive(Clone, Debug)]
+pub struct Stopper(Gate);
+
+impl Stopper {
+    /// From now on no connection and no request is accepted; requests under way go on.
+    pub fn stop(&self) {
+        self.0.close();
+    }
+}
+
+impl Server {
+    /// Listens on a UDP port for peers whose certificate fingerprints are in `pins`. Needs a tokio runtime.
+    pub fn bind(
+        address: SocketAddr,
+        identity: &Identity,
+        pins: BTreeSet<Digest>,
+        study: StudyDigest,
+        tuning: Tuning,
+    ) -> Result<Self, NetError> {
+        let mut config = quinn::ServerConfig::with_crypto(Arc::new(pins::server(identity, pins)?));
+        config.transport_config(tuning.transport());
+        let bind = |source| NetError::Bind { address, source };
+        let socket = UdpSocket::bind(address).map_err(bind)?;
+        let endpoint = Endpoint::new(
+            transport::endpoint(identity)?,
+            Some(config),
+            socket,
+            Arc::new(TokioRuntime),
+        )
+        .map_err(bind)?;
+        let local = endpoint.local_addr().map_err(bind)?;
+        let gate = Gate::new();
+        let (sender, peers) = mpsc::channel(HANDSHAKES);
+        tokio::spawn(listen(endpoint.clone(), gate.clone(), study, tuning, sender));
+        Ok(Self {
+            endpoint,
+            local,
+            gate,
+            peers,
+        })
+    }
+
+    /// The address that is listened on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// A handle that ends [`Server::accept`].
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.gate.clone())
+    }
+
+    /// The next peer whose handshake is complete; `None` once stopped. Strangers are refused in the handshake and do not appear.
+    pub async fn accept(&mut self) -> Option<Peer> {
+        tokio::select! {
+            biased;
+            () = self.gate.closed() => None,
+            peer = self.peers.recv() => peer,
+        }
+    }
+
+    /// Takes no more requests, waits up to `grace` until those under way are answered, and ends all connections.
+    pub async fn shutdown(self, grace: Duration) {
+        self.gate.close();
+        if timeout(grace, self.gate.empty()).await.is_err() {
+            tracing::warn!("shutting down with requests under way");
+        }
+        self.endpoint.close(VarInt::from_u32(0), b"shutting down");
+        // Lets the peers have the news; they would find out by themselves.
+        let _ = timeout(grace.min(Duration::from_secs(2)), self.endpoint.wait_idle()).await;
+    }
+}
+
+async fn listen(
+    endpoint: Endpoint,
+    gate: Gate,
+    study: StudyDigest,
+    tuning: Tuning,
+    peers: mpsc::Sender<Peer>,
+) {
+    let permits = Arc::new(Semaphore::new(HANDSHAKES));
+    loop {
+        let incoming = tokio::select! {
+            incoming = endpoint.accept() => incoming,
+            () = gate.closed() => None,
+            () = peers.closed() => None,
+        };
+        let Some(incoming) = incoming else { break };
+        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+            incoming.refuse();
+            continue;
+        };
+        let wire = Wire {
+            study,
+            traffic: Arc::default(),
+            tuning,
+        };
+        let (gate, peers) = (gate.clone(), peers.clone());
+        tokio::spawn(async move {
+            let remote = incoming.remote_address();
+            match timeout(tuning.dial, greet(incoming, wire, gate)).await {
+                Ok(Ok(peer)) => {
+                    // Fails only when the server is gone.
+                    let _ = peers.send(peer).await;
+                }
+                Ok(Err(error)) => tracing::warn!(%remote, %error, "a handshake failed"),
+                Err(_) => tracing::warn!(%remote, "a handshake took too long"),
+            }
+            drop(permit);
+        });
+    }
+    endpoint.set_server_config(None);
+}
+
+/// Completes the handshake and tells the peer so. In TLS 1.3 the dialling side is done before the listening side has looked at its
+/// certificate; the greeting is how it learns that it was accepted.
+async fn greet(incoming: Incoming, wire: Wire, gate: Gate) -> Result<Peer, NetError> {
+    let connection = incoming.await?;
+    let mut greeting = connection.open_uni().await?;
+    wire.write_frame(&mut greeting, FrameKind::Greeting, &[]).await?;
+    greeting.finish()?;
+    Peer::new(connection, wire, gate)
+}

@@ -1,0 +1,161 @@
+//! Frames on QUIC streams, with patience and byte counts.
+
+use crate::error::NetError;
+use crate::frame::{FrameError, FrameKind, HEADER_BYTES, Header};
+use crate::message::Message;
+use crate::protocol::Response;
+use crate::traffic::Traffic;
+use crate::transport::Tuning;
+use galen_core::{Refusal, StudyDigest};
+use quinn::{RecvStream, SendStream, VarInt};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Most bytes taken from a stream at once. Buffers grow with what arrives, not with what a header announces.
+const READ_BYTES: usize = 64 << 10;
+
+/// Longest detail of a refusal that is sent.
+const DETAIL_CHARS: usize = 1000;
+
+/// What every stream of a connection shares.
+#[derive(Clone, Debug)]
+pub(crate) struct Wire {
+    pub(crate) study: StudyDigest,
+    pub(crate) traffic: Arc<Traffic>,
+    pub(crate) tuning: Tuning,
+}
+
+impl Wire {
+    pub(crate) async fn write_frame(
+        &self,
+        send: &mut SendStream,
+        kind: FrameKind,
+        payload: &[u8],
+    ) -> Result<(), NetError> {
+        let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        if len > kind.limit() {
+            return Err(FrameError::TooLarge {
+                kind,
+                len,
+                limit: kind.limit(),
+            }
+            .into());
+        }
+        let header = Header {
+            kind,
+            study: self.study,
+            len,
+        };
+        self.write(send, &header.encode()).await?;
+        self.write(send, payload).await
+    }
+
+    async fn write(&self, send: &mut SendStream, mut bytes: &[u8]) -> Result<(), NetError> {
+        while !bytes.is_empty() {
+            let written = self.in_time(self.tuning.stall, send.write(bytes)).await??;
+            self.traffic.add_sent(written);
+            bytes = bytes.get(written..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Reads a frame; `None` if the stream ended before its first byte, which may take `patience` to come.
+    pub(crate) async fn read_frame(
+        &self,
+        recv: &mut RecvStream,
+        patience: Duration,
+    ) -> Result<Option<(FrameKind, Vec<u8>)>, NetError> {
+        let mut header = [0; HEADER_BYTES];
+        let mut filled = 0;
+        while let Some(free) = header.get_mut(filled..).filter(|free| !free.is_empty()) {
+            let patience = if filled == 0 { patience } else { self.tuning.stall };
+            match self.in_time(patience, recv.read(free)).await?? {
+                Some(n) => filled += n,
+                None if filled == 0 => return Ok(None),
+                None => return Err(FrameError::Ended.into()),
+            }
+        }
+        self.traffic.add_received(filled);
+        let header = Header::decode(&header, &self.study)?;
+        let len = usize::try_from(header.len).unwrap_or(usize::MAX);
+        let mut payload = Vec::new();
+        while payload.len() < len {
+            let wanted = (len - payload.len()).min(READ_BYTES);
+            let chunk = self
+                .in_time(self.tuning.stall, recv.read_chunk(wanted, true))
+                .await??
+                .ok_or(FrameError::Ended)?;
+            self.traffic.add_received(chunk.bytes.len());
+            payload.extend_from_slice(&chunk.bytes);
+        }
+        Ok(Some((header.kind, payload)))
+    }
+
+    pub(crate) async fn write_message<M: Message>(
+        &self,
+        send: &mut SendStream,
+        message: &M,
+    ) -> Result<(), NetError> {
+        self.write_frame(send, message.frame_kind(), &message.encode()?)
+            .await
+    }
+
+    pub(crate) async fn read_message<M: Message>(
+        &self,
+        recv: &mut RecvStream,
+        patience: Duration,
+    ) -> Result<M, NetError> {
+        let (kind, payload) = self.read_frame(recv, patience).await?.ok_or(FrameError::Ended)?;
+        Ok(M::decode(kind, &payload)?)
+    }
+
+    /// Reads the answer to a request. A refusal is an error.
+    pub(crate) async fn read_answer(&self, recv: &mut RecvStream) -> Result<Response, NetError> {
+        match self.read_message(recv, self.tuning.answer).await? {
+            Response::Refused(refusal) => Err(NetError::Refused(refusal)),
+            response => Ok(response),
+        }
+    }
+
+    /// Refuses what the peer sends on a stream: tells why, and stops listening to it.
+    pub(crate) async fn refuse(
+        &self,
+        send: &mut SendStream,
+        recv: &mut RecvStream,
+        mut refusal: Refusal,
+    ) -> Result<(), NetError> {
+        refusal.detail = refusal.detail.chars().take(DETAIL_CHARS).collect();
+        let told = self.finish_with(send, &Response::Refused(refusal)).await;
+        // The peer may have finished already, in which case there is nothing to stop.
+        let _ = recv.stop(VarInt::from_u32(0));
+        told
+    }
+
+    /// Sends the last message of this side and waits until the peer has it.
+    pub(crate) async fn finish_with<M: Message>(
+        &self,
+        send: &mut SendStream,
+        message: &M,
+    ) -> Result<(), NetError> {
+        self.write_message(send, message).await?;
+        self.finish(send).await
+    }
+
+    /// Ends this side's half of the stream and waits until the peer has all of it.
+    pub(crate) async fn finish(&self, send: &mut SendStream) -> Result<(), NetError> {
+        send.finish()?;
+        match self.in_time(self.tuning.stall, send.stopped()).await? {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => Err(NetError::Cancelled),
+            Err(quinn::StoppedError::ConnectionLost(error)) => Err(error.into()),
+            Err(quinn::StoppedError::ZeroRttRejected) => Err(NetError::Cancelled),
+        }
+    }
+
+    async fn in_time<F: Future>(&self, after: Duration, future: F) -> Result<F::Output, NetError> {
+        timeout(after, future)
+            .await
+            .map_err(|_| NetError::Stalled { after })
+    }
+}
