@@ -28,7 +28,7 @@ pub fn linear_combination(modulus: &Modulus, inputs: &[&[u64]], weights: &[u64],
         return;
     }
     #[cfg(target_arch = "x86_64")]
-    if let Some(simd) = ifma::Ifma::detect() {
+    if let Some(simd) = ifma::Ifma::try_new() {
         simd.linear_combination(modulus, &inputs[..terms], &weights[..terms], out);
         return;
     }
@@ -38,7 +38,7 @@ pub fn linear_combination(modulus: &Modulus, inputs: &[&[u64]], weights: &[u64],
 /// `lhs[j] = lhs[j] * rhs[j] mod q`, over the shorter of the two.
 pub fn mul_assign(modulus: &Modulus, lhs: &mut [u64], rhs: &[u64]) {
     #[cfg(target_arch = "x86_64")]
-    if let Some(simd) = ifma::Ifma::detect() {
+    if let Some(simd) = ifma::Ifma::try_new() {
         simd.mul_assign(modulus, lhs, rhs);
         return;
     }
@@ -50,7 +50,7 @@ pub fn mul_assign(modulus: &Modulus, lhs: &mut [u64], rhs: &[u64]) {
 /// `acc[j] = acc[j] + lhs[j] * rhs[j] mod q`, over the shortest of the three.
 pub fn mul_add_assign(modulus: &Modulus, acc: &mut [u64], lhs: &[u64], rhs: &[u64]) {
     #[cfg(target_arch = "x86_64")]
-    if let Some(simd) = ifma::Ifma::detect() {
+    if let Some(simd) = ifma::Ifma::try_new() {
         simd.mul_add_assign(modulus, acc, lhs, rhs);
         return;
     }
@@ -95,7 +95,8 @@ mod ifma {
 
     use super::{LAZY_TERMS, portable_linear_combination};
     use crate::modulus::Modulus;
-    use pulp::{cast, u64x8, x86::V4};
+    use core::arch::x86_64::__m512i;
+    use pulp::{NullaryFnOnce, as_arrays, as_arrays_mut, cast};
 
     pulp::simd_type! {
         /// Proof that the CPU has what the loops below use.
@@ -123,113 +124,98 @@ mod ifma {
         }
     }
 
+    /// Registers that a weighted sum works on together, and the coefficients in them.
+    const LANES: usize = 4;
+    const BLOCK: usize = 8 * LANES;
+
     const MASK_52: u64 = (1 << 52) - 1;
 
     /// The constants of one modulus, in all lanes.
+    ///
+    /// Values stay `__m512i` throughout: an array of integers that is carried round a loop would be taken apart
+    /// into eight scalars.
     #[derive(Clone, Copy)]
     struct Reducer {
         simd: Ifma,
-        v4: V4,
-        q: u64x8,
-        two_q: u64x8,
+        q: __m512i,
+        two_q: __m512i,
+        mask: __m512i,
+        one: __m512i,
         /// `floor(2^52 / q)`.
-        one_shoup: u64x8,
+        one_shoup: __m512i,
         /// `2^52 mod q` and its 52-bit Shoup companion.
-        two_52: u64x8,
-        two_52_shoup: u64x8,
+        two_52: __m512i,
+        two_52_shoup: __m512i,
     }
 
     impl Reducer {
         #[inline(always)]
-        fn new(simd: Ifma, v4: V4, modulus: &Modulus) -> Self {
+        fn new(simd: Ifma, modulus: &Modulus) -> Self {
             let q = modulus.value();
             let shoup = |w: u64| ((u128::from(w) << 52) / u128::from(q)) as u64;
             let two_52 = modulus.reduce_u64(1 << 52);
             Self {
                 simd,
-                v4,
-                q: v4.splat_u64x8(q),
-                two_q: v4.splat_u64x8(2 * q),
-                one_shoup: v4.splat_u64x8(shoup(1)),
-                two_52: v4.splat_u64x8(two_52),
-                two_52_shoup: v4.splat_u64x8(shoup(two_52)),
+                q: simd.splat(q),
+                two_q: simd.splat(2 * q),
+                mask: simd.splat(MASK_52),
+                one: simd.splat(1),
+                one_shoup: simd.splat(shoup(1)),
+                two_52: simd.splat(two_52),
+                two_52_shoup: simd.splat(shoup(two_52)),
             }
         }
 
         /// `acc + (low 52 bits of a * b)`.
         #[inline(always)]
-        fn add_low(&self, acc: u64x8, a: u64x8, b: u64x8) -> u64x8 {
-            cast(
-                self.simd
-                    .avx512ifma
-                    ._mm512_madd52lo_epu64(cast(acc), cast(a), cast(b)),
-            )
+        fn add_low(&self, acc: __m512i, a: __m512i, b: __m512i) -> __m512i {
+            self.simd.avx512ifma._mm512_madd52lo_epu64(acc, a, b)
         }
 
         /// `acc + (high 52 bits of a * b)`.
         #[inline(always)]
-        fn add_high(&self, acc: u64x8, a: u64x8, b: u64x8) -> u64x8 {
-            cast(
-                self.simd
-                    .avx512ifma
-                    ._mm512_madd52hi_epu64(cast(acc), cast(a), cast(b)),
-            )
+        fn add_high(&self, acc: __m512i, a: __m512i, b: __m512i) -> __m512i {
+            self.simd.avx512ifma._mm512_madd52hi_epu64(acc, a, b)
         }
 
         /// `x * w mod q` in `0..2q`, for `x < 2^52`.
         #[inline(always)]
-        fn mul_shoup(&self, x: u64x8, w: u64x8, w_shoup: u64x8) -> u64x8 {
-            let zero = self.v4.splat_u64x8(0);
+        fn mul_shoup(&self, x: __m512i, w: __m512i, w_shoup: __m512i) -> __m512i {
+            let zero = self.simd.splat(0);
             let quotient = self.add_high(zero, x, w_shoup);
             let product = self.add_low(zero, x, w);
             let multiple = self.add_low(zero, quotient, self.q);
+            let f = self.simd.avx512f;
             // The remainder is below 2q < 2^51, so its low 52 bits are all of it.
-            self.v4.and_u64x8(
-                self.v4.wrapping_sub_u64x8(product, multiple),
-                self.v4.splat_u64x8(MASK_52),
-            )
+            f._mm512_and_si512(f._mm512_sub_epi64(product, multiple), self.mask)
         }
 
         /// `x` or `x - by`, whichever is not negative, for `x < 2^63`.
         #[inline(always)]
-        fn reduce_once(&self, x: u64x8, by: u64x8) -> u64x8 {
-            self.v4.min_u64x8(x, self.v4.wrapping_sub_u64x8(x, by))
+        fn reduce_once(&self, x: __m512i, by: __m512i) -> __m512i {
+            let f = self.simd.avx512f;
+            f._mm512_min_epu64(x, f._mm512_sub_epi64(x, by))
         }
 
         /// `low + high * 2^52 mod q` in `0..q`, for `high < 2^52 - 2^12`.
         #[inline(always)]
-        fn reduce(&self, low: u64x8, high: u64x8) -> u64x8 {
-            let mask = self.v4.splat_u64x8(MASK_52);
-            let carry = self.v4.shr_const_u64x8::<52>(low);
-            let high = self.v4.wrapping_add_u64x8(high, carry);
-            let low = self.v4.and_u64x8(low, mask);
-            let one = self.v4.splat_u64x8(1);
-            let a = self.mul_shoup(low, one, self.one_shoup);
+        fn reduce(&self, low: __m512i, high: __m512i) -> __m512i {
+            let f = self.simd.avx512f;
+            let high = f._mm512_add_epi64(high, f._mm512_srli_epi64::<52>(low));
+            let low = f._mm512_and_si512(low, self.mask);
+            let a = self.mul_shoup(low, self.one, self.one_shoup);
             let b = self.mul_shoup(high, self.two_52, self.two_52_shoup);
-            let sum = self.reduce_once(self.v4.wrapping_add_u64x8(a, b), self.two_q);
+            let sum = self.reduce_once(f._mm512_add_epi64(a, b), self.two_q);
             self.reduce_once(sum, self.q)
         }
     }
 
     impl Ifma {
-        /// The proof together with that of the AVX-512 base, if the CPU has both.
-        #[inline]
-        pub(super) fn detect() -> Option<Proof> {
-            Some(Proof {
-                simd: Self::try_new()?,
-                v4: V4::try_new()?,
-            })
+        #[inline(always)]
+        fn splat(self, x: u64) -> __m512i {
+            self.avx512f._mm512_set1_epi64(x as i64)
         }
-    }
 
-    /// See [`Ifma::detect`].
-    #[derive(Clone, Copy)]
-    pub(super) struct Proof {
-        simd: Ifma,
-        v4: V4,
-    }
-
-    impl Proof {
         pub(super) fn linear_combination(
             self,
             modulus: &Modulus,
@@ -237,44 +223,16 @@ mod ifma {
             weights: &[u64],
             out: &mut [u64],
         ) {
-            let length = out.len();
-            let body = length - length % 16;
-            self.simd.vectorize(
-                #[inline(always)]
-                || {
-                    let r = Reducer::new(self.simd, self.v4, modulus);
-                    // Sixteen coefficients at a time: four accumulators hide the multiply-add latency.
-                    for start in (0..body).step_by(16) {
-                        let mut folded = [self.v4.splat_u64x8(0); 2];
-                        for (terms, factors) in inputs.chunks(LAZY_TERMS).zip(weights.chunks(LAZY_TERMS)) {
-                            let mut low = folded;
-                            let mut high = [self.v4.splat_u64x8(0); 2];
-                            for (input, &w) in terms.iter().zip(factors) {
-                                let w = self.v4.splat_u64x8(w);
-                                let block = pulp::as_arrays::<8, _>(&input[start..start + 16]).0;
-                                for lane in 0..2 {
-                                    let x: u64x8 = cast(block[lane]);
-                                    low[lane] = r.add_low(low[lane], x, w);
-                                    high[lane] = r.add_high(high[lane], x, w);
-                                }
-                            }
-                            // Each term adds less than 2^48 to `high`: eight of them stay in the range
-                            // that `reduce` takes, more have to be brought below q first.
-                            if terms.len() > 8 {
-                                high = high.map(|h| r.reduce(h, self.v4.splat_u64x8(0)));
-                            }
-                            for lane in 0..2 {
-                                folded[lane] = r.reduce(low[lane], high[lane]);
-                            }
-                        }
-                        let block = pulp::as_arrays_mut::<8, _>(&mut out[start..start + 16]).0;
-                        for lane in 0..2 {
-                            block[lane] = cast(folded[lane]);
-                        }
-                    }
-                },
-            );
-            if body < length {
+            let body = out.len() - out.len() % BLOCK;
+            let (head, _) = out.split_at_mut(body);
+            self.vectorize(WeightedSum {
+                simd: self,
+                modulus,
+                inputs,
+                weights,
+                out: head,
+            });
+            if body < out.len() {
                 portable_linear_combination(modulus, inputs, weights, out, body);
             }
         }
@@ -282,22 +240,13 @@ mod ifma {
         pub(super) fn mul_assign(self, modulus: &Modulus, lhs: &mut [u64], rhs: &[u64]) {
             let length = lhs.len().min(rhs.len());
             let (lhs, rhs) = (&mut lhs[..length], &rhs[..length]);
+            self.vectorize(Product {
+                simd: self,
+                modulus,
+                lhs,
+                rhs,
+            });
             let tail = length - length % 8;
-            self.simd.vectorize(
-                #[inline(always)]
-                || {
-                    let r = Reducer::new(self.simd, self.v4, modulus);
-                    let zero = self.v4.splat_u64x8(0);
-                    let pairs = pulp::as_arrays_mut::<8, _>(lhs)
-                        .0
-                        .iter_mut()
-                        .zip(pulp::as_arrays::<8, _>(rhs).0);
-                    for (a, b) in pairs {
-                        let (x, y): (u64x8, u64x8) = (cast(*a), cast(*b));
-                        *a = cast(r.reduce(r.add_low(zero, x, y), r.add_high(zero, x, y)));
-                    }
-                },
-            );
             for (a, b) in lhs[tail..].iter_mut().zip(&rhs[tail..]) {
                 *a = modulus.mul(*a, *b);
             }
@@ -306,25 +255,126 @@ mod ifma {
         pub(super) fn mul_add_assign(self, modulus: &Modulus, acc: &mut [u64], lhs: &[u64], rhs: &[u64]) {
             let length = acc.len().min(lhs.len()).min(rhs.len());
             let (acc, lhs, rhs) = (&mut acc[..length], &lhs[..length], &rhs[..length]);
+            self.vectorize(SumOfProduct {
+                simd: self,
+                modulus,
+                acc,
+                lhs,
+                rhs,
+            });
             let tail = length - length % 8;
-            self.simd.vectorize(
-                #[inline(always)]
-                || {
-                    let r = Reducer::new(self.simd, self.v4, modulus);
-                    let zero = self.v4.splat_u64x8(0);
-                    let sums = pulp::as_arrays_mut::<8, _>(acc).0;
-                    let pairs = pulp::as_arrays::<8, _>(lhs)
-                        .0
-                        .iter()
-                        .zip(pulp::as_arrays::<8, _>(rhs).0);
-                    for (c, (a, b)) in sums.iter_mut().zip(pairs) {
-                        let (x, y, z): (u64x8, u64x8, u64x8) = (cast(*a), cast(*b), cast(*c));
-                        *c = cast(r.reduce(r.add_low(z, x, y), r.add_high(zero, x, y)));
-                    }
-                },
-            );
             for ((c, a), b) in acc[tail..].iter_mut().zip(&lhs[tail..]).zip(&rhs[tail..]) {
                 *c = modulus.mul_add(*a, *b, *c);
+            }
+        }
+    }
+
+    // The loops are methods rather than closures: `inline(always)` on a closure does not reach the shim through
+    // which it is called once, and a loop that is not inlined where the CPU features are enabled calls a function for
+    // every instruction.
+
+    /// `out` has a whole number of blocks.
+    struct WeightedSum<'a> {
+        simd: Ifma,
+        modulus: &'a Modulus,
+        inputs: &'a [&'a [u64]],
+        weights: &'a [u64],
+        out: &'a mut [u64],
+    }
+
+    impl NullaryFnOnce for WeightedSum<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn call(self) {
+            let Self {
+                simd,
+                modulus,
+                inputs,
+                weights,
+                out,
+            } = self;
+            let r = Reducer::new(simd, modulus);
+            let zero = simd.splat(0);
+            let mut start = 0;
+            // Several registers at a time: their accumulators hide the multiply-add latency.
+            while start < out.len() {
+                let mut folded = [zero; LANES];
+                for (terms, factors) in inputs.chunks(LAZY_TERMS).zip(weights.chunks(LAZY_TERMS)) {
+                    let mut low = folded;
+                    let mut high = [zero; LANES];
+                    for (input, &w) in terms.iter().zip(factors) {
+                        let w = simd.splat(w);
+                        let block = as_arrays::<8, _>(&input[start..start + BLOCK]).0;
+                        for lane in 0..LANES {
+                            let x: __m512i = cast(block[lane]);
+                            low[lane] = r.add_low(low[lane], x, w);
+                            high[lane] = r.add_high(high[lane], x, w);
+                        }
+                    }
+                    // Each term adds less than 2^48 to `high`: eight of them stay in the range that `reduce` takes,
+                    // more have to be brought below q first.
+                    let fold = terms.len() > 8;
+                    for lane in 0..LANES {
+                        if fold {
+                            high[lane] = r.reduce(high[lane], zero);
+                        }
+                        folded[lane] = r.reduce(low[lane], high[lane]);
+                    }
+                }
+                let block = as_arrays_mut::<8, _>(&mut out[start..start + BLOCK]).0;
+                for lane in 0..LANES {
+                    block[lane] = cast(folded[lane]);
+                }
+                start += BLOCK;
+            }
+        }
+    }
+
+    struct Product<'a> {
+        simd: Ifma,
+        modulus: &'a Modulus,
+        lhs: &'a mut [u64],
+        rhs: &'a [u64],
+    }
+
+    impl NullaryFnOnce for Product<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn call(self) {
+            let r = Reducer::new(self.simd, self.modulus);
+            let zero = self.simd.splat(0);
+            let lhs = as_arrays_mut::<8, _>(self.lhs).0;
+            let rhs = as_arrays::<8, _>(self.rhs).0;
+            for (a, b) in lhs.iter_mut().zip(rhs) {
+                let (x, y): (__m512i, __m512i) = (cast(*a), cast(*b));
+                *a = cast(r.reduce(r.add_low(zero, x, y), r.add_high(zero, x, y)));
+            }
+        }
+    }
+
+    struct SumOfProduct<'a> {
+        simd: Ifma,
+        modulus: &'a Modulus,
+        acc: &'a mut [u64],
+        lhs: &'a [u64],
+        rhs: &'a [u64],
+    }
+
+    impl NullaryFnOnce for SumOfProduct<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn call(self) {
+            let r = Reducer::new(self.simd, self.modulus);
+            let zero = self.simd.splat(0);
+            let acc = as_arrays_mut::<8, _>(self.acc).0;
+            let lhs = as_arrays::<8, _>(self.lhs).0;
+            let rhs = as_arrays::<8, _>(self.rhs).0;
+            for (c, (a, b)) in acc.iter_mut().zip(lhs.iter().zip(rhs)) {
+                let (x, y, z): (__m512i, __m512i, __m512i) = (cast(*a), cast(*b), cast(*c));
+                *c = cast(r.reduce(r.add_low(z, x, y), r.add_high(zero, x, y)));
             }
         }
     }
