@@ -274,7 +274,7 @@ mod tests {
                 // Scales above 2^32 as exact integers with 20 fraction bits, where a double has its last at 2^-8.
                 let exact = |x: f64| BigUint::from((x * f64::from(1 << 20)) as u128);
                 let (a, b) = (exact(above), exact(below));
-                let product = &b * preset.primes()[level] << 20u32;
+                let product = (&b * preset.primes()[level]) << 20u32;
                 let square = &a * &a;
                 let difference = if square > product {
                     &square - &product

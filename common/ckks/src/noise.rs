@@ -11,6 +11,8 @@
 //! complex Gaussian U with `E|U|^2 = N v`:
 //!
 //! - One polynomial: `Pr(|U| > a sqrt(N v)) = exp(-a^2)`, and `a = 6` gives `2^-51.9` per slot.
+//! - One with the symmetry of an encoding of real values, whose slots are real: `Pr(|U| > a sqrt(N v)) =
+//!   erfc(a / sqrt(2))`, and `a = 8.5` gives `2^-55`.
 //! - A product of two: `Pr(|U V| > a) = 2 a K_1(2 a) ~ sqrt(pi a) exp(-2 a)` in units of the deviations, `a = 20`
 //!   gives `2^-54.7`.
 //! - `U S^2`: `Pr = integral of exp(-x - a^2 / x^2)`, at most about `exp(-1.5 (2 a^2)^(1/3))`; `a = 90` gives
@@ -21,7 +23,7 @@
 //!
 //! | operation | bound on the added noise |
 //! |---|---|
-//! | encoding | rounding N coefficients by at most 1/2, variance 1/12: `6 sqrt(N/12)`; the FFT in doubles: `2^-46` of the message |
+//! | encoding | rounding N coefficients by at most 1/2, variance 1/12, real slots: `8.5 sqrt(N/12)`; the FFT in doubles: `2^-46` of the message |
 //! | encryption, secret key | e: `6 sigma sqrt(N)` |
 //! | encryption, public key | `e u + e_0 + e_1 s`, u and s of variance 2/3: `20 N sigma sqrt(4/3) + 6 sigma sqrt(N)` |
 //! | sum | sum of the noises |
@@ -36,6 +38,8 @@ use crate::error::CkksError;
 
 /// Tail factors of one, two and three Gaussian factors; see the module documentation.
 const TAIL: [f64; 3] = [6.0, 20.0, 90.0];
+/// Tail factor of a real Gaussian.
+const REAL_TAIL: f64 = 8.5;
 /// Standard deviation of errors, the distribution `Gaussian::SIGMA_3_19`.
 const SIGMA: f64 = 3.19;
 /// Variance of a uniform ternary value.
@@ -200,7 +204,8 @@ impl NoiseModel {
     /// The rounding of an encoding, whose largest absolute scaled value is `message`.
     #[must_use]
     pub fn encoding(&self, message: f64) -> f64 {
-        self.single(ROUNDING) + EMBEDDING_ERROR * message
+        // Real slots make coefficients antisymmetric, rounding errors with them, and the error in slots real.
+        REAL_TAIL * (self.degree * ROUNDING).sqrt() + EMBEDDING_ERROR * message
     }
 
     /// Encryption under the secret key.
@@ -222,7 +227,8 @@ impl NoiseModel {
         if ciphertext_degree < 2 {
             return linear;
         }
-        linear + TAIL[2] * self.degree.powf(1.5) * ROUNDING.sqrt() * TERNARY
+        // Square roots round the same everywhere, other powers need not: bounds are part of bytes.
+        linear + TAIL[2] * self.degree * (self.degree * ROUNDING).sqrt() * TERNARY
     }
 
     /// Switching one component with digits below the given moduli and special modulus `special`.
