@@ -18,14 +18,15 @@ use galen_sums::{
     check_header,
 };
 use std::collections::BTreeMap;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 const SECRET_VERSION: u8 = 1;
 const SECRET_LEN: usize = 1 + 4 + 4 + 32;
 
 /// A custodian's HPKE key pair for one attempt of one round. Overwritten on drop; Debug prints the public half only.
-#[derive(Debug)]
+#[derive(Debug, Zeroize, ZeroizeOnDrop)]
 pub struct OneRoundSecret {
+    #[zeroize(skip)]
     round: RoundId,
     pair: KeyPair,
 }

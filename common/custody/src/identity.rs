@@ -2,12 +2,12 @@
 
 use crate::error::CustodyError;
 use crate::seal::KeyPair;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 const VERSION: u8 = 1;
 
 /// A long-term X25519 key pair for HPKE. Overwritten on drop; Debug prints the public half only.
-#[derive(Debug)]
+#[derive(Debug, Zeroize, ZeroizeOnDrop)]
 pub struct ReceiverKey(KeyPair);
 
 impl ReceiverKey {

@@ -115,3 +115,64 @@ impl std::fmt::Debug for KeySum {
         write!(f, "KeySum({} coefficients)", self.coefficients.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const DEGREE: usize = 4096;
+
+    fn key_sum(largest: i64) -> KeySum {
+        KeySum {
+            coefficients: (0..DEGREE as i64)
+                .map(|i| (i * 31 % (2 * largest + 1)) - largest)
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn the_width_follows_from_the_number_of_seeds_not_from_the_coefficients() {
+        // 1,000 contributors of 10 pieces: the tail bound is 4.6 sqrt(2 * 10^4 * ln 2 * 77) < 2^13.
+        let encodings = [0, 1, 500, 4000].map(|largest| key_sum(largest).encode(10_000).unwrap());
+        assert!(
+            encodings
+                .iter()
+                .all(|encoding| encoding.len() == 2 + DEGREE * 14 / 8)
+        );
+        // What no honest sum reaches takes more, rather than being cut.
+        let wider = key_sum(1 << 14).encode(10_000).unwrap();
+        assert_eq!(
+            KeySum::decode(DEGREE, 10_000, &wider).unwrap().coefficients,
+            key_sum(1 << 14).coefficients
+        );
+    }
+
+    #[test]
+    fn malformed_encodings_are_refused() {
+        let good = key_sum(100).encode(10).unwrap();
+        assert!(KeySum::decode(DEGREE, 10, &good).is_some());
+        for length in [0, 1, 2, 3, good.len() - 1] {
+            assert!(KeySum::decode(DEGREE, 10, &good[..length]).is_none());
+        }
+        assert!(KeySum::decode(DEGREE, 10, &[&good[..], &[0]].concat()).is_none());
+        assert!(KeySum::decode(DEGREE / 2, 10, &good).is_none());
+        for (at, value) in [(0, 2), (1, 0), (1, 1), (1, 65), (1, 255)] {
+            let mut bad = good.to_vec();
+            bad[at] = value;
+            assert!(KeySum::decode(DEGREE, 10, &bad).is_none());
+        }
+        // Ten seeds sum to at most 270: ten bits. A wider encoding claims what cannot be.
+        let wide = key_sum(3000).encode(10_000).unwrap();
+        assert!(KeySum::decode(DEGREE, 10, &wide).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(largest in 0i64..1 << 20, terms in 40_000u64..1 << 30) {
+            let sum = key_sum(largest);
+            let encoding = sum.encode(terms).unwrap();
+            prop_assert_eq!(&KeySum::decode(DEGREE, terms, &encoding).unwrap().coefficients, &sum.coefficients);
+        }
+    }
+}

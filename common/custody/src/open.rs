@@ -181,3 +181,88 @@ impl Rounding {
 fn largest_sum(bound: Option<u64>, contributors: u64) -> u64 {
     bound.map_or(0, |bound| bound.saturating_mul(contributors))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use galen_rns::poly::Poly;
+    use galen_rns::primes::ntt_primes;
+    use galen_sums::{PlanInputs, ValueRange};
+    use proptest::prelude::*;
+
+    fn plan(contributors: u32, max_abs: u64) -> SumPlan {
+        let inputs = PlanInputs {
+            contributors,
+            ranges: vec![ValueRange {
+                count: 100,
+                max_abs,
+                fraction_bits: 0,
+            }],
+            study_coefficients: 1 << 24,
+            custodians: 9,
+            threshold: 5,
+        };
+        SumPlan::new(&inputs).unwrap()
+    }
+
+    /// What a receiver reads where the summed plaintext is `delta * value + noise`.
+    fn split(primes: &[u64], delta: u64, value: i64, noise: i64) -> (i64, u64) {
+        let ring = Ring::new(4096, primes).unwrap();
+        let mut block = Poly::<Coeff>::zero(&ring);
+        let exact = i128::from(delta) * i128::from(value) + i128::from(noise);
+        for (index, modulus) in ring.moduli().iter().enumerate() {
+            block.residues_mut(index)[7] = modulus.reduce_i128(exact);
+        }
+        Rounding::new(&ring, delta).unwrap().split(&block, 7).unwrap()
+    }
+
+    /// Primes with one bit less in all.
+    fn shorter(plan: &SumPlan) -> Vec<u64> {
+        let bits = plan.bits_per_value() - 1;
+        if plan.primes.len() == 1 {
+            return ntt_primes(4096, bits, 1, &[]).unwrap();
+        }
+        let high = ntt_primes(4096, bits.div_ceil(2), 1, &[]).unwrap();
+        let low = ntt_primes(4096, bits / 2, 1, &high).unwrap();
+        [high, low].concat()
+    }
+
+    #[test]
+    fn the_plan_is_exact_at_its_limits_and_one_bit_less_is_not() {
+        for (contributors, max_abs) in [
+            (4, 1 << 26),
+            (1000, (1 << 38) - 1),
+            (3, ((1 << 62) - 1) / 3),
+            (7, 1 << 20),
+        ] {
+            let plan = plan(contributors, max_abs);
+            let (largest, noise) = (i64::from(contributors) * max_abs as i64, plan.noise_bound as i64);
+            for value in [largest, -largest, largest - 1, 0] {
+                for noise in [noise, -noise, 0] {
+                    let read = split(&plan.primes, plan.delta, value, noise);
+                    assert_eq!(read, (value, noise.unsigned_abs()));
+                }
+            }
+            // A modulus short by a bit wraps around: either the value is another one or the remainder is not small.
+            let shorter = shorter(&plan);
+            for (value, noise) in [(largest, noise), (-largest, -noise)] {
+                assert_ne!(split(&shorter, plan.delta, value, noise).0, value);
+            }
+            // So do values whose bound was understated by a bit, in the plan's own modulus.
+            assert_ne!(split(&plan.primes, plan.delta, 2 * largest, noise).0, 2 * largest);
+            // And noise that was understated until it fills delta is read as another value.
+            let tight = (plan.noise_bound + 1).next_power_of_two();
+            assert_ne!(split(&plan.primes, tight, 0, noise).0, 0);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn splitting_inverts_scaling(contributors in 1u32..2000, bits in 0u32..45, at: i64, noise: i64) {
+            let plan = plan(contributors, 1 << bits);
+            let largest = i64::from(contributors) << bits;
+            let (value, noise) = (at % (largest + 1), noise % (plan.noise_bound as i64 + 1));
+            prop_assert_eq!(split(&plan.primes, plan.delta, value, noise), (value, noise.unsigned_abs()));
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Whole rounds in memory: what opens, what is refused, what is gone afterwards.
+
+// Helpers outside of test functions may fail the test too.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod erasure;
+mod federation;
+mod openings;
+mod refusals;
+mod vectors;
