@@ -102,14 +102,14 @@ pub(crate) async fn receive_chunks<S: BlobSink>(
     let mut done = sink.offset();
     progress(done, len);
     while done < len {
-        let (kind, bytes) = wire
-            .read_frame(recv, wire.tuning.stall)
+        let (_, bytes) = wire
+            .read_frame(recv, &[FrameKind::Chunk], wire.tuning.stall)
             .await?
             .ok_or(NetError::Frame(FrameError::Ended))?;
         let taken = bytes.len() as u64;
-        if kind != FrameKind::Chunk || taken == 0 || taken > len - done {
+        if taken == 0 || taken > len - done {
             return Err(NetError::Frame(FrameError::Unexpected {
-                found: format!("{kind:?} of {taken} bytes"),
+                found: format!("a chunk of {taken} bytes"),
                 expected: "a chunk that fits into the rest of the blob",
             })
             .into());

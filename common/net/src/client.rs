@@ -6,6 +6,7 @@ use crate::gate::Gate;
 use crate::identity::{Identity, NAME};
 use crate::peer::Peer;
 use crate::pins;
+use crate::traffic::Traffic;
 use crate::transport::{self, Tuning};
 use crate::wire::Wire;
 use backon::{ExponentialBuilder, Retryable};
@@ -28,6 +29,7 @@ pub struct Client {
     config: quinn::ClientConfig,
     study: StudyDigest,
     tuning: Tuning,
+    traffic: Arc<Traffic>,
 }
 
 impl Client {
@@ -47,7 +49,13 @@ impl Client {
             config,
             study,
             tuning,
+            traffic: Arc::default(),
         })
+    }
+
+    /// Bytes of frames on all connections of this client.
+    pub fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
     }
 
     /// Dials once. Succeeds only after the coordinator has accepted this side's certificate and named the same study.
@@ -94,21 +102,12 @@ impl Client {
             .connect_with(self.config.clone(), remote, NAME)
             .map_err(|error| unusable(io::Error::other(error)))?
             .await?;
-        let wire = Wire {
-            study: self.study,
-            traffic: Arc::default(),
-            tuning: self.tuning,
-        };
+        let wire = Wire::new(self.study, Arc::clone(&self.traffic), self.tuning);
         let mut greeting = connection.accept_uni().await?;
-        match wire.read_frame(&mut greeting, self.tuning.stall).await? {
-            Some((FrameKind::Greeting, _)) => Peer::new(connection, wire, Gate::new()),
-            Some((kind, _)) => Err(FrameError::Unexpected {
-                found: format!("{kind:?}"),
-                expected: "a greeting",
-            }
-            .into()),
-            None => Err(FrameError::Ended.into()),
-        }
+        wire.read_frame(&mut greeting, &[FrameKind::Greeting], self.tuning.stall)
+            .await?
+            .ok_or(FrameError::Ended)?;
+        Ok(Peer::new(connection, wire, Gate::new())?.dialled_from(endpoint))
     }
 
     /// Dials until it succeeds or fails for a reason that waiting does not change ([`NetError::is_transient`]). Waits between attempts grow to

@@ -7,12 +7,19 @@ use crate::frame::FrameError;
 use crate::gate::Gate;
 use crate::protocol::{BlobKind, Request, Response};
 use crate::traffic::Traffic;
+use crate::transport::STREAMS;
 use crate::wire::Wire;
 use galen_core::Digest;
-use quinn::{Connection, RecvStream, SendStream, VarInt};
+use quinn::{Connection, Endpoint, RecvStream, SendStream, VarInt};
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+/// How long [`Peer::leave`] waits at most.
+const LEAVING: Duration = Duration::from_secs(1);
 
 /// A connected peer whose certificate is pinned. Clones share the connection, which ends when one of them is closed or the last
 /// one is dropped.
@@ -22,6 +29,8 @@ pub struct Peer {
     connection: Connection,
     wire: Wire,
     gate: Gate,
+    /// The dialling side's own endpoint.
+    endpoint: Option<Endpoint>,
 }
 
 impl Peer {
@@ -31,7 +40,15 @@ impl Peer {
             connection,
             wire,
             gate,
+            endpoint: None,
         })
+    }
+
+    pub(crate) fn dialled_from(self, endpoint: Endpoint) -> Self {
+        Self {
+            endpoint: Some(endpoint),
+            ..self
+        }
     }
 
     /// SHA-256 of the peer's certificate, whose key the peer proved to hold.
@@ -44,7 +61,7 @@ impl Peer {
         self.connection.remote_address()
     }
 
-    /// Bytes of frames on this connection.
+    /// Bytes of frames on this connection; on the dialling side, on all connections of the same [`Client`](crate::Client).
     pub fn traffic(&self) -> &Arc<Traffic> {
         &self.wire.traffic
     }
@@ -68,6 +85,15 @@ impl Peer {
     /// Ends the connection. What is under way on it fails.
     pub fn close(&self) {
         self.connection.close(VarInt::from_u32(0), b"closed");
+    }
+
+    /// Ends the connection and gives the peer a moment to hear of it; without that, a process that exits leaves the peer waiting for its
+    /// idle timeout.
+    pub async fn leave(self) {
+        self.close();
+        if let Some(endpoint) = &self.endpoint {
+            let _ = timeout(LEAVING, endpoint.wait_idle()).await;
+        }
     }
 
     async fn open(&self, request: &Request) -> Result<(SendStream, RecvStream), NetError> {
@@ -164,7 +190,12 @@ impl Peer {
         H: Fn(Exchange) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
+        // Counts handlers, not streams: a peer that cancels its requests may open new ones before their handlers have noticed.
+        let handlers = Arc::new(Semaphore::new(STREAMS as usize));
         loop {
+            let Ok(permit) = Arc::clone(&handlers).acquire_owned().await else {
+                return NetError::Task;
+            };
             let (send, recv) = tokio::select! {
                 stream = self.connection.accept_bi() => match stream {
                     Ok(stream) => stream,
@@ -178,6 +209,7 @@ impl Peer {
             let (wire, handler) = (self.wire.clone(), handler.clone());
             let fingerprint = self.fingerprint;
             tokio::spawn(async move {
+                let _permit = permit;
                 match Exchange::read(wire, fingerprint, send, recv, pass).await {
                     Ok(exchange) => handler(exchange).await,
                     Err(error) => {

@@ -122,11 +122,7 @@ async fn listen(
             incoming.refuse();
             continue;
         };
-        let wire = Wire {
-            study,
-            traffic: Arc::default(),
-            tuning,
-        };
+        let wire = Wire::new(study, Arc::default(), tuning);
         let (gate, peers) = (gate.clone(), peers.clone());
         tokio::spawn(async move {
             let remote = incoming.remote_address();

@@ -20,7 +20,7 @@ const CONNECTION_WINDOW: u32 = 8 << 20;
 /// Most bytes buffered here until the peer acknowledges them.
 const SEND_WINDOW: u64 = 8 << 20;
 /// Requests under way per connection. More wait at the dialling side.
-const STREAMS: u32 = 64;
+pub(crate) const STREAMS: u32 = 64;
 /// First guess of the round trip. The default of 333 ms makes the first retransmission wait a second; parties that dial before the
 /// coordinator is up should find it sooner.
 const INITIAL_RTT: Duration = Duration::from_millis(100);

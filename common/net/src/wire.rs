@@ -10,6 +10,7 @@ use galen_core::{Refusal, StudyDigest};
 use quinn::{RecvStream, SendStream, VarInt};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 /// Most bytes taken from a stream at once. Buffers grow with what arrives, not with what a header announces.
@@ -18,15 +19,29 @@ const READ_BYTES: usize = 64 << 10;
 /// Longest detail of a refusal that is sent.
 const DETAIL_CHARS: usize = 1000;
 
+/// How many frames longer than a chunk are read at once on a connection. Others wait, so that a peer that opens all its streams with the
+/// longest frames fills 8 buffers and not 64.
+const LONG_FRAMES: usize = 8;
+
 /// What every stream of a connection shares.
 #[derive(Clone, Debug)]
 pub(crate) struct Wire {
     pub(crate) study: StudyDigest,
     pub(crate) traffic: Arc<Traffic>,
     pub(crate) tuning: Tuning,
+    long_frames: Arc<Semaphore>,
 }
 
 impl Wire {
+    pub(crate) fn new(study: StudyDigest, traffic: Arc<Traffic>, tuning: Tuning) -> Self {
+        Self {
+            study,
+            traffic,
+            tuning,
+            long_frames: Arc::new(Semaphore::new(LONG_FRAMES)),
+        }
+    }
+
     pub(crate) async fn write_frame(
         &self,
         send: &mut SendStream,
@@ -60,10 +75,12 @@ impl Wire {
         Ok(())
     }
 
-    /// Reads a frame; `None` if the stream ended before its first byte, which may take `patience` to come.
+    /// Reads a frame of one of the kinds that may stand here; `None` if the stream ended before its first byte, which may take
+    /// `patience` to come.
     pub(crate) async fn read_frame(
         &self,
         recv: &mut RecvStream,
+        kinds: &[FrameKind],
         patience: Duration,
     ) -> Result<Option<(FrameKind, Vec<u8>)>, NetError> {
         let mut header = [0; HEADER_BYTES];
@@ -78,6 +95,19 @@ impl Wire {
         }
         self.traffic.add_received(filled);
         let header = Header::decode(&header, &self.study)?;
+        if !kinds.contains(&header.kind) {
+            return Err(FrameError::Unexpected {
+                found: format!("a frame of kind {:?}", header.kind),
+                expected: "a frame of another kind",
+            }
+            .into());
+        }
+        let _long = if header.len > FrameKind::Chunk.limit() {
+            // An error would mean that the semaphore is closed, which nobody does.
+            self.long_frames.acquire().await.ok()
+        } else {
+            None
+        };
         let len = usize::try_from(header.len).unwrap_or(usize::MAX);
         let mut payload = Vec::new();
         while payload.len() < len {
@@ -106,7 +136,10 @@ impl Wire {
         recv: &mut RecvStream,
         patience: Duration,
     ) -> Result<M, NetError> {
-        let (kind, payload) = self.read_frame(recv, patience).await?.ok_or(FrameError::Ended)?;
+        let (kind, payload) = self
+            .read_frame(recv, M::KINDS, patience)
+            .await?
+            .ok_or(FrameError::Ended)?;
         Ok(M::decode(kind, &payload)?)
     }
 
