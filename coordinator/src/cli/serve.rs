@@ -1,0 +1,56 @@
+//! `coordinator serve`.
+
+use super::output::Outcome;
+use crate::{daemon, home::Home};
+use anyhow::Context;
+use galen_core::telemetry;
+use serde_json::json;
+use std::path::Path;
+
+pub(crate) const LONG: &str = "\
+Runs the daemon: listens on the UDP address of config.toml, admits the study's parties by their pinned certificates, and
+drives the study from signatures over rounds to serving. Every step is on disk before it is acknowledged, so the daemon may
+be killed at any moment and started again. Ctrl-C or SIGTERM ends it gracefully.
+
+Example: coordinator serve --dir coordinator
+See:     coordinator status --dir coordinator";
+
+pub(crate) fn run(dir: &Path) -> anyhow::Result<Outcome> {
+    let home = Home::new(dir);
+    let config = home.config().context("run `coordinator init` first")?;
+    telemetry::start(&config.log.filter, config.log.format);
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if config.threads > 0 {
+        runtime.worker_threads(config.threads);
+    }
+    let runtime = runtime
+        .enable_all()
+        .build()
+        .context("the async runtime cannot start")?;
+    runtime.block_on(daemon::serve(home, config, stop_signal()))?;
+    // Work on the blocking pool is resumed at the next start; waiting for it would delay the end.
+    runtime.shutdown_background();
+    Ok(Outcome {
+        text: String::new(),
+        data: json!({ "stopped": true }),
+    })
+}
+
+async fn stop_signal() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => {
+                tokio::select! {
+                    _ = interrupt => {}
+                    _ = terminate.recv() => {}
+                }
+            }
+            Err(_) => drop(interrupt.await),
+        }
+    }
+    #[cfg(not(unix))]
+    drop(interrupt.await);
+}

@@ -1,0 +1,97 @@
+//! `coordinator status`.
+
+use super::output::Outcome;
+use crate::home::Home;
+use crate::status::Status;
+use anyhow::Context;
+use galen_core::study::Purpose;
+use galen_core::{Clock, PartyId, SystemClock};
+use std::fmt::Write;
+use std::path::Path;
+
+pub(crate) const LONG: &str = "\
+Shows where the study stands, who is waited for, what was published, queries, traffic and memory. It reads status.json in
+the folder, which the daemon rewrites as things move; it works while the daemon runs and after it ended.
+
+Example: coordinator status --dir coordinator --format json";
+
+/// Older than this, the daemon that wrote the status does not run any more.
+const STALE_MS: u64 = 10_000;
+
+pub(crate) fn run(dir: &Path) -> anyhow::Result<Outcome> {
+    let path = Home::new(dir).status_path();
+    let text = std::fs::read_to_string(&path).with_context(|| {
+        format!(
+            "{} cannot be read: has `coordinator serve` run in this folder?",
+            path.display()
+        )
+    })?;
+    let status: Status =
+        serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
+    Ok(Outcome {
+        text: describe(&status, SystemClock.now_ms()),
+        data: serde_json::to_value(&status)?,
+    })
+}
+
+fn describe(status: &Status, now_ms: u64) -> String {
+    let mut out = format!("study     {} ({})\n", status.study, status.digest.short());
+    let age = now_ms.saturating_sub(status.updated_ms);
+    let running = if age > STALE_MS {
+        format!("not running (last seen {} s ago)", age / 1000)
+    } else {
+        format!("running as process {} on {}", status.pid, status.listen)
+    };
+    let _ = writeln!(out, "daemon    {running}");
+    let _ = writeln!(out, "phase     {}", status.phase);
+    if let Some(attempt) = &status.attempt
+        && !attempt.awaiting.is_empty()
+    {
+        let names: Vec<_> = attempt.awaiting.iter().map(PartyId::as_str).collect();
+        let _ = writeln!(out, "waiting   for {}", names.join(", "));
+    }
+    let _ = writeln!(
+        out,
+        "rounds    {} of {} published",
+        status.published.len(),
+        status.rounds_total
+    );
+    for round in &status.published {
+        let purpose = round.purpose.map_or("", Purpose::name);
+        let _ = writeln!(
+            out,
+            "  {:>4}    {purpose:<11} {} contributors, {:.1} s{}",
+            round.round,
+            round.contributors,
+            round.seconds,
+            if round.attempt > 0 {
+                format!(", attempt {}", round.attempt + 1)
+            } else {
+                String::new()
+            }
+        );
+    }
+    if let Some(model) = status.serving {
+        let q = status.queries;
+        let _ = writeln!(out, "serving   model {}", model.short());
+        let _ = writeln!(
+            out,
+            "queries   {} waiting, {} running, {} done, {} failed",
+            q.queued, q.running, q.done, q.failed
+        );
+    }
+    if let Some(closed) = &status.closed {
+        let _ = writeln!(out, "closed    {}", closed.reason);
+    }
+    for (purpose, bytes) in &status.traffic {
+        let _ = writeln!(
+            out,
+            "traffic   {purpose:<11} sent {}, received {} bytes",
+            bytes.bytes_sent, bytes.bytes_received
+        );
+    }
+    if let Some(peak) = status.peak_rss_bytes {
+        let _ = write!(out, "memory    {} MiB at most", peak >> 20);
+    }
+    out
+}

@@ -1,0 +1,135 @@
+//! `coordinator study check` and `coordinator study freeze`.
+
+use super::output::Outcome;
+use crate::home::{self, Home};
+use anyhow::{Context, bail};
+use galen_core::study::{Card, FrozenStudy, Role, Study};
+use galen_models::{ModelSpec, agenda};
+use galen_sums::{PieceTable, PlanInputs, SumPlan, ValueRange};
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+pub(crate) const CHECK: &str = "\
+Reads a study as its author wrote it, names everything that is wrong with it by field, and shows what follows from it: key pieces,
+rounds, encryption parameters and bytes per contribution. Needs no cards and changes nothing.
+
+Example: coordinator study check study.toml";
+
+pub(crate) const FREEZE: &str = "\
+Joins a study with the public cards of the coordinator and of every party into one file, whose digest covers every byte that
+matters. The file goes into the coordinator's folder; send it to every hospital. Each hospital compares the digest with the
+others by telephone, and signs it with `party study sign`. Any later change of the file is noticed.
+
+Example: coordinator study freeze study.toml --dir coordinator --card a/card.toml --card b/card.toml --card c/card.toml
+Next:    coordinator serve --dir coordinator";
+
+pub(crate) fn check(file: &Path) -> anyhow::Result<Outcome> {
+    let study: Study = galen_core::config::load(file)?;
+    let problems = study.check();
+    if !problems.is_empty() {
+        let lines: Vec<_> = problems.iter().map(|p| format!("  {p}")).collect();
+        bail!(
+            "{}: the study has {} problem(s):\n{}",
+            file.display(),
+            problems.len(),
+            lines.join("\n")
+        );
+    }
+    let (text, data) = summary(&study)?;
+    Ok(Outcome { text, data })
+}
+
+pub(crate) fn freeze(file: &Path, dir: &Path, cards: &[PathBuf]) -> anyhow::Result<Outcome> {
+    let study: Study = galen_core::config::load(file)?;
+    let home = Home::new(dir);
+    let config = home.config().context("run `coordinator init` first")?;
+    let target = home.study_path(&config);
+    if target.exists() {
+        bail!(
+            "{} exists: a frozen study is never overwritten; use another folder for another study",
+            target.display()
+        );
+    }
+    let cards: Vec<Card> = cards
+        .iter()
+        .map(|card| galen_core::config::load(card))
+        .collect::<Result<_, _>>()?;
+    let frozen =
+        FrozenStudy::freeze(study, home.card()?, cards).with_context(|| file.display().to_string())?;
+    let (summary, mut data) = summary(frozen.study())?;
+    home::write(&target, frozen.to_toml()?.as_bytes())?;
+    let text = format!(
+        "{summary}\nFrozen as {}\nDigest, to compare by telephone:\n  {}\nSend the file to every hospital; each runs: party study sign FILE --dir DIR",
+        target.display(),
+        frozen.digest().spoken()
+    );
+    data["digest"] = json!(frozen.digest());
+    data["file"] = json!(target);
+    Ok(Outcome { text, data })
+}
+
+fn summary(study: &Study) -> anyhow::Result<(String, Value)> {
+    let custodians = study.with_role(Role::Custodian).len();
+    let contributors = study.with_role(Role::Contributor).len();
+    let sums = &study.sums;
+    let pieces = PieceTable::new(custodians, sums.threshold as usize)?.len();
+    let spec = ModelSpec::from_plan(&study.data, &study.model)?;
+    let mut text = format!(
+        "{}\n  {contributors} contributors, {custodians} custodians, of whom any {} open and {} must endorse; keys in {pieces} pieces\n  model: {} inputs, widths {:?}, {} parameters\n",
+        study.title,
+        sums.threshold,
+        sums.agreement,
+        spec.inputs,
+        study.model.hidden,
+        spec.parameter_count(),
+    );
+    let mut rounds = Vec::new();
+    let numbers = [0, 1, study.training.rounds + 1];
+    for number in numbers {
+        let Some(shape) = agenda::shape(study, number)? else {
+            continue;
+        };
+        let plan = SumPlan::new(&inputs(study, &shape)?)?;
+        let times = if number == 1 { study.training.rounds } else { 1 };
+        let _ = writeln!(
+            text,
+            "  {times:>3} x {:<11} {} values, {} bytes each contribution ({:.2} per value when full), N = {}, log2 Q = {:.1} (bound {} for 128 bits)",
+            shape.purpose.name(),
+            shape.values,
+            plan.blob_len(),
+            plan.bytes_per_value(),
+            plan.degree,
+            plan.log2_q(),
+            plan.security_bound(),
+        );
+        rounds.push(json!({
+            "purpose": shape.purpose.name(), "rounds": times, "values": shape.values, "bytes": plan.blob_len(),
+            "n": plan.degree, "log2_q": plan.log2_q(), "bound": plan.security_bound(),
+        }));
+    }
+    let data = json!({ "title": study.title, "pieces": pieces, "parameters": spec.parameter_count(), "rounds": rounds });
+    Ok((text.trim_end().to_owned(), data))
+}
+
+/// Plan inputs before there are cards: the members' numbers are all that a plan needs.
+fn inputs(study: &Study, shape: &agenda::RoundShape) -> anyhow::Result<PlanInputs> {
+    let mut coefficients = 0;
+    for round in 0..agenda::rounds(study) {
+        if let Some(shape) = agenda::shape(study, round)? {
+            coefficients +=
+                galen_sums::plan::padded(shape.values as u64) * u64::from(study.sums.max_attempts);
+        }
+    }
+    Ok(PlanInputs {
+        contributors: study.with_role(Role::Contributor).len() as u32,
+        ranges: vec![ValueRange {
+            count: shape.values as u32,
+            max_abs: shape.max_abs,
+            fraction_bits: 0,
+        }],
+        study_coefficients: coefficients,
+        custodians: study.with_role(Role::Custodian).len() as u32,
+        threshold: study.sums.threshold,
+    })
+}

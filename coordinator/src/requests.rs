@@ -1,0 +1,144 @@
+//! Answers parties' requests.
+
+use crate::blobs::{QueryLimits, Sink};
+use crate::rounds::engine::{Engine, internal};
+use crate::serving::Service;
+use galen_core::{Code, PartyId, Refusal};
+use galen_net::protocol::{Request, Response};
+use galen_net::{Exchange, NetError};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a poll waits for a change. Well below the time that a caller waits for the first byte of an answer.
+const POLL: Duration = Duration::from_secs(15);
+
+/// Everything that answering needs.
+#[derive(Clone)]
+pub struct Desk {
+    /// Rounds.
+    pub engine: Arc<Engine>,
+    /// Queries.
+    pub service: Arc<Service>,
+    /// Sizes that are accepted.
+    pub limits: QueryLimits,
+}
+
+impl Desk {
+    /// Answers one request.
+    pub async fn answer(self, exchange: Exchange) {
+        let name = self
+            .engine
+            .study()
+            .by_certificate(&exchange.fingerprint())
+            .map(|card| card.name.clone());
+        let Some(party) = name else {
+            // The handshake admits pinned certificates only; this covers a study file exchanged under a running daemon.
+            let _ = exchange
+                .refuse(Refusal::new(
+                    Code::UnknownCertificate,
+                    "not a member of the study",
+                ))
+                .await;
+            return;
+        };
+        if let Err(error) = self.dispatch(&party, exchange).await {
+            tracing::debug!(%party, %error, "exchange ended early");
+        }
+    }
+
+    async fn dispatch(self, party: &PartyId, exchange: Exchange) -> Result<(), NetError> {
+        match exchange.request().clone() {
+            Request::Poll { seen } => self.poll(exchange, seen).await,
+            Request::Put { digest, kind, .. } => {
+                let (engine, party) = (Arc::clone(&self.engine), party.clone());
+                let limits = self.limits;
+                let sink = blocking(move || Sink::open(&engine, limits, &party, &digest, kind)).await;
+                match sink {
+                    Ok(sink) => exchange.receive_blob(sink, |_, _| {}).await,
+                    Err(refusal) => exchange.refuse(refusal).await,
+                }
+            }
+            Request::Get { digest, .. } => {
+                let engine = Arc::clone(&self.engine);
+                let asker = party.clone();
+                let found = blocking(move || {
+                    engine.may_read(&asker, &digest)?;
+                    let info = engine.store().blobs().info(&digest).map_err(|e| e.refusal())?;
+                    info.map(|info| info.len)
+                        .ok_or_else(|| Refusal::new(Code::BlobUnknown, "no such blob"))
+                });
+                match found.await {
+                    Ok(len) => {
+                        let engine = Arc::clone(&self.engine);
+                        let open = move |offset| {
+                            engine
+                                .store()
+                                .blobs()
+                                .open_read_at(&digest, offset)
+                                .map_err(std::io::Error::other)
+                        };
+                        exchange.send_blob(len, open, |_, _| {}).await
+                    }
+                    Err(refusal) => exchange.refuse(refusal).await,
+                }
+            }
+            request => {
+                let party = party.clone();
+                let answer = blocking(move || self.simple(&party, request)).await;
+                match answer {
+                    Ok(response) => exchange.reply(response).await,
+                    Err(refusal) => {
+                        tracing::info!(%refusal, "refused");
+                        exchange.refuse(refusal).await
+                    }
+                }
+            }
+        }
+    }
+
+    fn simple(&self, party: &PartyId, request: Request) -> Result<Response, Refusal> {
+        match request {
+            Request::Hello { consent } => self.engine.consent(party, &consent).map(|()| Response::Ok),
+            Request::Post(statement) => self.engine.post(party, statement).map(|()| Response::Ok),
+            Request::Fetch { round, attempt, item } => self
+                .engine
+                .fetch(party, round, attempt, item)
+                .map(Response::Statements),
+            Request::Serving => Ok(Response::Serving(self.service.serving())),
+            Request::KeyStatus { key } => self.service.key_status(party, &key).map(Response::Key),
+            Request::Query { model, key, batch } => {
+                self.service.submit(party, model, key, batch).map(Response::Query)
+            }
+            Request::QueryStatus { batch } => self.service.status(party, &batch).map(Response::Query),
+            Request::Poll { .. } | Request::Put { .. } | Request::Get { .. } => {
+                Err(internal(crate::rounds::engine::EngineError::Missing("a handler")))
+            }
+        }
+    }
+
+    async fn poll(self, exchange: Exchange, seen: u64) -> Result<(), NetError> {
+        let mut changes = self.engine.changes();
+        let changed = async {
+            // A sender that is gone means that the daemon ends; then the view as it is will do.
+            let _ = changes.wait_for(|version| *version != seen).await;
+        };
+        tokio::select! {
+            () = exchange.cancelled() => return Ok(()),
+            _ = tokio::time::timeout(POLL, changed) => {}
+        }
+        let view = self.engine.view();
+        exchange.reply(Response::View(view)).await
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    let joined = tokio::task::spawn_blocking(work).await;
+    joined.unwrap_or_else(|_| {
+        Err(Refusal::new(
+            Code::Internal,
+            "the coordinator could not carry this out",
+        ))
+    })
+}

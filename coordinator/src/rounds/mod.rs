@@ -1,0 +1,14 @@
+//! Rounds: state, transitions, and the engine that drives and persists them.
+//!
+//! [`state`] is what is persisted, [`transition`] the pure state machine of one attempt, [`steps`] that of the study around
+//! it, [`verify`] what must hold for a statement before it becomes an event, and [`engine`] joins them with the store.
+
+pub mod adding;
+pub mod engine;
+pub mod state;
+pub mod steps;
+#[cfg(test)]
+mod tests;
+pub mod transition;
+pub mod verify;
+pub mod view;

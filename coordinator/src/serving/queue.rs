@@ -1,0 +1,195 @@
+//! The queries that were accepted, in order, on disk.
+
+use galen_core::{Code, Digest, PartyId, Refusal};
+use galen_net::protocol::QueryState;
+use galen_store::{Repository, Store, StoreError, Table};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+const QUERIES: Table<QueryRecord> = Table::new("queries", *b"QURY", 1);
+
+/// A query.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueryRecord {
+    /// Place in the order of arrival.
+    pub number: u64,
+    /// Who asks.
+    pub party: PartyId,
+    /// Model asked.
+    pub model: Digest,
+    /// Evaluation key blob.
+    pub key: Digest,
+    /// Batch blob; names the query.
+    pub batch: Digest,
+    /// How it ended; `None` while it waits or runs.
+    pub outcome: Option<Result<Digest, Refusal>>,
+}
+
+/// Queries by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueryCounts {
+    /// Waiting.
+    pub queued: u32,
+    /// Being evaluated.
+    pub running: u32,
+    /// Answered.
+    pub done: u32,
+    /// Failed.
+    pub failed: u32,
+}
+
+/// Steps done of the query that runs.
+#[derive(Clone, Default)]
+pub struct Progress(Arc<(AtomicU32, AtomicU32)>);
+
+impl Progress {
+    /// Takes note of progress.
+    pub fn set(&self, done: u32, total: u32) {
+        self.0.0.store(done, Ordering::Relaxed);
+        self.0.1.store(total, Ordering::Relaxed);
+    }
+}
+
+type Name = (PartyId, Digest);
+
+pub(super) struct Queue {
+    repository: Repository<QueryRecord>,
+    queries: BTreeMap<Name, QueryRecord>,
+    running: Option<(Name, Progress)>,
+    max_waiting: u32,
+}
+
+impl Queue {
+    pub(super) fn open(store: &Store, max_waiting: u32) -> Result<Self, StoreError> {
+        let repository = store.database().repository(&QUERIES)?;
+        let mut queries = BTreeMap::new();
+        for entry in repository.iter() {
+            let (_, query) = entry?;
+            queries.insert((query.party.clone(), query.batch), query);
+        }
+        Ok(Self {
+            repository,
+            queries,
+            running: None,
+            max_waiting,
+        })
+    }
+
+    pub(super) fn submit(
+        &mut self,
+        party: &PartyId,
+        model: Digest,
+        key: Digest,
+        batch: Digest,
+    ) -> Result<QueryState, Refusal> {
+        let waiting = self
+            .queries
+            .values()
+            .filter(|q| q.outcome.is_none() && &q.party == party)
+            .count();
+        if waiting >= self.max_waiting as usize {
+            return Err(Refusal::new(
+                Code::Busy,
+                format!("{waiting} queries of yours are waiting"),
+            ));
+        }
+        let number = self.queries.values().map(|q| q.number + 1).max().unwrap_or(0);
+        let query = QueryRecord {
+            number,
+            party: party.clone(),
+            model,
+            key,
+            batch,
+            outcome: None,
+        };
+        self.repository
+            .put(record_key(&query), &query)
+            .map_err(|e| e.refusal())?;
+        self.queries.insert((party.clone(), batch), query);
+        self.state(party, &batch)
+    }
+
+    pub(super) fn state(&self, party: &PartyId, batch: &Digest) -> Result<QueryState, Refusal> {
+        let name = (party.clone(), *batch);
+        let query = self
+            .queries
+            .get(&name)
+            .ok_or_else(|| Refusal::new(Code::BlobUnknown, "no such query"))?;
+        Ok(match &query.outcome {
+            Some(Ok(answer)) => QueryState::Done { answer: *answer },
+            Some(Err(refusal)) => QueryState::Failed(refusal.clone()),
+            None => match &self.running {
+                Some((running, progress)) if *running == name => QueryState::Running {
+                    done: progress.0.0.load(Ordering::Relaxed),
+                    total: progress.0.1.load(Ordering::Relaxed),
+                },
+                _ => {
+                    let ahead = self
+                        .queries
+                        .values()
+                        .filter(|q| q.outcome.is_none() && q.number < query.number)
+                        .count();
+                    QueryState::Queued { ahead: ahead as u32 }
+                }
+            },
+        })
+    }
+
+    /// The oldest waiting query, which runs from now on. After a restart, what ran before waits again.
+    pub(super) fn start(&mut self) -> Option<QueryRecord> {
+        let next = self
+            .queries
+            .values()
+            .filter(|q| q.outcome.is_none())
+            .min_by_key(|q| q.number)?
+            .clone();
+        self.running = Some(((next.party.clone(), next.batch), Progress::default()));
+        Some(next)
+    }
+
+    pub(super) fn progress(&self, query: &QueryRecord) -> Progress {
+        match &self.running {
+            Some(((party, batch), progress)) if *party == query.party && *batch == query.batch => {
+                progress.clone()
+            }
+            _ => Progress::default(),
+        }
+    }
+
+    pub(super) fn finish(
+        &mut self,
+        query: &QueryRecord,
+        outcome: Result<Digest, Refusal>,
+    ) -> Result<(), StoreError> {
+        let done = QueryRecord {
+            outcome: Some(outcome),
+            ..query.clone()
+        };
+        self.repository.put(record_key(&done), &done)?;
+        self.queries.insert((done.party.clone(), done.batch), done);
+        self.running = None;
+        Ok(())
+    }
+
+    pub(super) fn counts(&self) -> QueryCounts {
+        let mut counts = QueryCounts {
+            running: self.running.is_some().into(),
+            ..QueryCounts::default()
+        };
+        for query in self.queries.values() {
+            match &query.outcome {
+                None => counts.queued += 1,
+                Some(Ok(_)) => counts.done += 1,
+                Some(Err(_)) => counts.failed += 1,
+            }
+        }
+        counts.queued = counts.queued.saturating_sub(counts.running);
+        counts
+    }
+}
+
+fn record_key(query: &QueryRecord) -> String {
+    format!("{}/{}", query.party, query.batch.to_hex())
+}

@@ -1,0 +1,190 @@
+//! What the operator can see: `status.json`, rewritten as things move. It holds no value of any party.
+
+use crate::home::{self, HomeError};
+use crate::rounds::engine::Engine;
+use crate::rounds::steps::Step;
+use crate::serving::{QueryCounts, Service};
+use crate::traffic::{Bytes, Ledger};
+use galen_core::study::Purpose;
+use galen_core::{Clock, Digest, PartyId, telemetry};
+use galen_models::agenda;
+use galen_net::protocol::AttemptPhase;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The contents of `status.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Name of the study.
+    pub study: String,
+    /// Its digest.
+    pub digest: Digest,
+    /// Address that the daemon listens on.
+    pub listen: String,
+    /// In words: what the study is doing.
+    pub phase: String,
+    /// Parties that have not signed.
+    pub missing: Vec<PartyId>,
+    /// The attempt under way.
+    pub attempt: Option<AttemptStatus>,
+    /// Rounds of the study.
+    pub rounds_total: u32,
+    /// Published rounds.
+    pub published: Vec<PublishedStatus>,
+    /// Model that is served.
+    pub serving: Option<Digest>,
+    /// Queries by state.
+    pub queries: QueryCounts,
+    /// Bytes by purpose since the daemon started.
+    pub traffic: BTreeMap<String, Bytes>,
+    /// Largest memory so far.
+    pub peak_rss_bytes: Option<u64>,
+    /// Process id of the daemon.
+    pub pid: u32,
+    /// When this was written, in milliseconds since the epoch.
+    pub updated_ms: u64,
+    /// Why the study is over.
+    pub closed: Option<ClosedStatus>,
+}
+
+/// The attempt under way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AttemptStatus {
+    /// The round.
+    pub round: u32,
+    /// The attempt.
+    pub attempt: u32,
+    /// What the round is for.
+    pub purpose: Option<Purpose>,
+    /// Where it stands.
+    pub phase: AttemptPhase,
+    /// Who is waited for.
+    pub awaiting: Vec<PartyId>,
+}
+
+/// A published round.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PublishedStatus {
+    /// The round.
+    pub round: u32,
+    /// What it was for.
+    pub purpose: Option<Purpose>,
+    /// The attempt that was opened.
+    pub attempt: u32,
+    /// Contributions in the sum.
+    pub contributors: usize,
+    /// From its announcement to its publication.
+    pub seconds: f64,
+}
+
+/// Why the study is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosedStatus {
+    /// Whether all steps were done.
+    pub completed: bool,
+    /// In words.
+    pub reason: String,
+}
+
+impl Status {
+    /// The status of a running daemon.
+    pub fn of(
+        engine: &Engine,
+        service: &Service,
+        ledger: &Ledger,
+        clock: &dyn Clock,
+        listen: String,
+    ) -> Self {
+        let state = engine.state();
+        let study = engine.study().study();
+        let step = engine.step();
+        let purpose = |round: u32| {
+            agenda::shape(study, round)
+                .ok()
+                .flatten()
+                .map(|shape| shape.purpose)
+        };
+        let attempt = state.attempt.as_ref().map(|attempt| AttemptStatus {
+            round: attempt.round,
+            attempt: attempt.attempt,
+            purpose: purpose(attempt.round),
+            phase: attempt.phase,
+            awaiting: engine.awaiting(attempt),
+        });
+        let published = state
+            .published
+            .iter()
+            .zip(0u32..)
+            .map(|(published, round)| PublishedStatus {
+                round,
+                purpose: purpose(round),
+                attempt: published.attempt,
+                contributors: published.set.len(),
+                seconds: published.published_ms.saturating_sub(published.announced_ms) as f64 / 1000.0,
+            });
+        Self {
+            study: study.name.to_string(),
+            digest: engine.study().digest(),
+            listen,
+            phase: phase_text(&step, attempt.as_ref()),
+            missing: if let Step::AwaitConsent(missing) = &step {
+                missing.clone()
+            } else {
+                Vec::new()
+            },
+            traffic: ledger.book(traffic_purpose(&step, attempt.as_ref())),
+            attempt,
+            rounds_total: engine.rounds(),
+            published: published.collect(),
+            serving: state.serving,
+            queries: service.counts(),
+            peak_rss_bytes: telemetry::peak_rss_bytes(),
+            pid: std::process::id(),
+            updated_ms: clock.now_ms(),
+            closed: state.closed.map(|c| ClosedStatus {
+                completed: c.completed,
+                reason: c.reason,
+            }),
+        }
+    }
+
+    /// Writes the file so that a reader never sees half of it.
+    pub fn write(&self, path: &Path) -> Result<(), HomeError> {
+        let text = serde_json::to_string_pretty(self).map_err(|e| HomeError::Io {
+            path: path.to_owned(),
+            source: std::io::Error::other(e),
+        })?;
+        home::write(path, text.as_bytes())
+    }
+}
+
+fn phase_text(step: &Step, attempt: Option<&AttemptStatus>) -> String {
+    match (step, attempt) {
+        (Step::AwaitConsent(missing), _) => {
+            let names: Vec<_> = missing.iter().map(PartyId::as_str).collect();
+            format!("waiting for the signatures of {}", names.join(", "))
+        }
+        (Step::Attempt, Some(attempt)) => {
+            let purpose = attempt.purpose.map_or("unknown", Purpose::name);
+            format!(
+                "round {} ({purpose}), attempt {}: {:?}",
+                attempt.round, attempt.attempt, attempt.phase
+            )
+            .to_lowercase()
+        }
+        (Step::AwaitRelease, _) => "waiting for the contributors to release the model".into(),
+        (Step::Serve(_) | Step::Serving, _) => "serving encrypted queries".into(),
+        (Step::Closed | Step::Complete, _) => "closed".into(),
+        (Step::Announce { .. } | Step::Attempt, _) => "announcing a round".into(),
+    }
+}
+
+fn traffic_purpose(step: &Step, attempt: Option<&AttemptStatus>) -> &'static str {
+    match step {
+        Step::AwaitConsent(_) => "consent",
+        Step::AwaitRelease | Step::Serve(_) => "release",
+        Step::Serving => "query",
+        _ => attempt.and_then(|a| a.purpose).map_or("other", Purpose::name),
+    }
+}
