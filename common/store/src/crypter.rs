@@ -2,7 +2,7 @@
 
 use crate::durable;
 use crate::error::StoreError;
-use galen_core::Digest;
+use galen_core::{Digest, Transcript};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hkdf;
 use std::path::Path;
@@ -63,6 +63,24 @@ impl Crypter {
         Ok(Self(Arc::new(Keys { master, records })))
     }
 
+    /// Seals the content of a small file that another process of the same user reads, under a key of its own. The content
+    /// is bound to `name`, so that one file cannot take the place of another.
+    pub fn seal_file(&self, name: &str, content: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let mut sealed = Vec::new();
+        self.files(name)?
+            .seal_into(&file_bound(name), content, &mut sealed)?;
+        Ok(sealed)
+    }
+
+    /// Opens what [`Crypter::seal_file`] sealed under this name; `None` if it does not fit.
+    pub fn open_file(&self, name: &str, sealed: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+        Ok(self.files(name)?.open(&file_bound(name), sealed))
+    }
+
+    fn files(&self, name: &str) -> Result<Aead, StoreError> {
+        self.derive(b"galen sealed files v1", name.as_bytes())
+    }
+
     /// The cipher of plain records.
     pub(crate) fn records(&self) -> &Aead {
         &self.0.records
@@ -72,6 +90,12 @@ impl Crypter {
     pub(crate) fn derive(&self, purpose: &[u8], name: &[u8]) -> Result<Aead, StoreError> {
         Aead::derive(&self.0.master, purpose, name)
     }
+}
+
+fn file_bound(name: &str) -> Digest {
+    Transcript::new("galen sealed file v1")
+        .field(name.as_bytes())
+        .digest()
 }
 
 impl std::fmt::Debug for Crypter {
@@ -171,6 +195,19 @@ mod tests {
             assert!(b.records().open(&bound, &sealed[..i]).is_none());
         }
         assert!(Crypter::create(&path).is_err());
+    }
+
+    #[test]
+    fn a_sealed_file_is_bound_to_its_name_and_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let a = Crypter::create(&dir.path().join("a.key")).unwrap();
+        let b = Crypter::create(&dir.path().join("b.key")).unwrap();
+        let sealed = a.seal_file("state", b"content").unwrap();
+        assert_eq!(&**a.open_file("state", &sealed).unwrap().unwrap(), b"content");
+        assert!(a.open_file("other", &sealed).unwrap().is_none());
+        assert!(b.open_file("state", &sealed).unwrap().is_none());
+        assert!(a.open_file("state", &sealed[1..]).unwrap().is_none());
+        assert_ne!(sealed, a.seal_file("state", b"content").unwrap());
     }
 
     #[test]

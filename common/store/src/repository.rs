@@ -53,6 +53,11 @@ impl<T> Repository<T> {
         Ok(self.tree.contains_key(key)?)
     }
 
+    /// The keys that start with `prefix`, in order; also those of records whose erasable key is gone.
+    pub fn keys(&self, prefix: &[u8]) -> impl Iterator<Item = Result<Vec<u8>, StoreError>> + use<T> {
+        self.tree.scan_prefix(prefix).keys().map(|key| Ok(key?.to_vec()))
+    }
+
     /// Deletes a record, if there is one. Durable when this returns.
     ///
     /// This is not erasure: sled's log keeps old values until it writes over them. Secrets that must become unreadable are

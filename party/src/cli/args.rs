@@ -1,0 +1,263 @@
+//! The command line, and the help that teaches it.
+
+use super::output::Format;
+use clap::{Args, Parser, Subcommand};
+use galen_core::{Digest, PartyId};
+use std::path::PathBuf;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed for a reason not listed here
+  2  the command line is wrong
+  3  folder, configuration, keys or study
+  4  the hospital's table (the message names file, line and column)
+  5  the coordinator cannot be reached, or refused
+  6  something does not verify: stop and call the other parties
+  7  the study is closed without being completed
+
+Every error has a stable code (P... or G...) and a hint. `--format json` puts one object on standard output:
+{\"ok\": true, \"command\": ..., \"result\": ...} or {\"ok\": false, \"command\": ..., \"error\": {code, message, hint}}.";
+
+/// A hospital's side of a Galen study.
+#[derive(Debug, Parser)]
+#[command(
+    name = "party",
+    version,
+    about = "A hospital's side of a Galen study: train together, show nobody your patients",
+    long_about = "A hospital's side of a Galen study.\n\n\
+        Hospitals train one model together. Each keeps its patients; what leaves it is encrypted so that only sums over several \
+        hospitals are ever readable. Afterwards it can have patients evaluated by the coordinator without showing them.\n\n\
+        In order:\n  \
+        party init --dir DIR --name NAME     make this hospital's keys; send card.toml to the operator\n  \
+        party study sign FILE --dir DIR      read the frozen study that comes back, compare, sign\n  \
+        party serve --dir DIR                take part until the study is over\n  \
+        party status --dir DIR               see how far it is\n  \
+        party query --dir DIR --held-out     ask the finished model, encrypted",
+    after_help = EXIT_CODES,
+    arg_required_else_help = true
+)]
+pub(super) struct Cli {
+    /// What standard output holds: text for people, or one JSON object
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    pub(super) format: Format,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make a party: folder, keys, configuration
+    #[command(long_about = "Makes a party's folder with its keys, a commented config.toml and the public identity card.\n\n\
+        Needs: a name (a-z, 0-9, '-') that the study will use, and a folder that no party lives in. Nothing is ever \
+        overwritten.\n\n\
+        Example:\n  party init --dir /srv/galen --name st-mary --title \"St Mary's Hospital\" --coordinator galen.example.org:7700\n\n\
+        Next: send card.toml to the study's operator and tell them its fingerprint by telephone. Back up keys/ where nobody else \
+        can read it: keys of a signed study cannot be replaced.")]
+    Init(InitArgs),
+    /// Read, compare and sign the study
+    Study(StudyCommand),
+    /// Take part in the study
+    #[command(long_about = "Runs the daemon: connects to the coordinator (outgoing UDP only) and takes part in every round until the \
+        study is over.\n\n\
+        Needs: a signed study (`party study sign`) and, for contributors, the table that config.toml names. The table is \
+        checked first; the first thing wrong with it is an error with file, line and column.\n\n\
+        It may be killed and started again at any moment: it goes on from what is on the disk. SIGINT or SIGTERM stop it \
+        in order.\n\n\
+        Example:\n  party serve --dir /srv/galen\n\n\
+        Next: `party status --dir /srv/galen` while it runs. It keeps running when the rounds are done, until the operator closes \
+        the study or you stop it.")]
+    Serve(DirArgs),
+    /// Show how far the study is
+    #[command(long_about = "Shows what the daemon last said of itself: phase, round, who is waited for, traffic, errors.\n\n\
+        Needs: nothing but the folder; it works while `party serve` runs and after.\n\n\
+        Example:\n  party status --dir /srv/galen --format json\n\n\
+        Next: when it says that the study is finished, `party query`.")]
+    Status(DirArgs),
+    /// Print every opened sum
+    #[command(long_about = "Prints every sum that this party opened: round, purpose, contributors, and the sums as integers, exactly as \
+        they were added up. For the hospital's own records.\n\n\
+        Needs: at least one opened round. The sums are read from the sealed files in shared/; the daemon may run.\n\n\
+        Example:\n  party opened --dir /srv/galen --format json > sums.json")]
+    Opened(DirArgs),
+    /// The trained model
+    Model(ModelCommand),
+}
+
+impl Command {
+    /// The command's name, as in the JSON object.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Init(_) => "init",
+            Self::Study(_) => "study sign",
+            Self::Serve(_) => "serve",
+            Self::Status(_) => "status",
+            Self::Opened(_) => "opened",
+            Self::Model(_) => "model export",
+        }
+    }
+}
+
+/// Arguments of `init`.
+#[derive(Debug, Args)]
+pub(super) struct InitArgs {
+    /// Folder to make the party in
+    #[arg(long)]
+    pub(super) dir: PathBuf,
+    /// Name in the study: 1 to 32 characters of a-z, 0-9 and '-', starting with a letter
+    #[arg(long)]
+    pub(super) name: PartyId,
+    /// The hospital's full name, for the study file
+    #[arg(long, default_value = "")]
+    pub(super) title: String,
+    /// Address of the coordinator, host:port, for config.toml
+    #[arg(long)]
+    pub(super) coordinator: Option<String>,
+    /// Path of the hospital's table, for config.toml; a relative path is relative to the folder
+    #[arg(long)]
+    pub(super) data: Option<String>,
+}
+
+/// Commands about the study.
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
+pub(super) struct StudyCommand {
+    #[command(subcommand)]
+    pub(super) command: StudyAction,
+}
+
+/// What can be done with a study.
+#[derive(Debug, Subcommand)]
+pub(super) enum StudyAction {
+    /// Sign the frozen study
+    #[command(long_about = "Reads the frozen study, checks that it knows this party under its keys, shows what it means, and signs it.\n\n\
+        Needs: the frozen study file from the operator (`coordinator study freeze` makes it). If the table that config.toml names is \
+        there, it is checked against the study too.\n\n\
+        Before you agree: compare the digest with the other parties by telephone. Everything that follows is bound to it.\n\n\
+        Example:\n  party study sign study.toml --dir /srv/galen\n  \
+        party study sign study.toml --dir /srv/galen --digest 3f2a...   (no question asked: the digest was compared)\n\n\
+        Next: `party serve --dir /srv/galen`.")]
+    Sign(SignArgs),
+}
+
+/// Arguments of `study sign`.
+#[derive(Debug, Args)]
+pub(super) struct SignArgs {
+    /// The frozen study
+    pub(super) file: PathBuf,
+    /// The party's folder
+    #[arg(long)]
+    pub(super) dir: PathBuf,
+    /// The digest agreed by telephone, 64 hexadecimal digits; signs only this study, without asking
+    #[arg(long)]
+    pub(super) digest: Option<Digest>,
+    /// Sign without asking
+    #[arg(long)]
+    pub(super) yes: bool,
+}
+
+/// A party's folder.
+#[derive(Debug, Args)]
+pub(super) struct DirArgs {
+    /// The party's folder
+    #[arg(long)]
+    pub(super) dir: PathBuf,
+}
+
+/// Arguments of `query`.
+#[derive(Debug, Args)]
+pub(super) struct QueryArgs {
+    /// The party's folder
+    #[arg(long)]
+    pub(super) dir: PathBuf,
+    /// Patients: a CSV file with the study's columns; the class may be left out
+    #[arg(long, required_unless_present = "held_out", conflicts_with = "held_out")]
+    pub(super) csv: Option<PathBuf>,
+    /// Patients: this hospital's held-out ones
+    #[arg(long)]
+    pub(super) held_out: bool,
+    /// Where the probabilities go, as CSV; without it, to standard output
+    #[arg(long)]
+    pub(super) out: Option<PathBuf>,
+    /// Check everything and say what would be sent, but send nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Make a new key first: after an answer that was not usable
+    #[arg(long)]
+    pub(super) new_key: bool,
+}
+
+/// Commands about the model.
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
+pub(super) struct ModelCommand {
+    #[command(subcommand)]
+    pub(super) command: ModelAction,
+}
+
+/// What can be done with the model.
+#[derive(Debug, Subcommand)]
+pub(super) enum ModelAction {
+    /// Write the trained model to a file
+    #[command(long_about = "Writes the trained model, as this party derived it from the opened sums, to a safetensors file (f64).\n\n\
+        Needs: a party that contributes, and all training rounds done.\n\n\
+        Example:\n  party model export --dir /srv/galen --out model.safetensors\n\n\
+        Next: the file opens with any safetensors library; its digest is in `party status`.")]
+    Export(ExportArgs),
+}
+
+/// Arguments of `model export`.
+#[derive(Debug, Args)]
+pub(super) struct ExportArgs {
+    /// The party's folder
+    #[arg(long)]
+    pub(super) dir: PathBuf,
+    /// File to write; an existing one is not overwritten
+    #[arg(long)]
+    pub(super) out: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    /// Every command explains what it does, what it needs and shows an example; every argument is explained.
+    #[test]
+    fn every_help_teaches() {
+        fn look(command: &clap::Command, path: &str) {
+            for argument in command.get_arguments().filter(|a| a.get_id() != "help" && a.get_id() != "version") {
+                assert!(argument.get_help().is_some(), "{path} {}", argument.get_id());
+            }
+            let mut leaf = true;
+            for inner in command.get_subcommands().filter(|c| c.get_name() != "help") {
+                leaf = false;
+                look(inner, &format!("{path} {}", inner.get_name()));
+            }
+            if leaf {
+                let long = command.get_long_about().unwrap_or_else(|| panic!("{path}")).to_string();
+                assert!(long.contains("Needs:") && long.contains(&format!("Example:\n  {path} ")), "{path}: {long}");
+            }
+        }
+        look(&Cli::command(), "party");
+        let help = Cli::command().render_long_help().to_string();
+        for code in ["Exit codes", "study sign", "party init --dir"] {
+            assert!(help.contains(code), "{help}");
+        }
+    }
+
+    #[test]
+    fn a_query_names_its_patients_once() {
+        let parse = |args: &[&str]| Cli::try_parse_from([&["party", "query", "--dir", "d"], args].concat());
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["--csv", "x", "--held-out"]).is_err());
+        assert!(parse(&["--csv", "x"]).is_ok() && parse(&["--held-out", "--format", "json"]).is_ok());
+        assert!(Cli::try_parse_from(["party", "init", "--dir", "d", "--name", "Not A Name"]).is_err());
+    }
+}

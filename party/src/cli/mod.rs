@@ -1,0 +1,33 @@
+//! The commands: each parses its arguments, asks the library, and says one thing on standard output.
+
+mod args;
+mod init;
+mod model;
+mod opened;
+mod output;
+mod serve;
+mod status;
+mod study;
+
+use args::{Cli, Command};
+use clap::Parser;
+use output::Output;
+use std::process::ExitCode;
+
+/// Runs the command that the process was started with.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output::new(cli.format, cli.command.name());
+    let result = match cli.command {
+        Command::Init(args) => init::run(&args, &output),
+        Command::Study(args::StudyCommand { command: args::StudyAction::Sign(args) }) => study::sign(&args, &output),
+        Command::Serve(args) => serve::run(&args, &output),
+        Command::Status(args) => status::run(&args, &output),
+        Command::Opened(args) => opened::run(&args, &output),
+        Command::Model(args::ModelCommand { command: args::ModelAction::Export(args) }) => model::export(&args, &output),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => output.fail(&error),
+    }
+}

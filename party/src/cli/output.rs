@@ -1,0 +1,88 @@
+//! Standard output: the one thing that a command has to say. Progress and questions go to standard error.
+
+use clap::ValueEnum;
+use galen_party::status::Trouble;
+use galen_party::{Exit, PartyError};
+use serde::Serialize;
+use std::process::ExitCode;
+
+/// What standard output holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// Text for people
+    Text,
+    /// One JSON object
+    Json,
+}
+
+/// Where a command says what it has to say.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Output {
+    format: Format,
+    command: &'static str,
+}
+
+#[derive(Serialize)]
+struct Envelope<'a, T: Serialize> {
+    ok: bool,
+    command: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<T>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Trouble>,
+}
+
+impl Output {
+    /// The output of a command.
+    pub(super) fn new(format: Format, command: &'static str) -> Self {
+        Self { format, command }
+    }
+
+    /// Whether standard output is for a program.
+    pub(super) fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Says the result: the object, or the text.
+    pub(super) fn say<T: Serialize>(&self, result: T, text: impl FnOnce() -> String) -> anyhow::Result<()> {
+        match self.format {
+            Format::Text => print(text().trim_end()),
+            Format::Json => {
+                let envelope = Envelope { ok: true, command: self.command, result: Some(result), error: None };
+                print(&serde_json::to_string(&envelope)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what went wrong, and gives the exit status for it.
+    pub(super) fn fail(&self, error: &anyhow::Error) -> ExitCode {
+        let known = error.chain().find_map(|cause| cause.downcast_ref::<PartyError>());
+        let trouble = Trouble {
+            code: known.map_or_else(|| "P900".into(), PartyError::code),
+            message: format!("{error:#}"),
+            hint: known.map_or("`party --help` explains the commands", PartyError::hint).to_owned(),
+        };
+        complain(&format!("error {}: {}", trouble.code, trouble.message));
+        complain(&format!("hint: {}", trouble.hint));
+        if self.is_json() {
+            let envelope = Envelope::<()> { ok: false, command: self.command, result: None, error: Some(trouble) };
+            if let Ok(text) = serde_json::to_string(&envelope) {
+                print(&text);
+            }
+        }
+        ExitCode::from(known.map_or(Exit::Failure, PartyError::exit) as u8)
+    }
+}
+
+/// Writes a line to standard output. A reader that has gone away is no error of ours.
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// Writes a line to standard error, for the person at the terminal.
+pub(super) fn complain(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}

@@ -1,0 +1,154 @@
+//! What a contributor adds in each kind of round, from its patients and the derived state.
+
+use crate::data::Patients;
+use crate::derive::{DeriveError, Derived};
+use galen_core::PartyId;
+use galen_core::study::{Purpose, Study};
+use galen_models::{CodecError, FedAvg, ModelError, histogram, statistics};
+use galen_training::{Device, Order, PreprocessError, Progress, TrainError, train};
+
+/// Why values cannot be computed. No text names a patient's value.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ValuesError {
+    /// An earlier round's result is missing or impossible.
+    #[error(transparent)]
+    Derive(#[from] DeriveError),
+    /// The patients do not fit the schema; the reader of the table checks the same before.
+    #[error("the patients cannot be encoded for this round")]
+    Codec(#[source] CodecError),
+    /// The patients do not fit the preprocessing.
+    #[error(transparent)]
+    Preprocess(#[from] PreprocessError),
+    /// Training failed.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// The model cannot be evaluated.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+/// What values are computed from.
+#[derive(Clone, Copy, Debug)]
+pub struct Sources<'a> {
+    /// The study.
+    pub study: &'a Study,
+    /// Who computes.
+    pub party: &'a PartyId,
+    /// Its patients.
+    pub patients: &'a Patients,
+    /// What is known from earlier rounds.
+    pub derived: &'a Derived,
+    /// What trains.
+    pub device: &'a Device,
+}
+
+/// The values of the round that follows the derived state.
+pub fn values(sources: Sources<'_>, progress: &mut dyn FnMut(Progress)) -> Result<Vec<i64>, ValuesError> {
+    let Sources { study, party, patients, derived, device } = sources;
+    let purpose = derived.next_purpose(study)?.ok_or(DeriveError::NoRound(derived.applied()))?;
+    match purpose {
+        Purpose::Statistics => {
+            let table = &patients.train;
+            statistics::contribution(&table.features, &table.labels, &study.data).map_err(ValuesError::Codec)
+        }
+        Purpose::Training => {
+            let table = &patients.train;
+            let rows = derived.preprocessor(study)?.rows(table)?;
+            let base = derived.model(study)?;
+            // Training rounds count from 0; round 0 of the study is the statistics round.
+            let round = derived.applied().saturating_sub(1);
+            let order = Order { seed: study.seed, party: party.as_str(), round };
+            let local = train(device, &base, &rows, &table.labels, &study.training, order, progress)?;
+            let strategy = FedAvg::new(&study.training, &study.data);
+            strategy.contribution(&base, &local, rows.len()).map_err(ValuesError::Codec)
+        }
+        Purpose::Evaluation => {
+            let table = &patients.held_out;
+            let rows = derived.preprocessor(study)?.rows(table)?;
+            let scores = derived.trained(study)?.probabilities(&rows)?;
+            histogram::contribution(&scores, &table.labels, &study.evaluation, &study.data).map_err(ValuesError::Codec)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use galen_models::agenda;
+    use galen_training::baseline::{self, Hospital};
+
+    /// Deriving round by round gives what the unencrypted federation gives, bit for bit.
+    #[test]
+    fn the_rounds_give_the_sums_and_the_model_of_the_baseline() {
+        let study = testing::study();
+        let frozen = testing::frozen(&[]);
+        let device = Device::cpu();
+        let temp = tempfile::tempdir().unwrap();
+        let (mut hospitals, mut parties) = (Vec::new(), Vec::new());
+        for (seed, member) in study.party.iter().enumerate() {
+            let path = temp.path().join(member.name.as_str());
+            testing::write_table(&path, 40 + seed, seed);
+            hospitals.push(Hospital::load(&study, &member.name, &path).unwrap());
+            parties.push((member.name.clone(), Patients::load(&path, &study, &member.name).unwrap()));
+        }
+        let expected = baseline::federated(&study, &device, &hospitals).unwrap();
+        let mut sums = Vec::new();
+        let mut derived = Derived::initial(&frozen);
+        let mut digests = vec![derived.digest()];
+        for round in 0..agenda::rounds(&study) {
+            assert_eq!(derived.applied(), round);
+            assert_eq!(derived.is_trained(&study), round > study.training.rounds);
+            let mut sum = vec![0; agenda::shape(&study, round).unwrap().unwrap().values];
+            for (party, patients) in &parties {
+                let sources = Sources { study: &study, party, patients, derived: &derived, device: &device };
+                let values = values(sources, &mut |_| {}).unwrap();
+                sum.iter_mut().zip(values).for_each(|(s, v)| *s += v);
+            }
+            derived = derived.apply(&study, &sum).unwrap();
+            digests.push(derived.digest());
+            sums.push(sum);
+        }
+        assert_eq!(sums[0], expected.statistics_sum);
+        assert_eq!(sums[1..=2], expected.training_sums[..]);
+        assert_eq!(sums[3], expected.evaluation_sum);
+        assert_eq!(derived.trained(&study).unwrap(), expected.trained.model);
+        assert_eq!(derived.preprocessor(&study).unwrap(), expected.trained.preprocessor);
+        assert_eq!(derived.histograms(&study).unwrap(), Some(expected.histograms));
+        digests.sort_unstable();
+        digests.dedup();
+        assert_eq!(digests.len(), 5, "every state has a name of its own");
+        // After the last round nothing follows.
+        assert!(matches!(derived.apply(&study, &sums[3]), Err(DeriveError::NoRound(4))));
+        let (party, patients) = &parties[0];
+        let sources = Sources { study: &study, party, patients, derived: &derived, device: &device };
+        assert!(values(sources, &mut |_| {}).is_err());
+    }
+
+    #[test]
+    fn a_different_sum_gives_a_different_state() {
+        let (study, frozen) = (testing::study(), testing::frozen(&[]));
+        let initial = Derived::initial(&frozen);
+        let sums = [10, 20, 30, 5 << 20, 9 << 20];
+        let state = initial.apply(&study, &sums).unwrap();
+        let mut other = sums;
+        other[3] += 1;
+        assert_ne!(initial.apply(&study, &other).unwrap().digest(), state.digest());
+        assert!(matches!(initial.trained(&study), Err(DeriveError::Missing(_))));
+        assert!(matches!(initial.preprocessor(&study), Err(DeriveError::Missing(_))));
+        assert!(initial.apply(&study, &sums[1..]).is_err());
+    }
+
+    #[test]
+    fn no_error_text_holds_a_value() {
+        let error = ValuesError::Codec(CodecError::Column {
+            row: 1,
+            column: "age".into(),
+            value: 777.0,
+            min: 0.0,
+            max: 1.0,
+        });
+        assert!(!error.to_string().contains("777"));
+    }
+}

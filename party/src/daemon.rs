@@ -1,0 +1,325 @@
+//! `party serve`: connects, looks at the coordinator's view, and does what is due until the study is over.
+
+use crate::config::Config;
+use crate::consent;
+use crate::contribute::Contributor;
+use crate::custody::Custodian;
+use crate::data::Patients;
+use crate::derive::Derived;
+use crate::error::PartyError;
+use crate::home::Home;
+use crate::identity::Identity;
+use crate::link::Link;
+use crate::opening::Opening;
+use crate::rounds::Rounds;
+use crate::sealed::{Sealed, State};
+use crate::status::{Board, Trouble};
+use crate::steps::{self, Own, Part, Step};
+use crate::traffic::{Books, Meter};
+use crate::vault::Vault;
+use galen_core::study::FrozenStudy;
+use galen_core::{Clock, Code, Signed};
+use galen_net::protocol::{StudyPhase, View};
+use galen_net::{Client, NetError, Tuning};
+use galen_store::{Repository, Store, Table};
+use galen_sums::{Round, RoundId};
+use galen_training::Device;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+const TRAFFIC: Table<Books> = Table::new("traffic", *b"TRAF", 1);
+const TRAFFIC_KEY: &str = "traffic";
+
+/// How a daemon ended without an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It was asked to stop.
+    Stopped,
+    /// The study is over and was completed.
+    Completed(String),
+}
+
+/// What the parts of a running party share.
+pub(crate) struct Shared {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) study: FrozenStudy,
+    pub(crate) consent: Signed,
+    pub(crate) rounds: Rounds,
+    pub(crate) part: Part,
+    pub(crate) store: Store,
+    pub(crate) vault: Vault,
+    pub(crate) custodian: Custodian,
+    pub(crate) contributor: Contributor,
+    pub(crate) sealed: Sealed,
+    pub(crate) patients: Option<Patients>,
+    pub(crate) device: Device,
+    pub(crate) board: Board,
+    traffic: Repository<Books>,
+}
+
+/// A party that is ready to serve.
+pub struct Party {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) state: Arc<State>,
+    /// The round under way, verified.
+    pub(crate) round: Option<Arc<Round>>,
+    /// An opened sum whose publication is not seen yet.
+    pub(crate) pending: Option<(RoundId, Opening)>,
+    own: Own,
+    /// What the connection is used for at the moment.
+    purpose: Option<&'static str>,
+    meter: Meter,
+    address: String,
+    clock: Arc<dyn Clock>,
+}
+
+impl Party {
+    /// Reads folder, study, table and stored state. The first thing wrong with any of them is the error; nothing is half done.
+    pub fn open(home: &Home, clock: Arc<dyn Clock>) -> Result<Self, PartyError> {
+        let config = Config::load(home)?;
+        let identity = Arc::new(Identity::load(home)?);
+        let study = consent::signed_study(&config)?;
+        identity.check_member(&study)?;
+        let consent = consent::load(home, &study, &identity)?;
+        let part = Part::of(&study, &identity.name);
+        let device = Device::by_name(&config.device).map_err(|error| PartyError::Device(error.to_string()))?;
+        let patients = if part.contributor {
+            Some(Patients::load(&config.data, study.study(), &identity.name)?)
+        } else {
+            None
+        };
+        let rounds = Rounds::of(&study)?;
+        let store = Store::open(&home.store())?;
+        // Sums that were being opened when the process died are fetched again.
+        for (digest, _) in store.blobs().list()? {
+            store.blobs().delete(&digest)?;
+        }
+        let sealed = Sealed::open(home)?;
+        let state = sealed.state(&study.digest())?.unwrap_or_else(|| State {
+            study: study.digest(),
+            derived: Derived::initial(&study),
+            security: None,
+        });
+        let traffic = store.database().repository(&TRAFFIC)?;
+        let books = traffic.get(TRAFFIC_KEY)?.unwrap_or_default();
+        let shared = Shared {
+            custodian: Custodian::open(&store, study.digest(), Arc::clone(&identity))?,
+            contributor: Contributor::open(&store, Arc::clone(&identity))?,
+            vault: Vault::open(&store)?,
+            board: Board::new(home, &study, &identity.name, part.rounds, Arc::clone(&clock)),
+            identity,
+            study,
+            consent,
+            rounds,
+            part,
+            store,
+            sealed,
+            patients,
+            device,
+            traffic,
+        };
+        let mut party = Self {
+            shared: Arc::new(shared),
+            state: Arc::new(state),
+            round: None,
+            pending: None,
+            own: Own::default(),
+            purpose: None,
+            meter: Meter::new(books, clock.now_ms()),
+            address: config.coordinator,
+            clock,
+        };
+        party.look()?;
+        Ok(party)
+    }
+
+    /// Serves until the study is over, something is wrong, or `stop` becomes true.
+    pub async fn serve(mut self, mut stop: watch::Receiver<bool>) -> Result<End, PartyError> {
+        let board = self.shared.board.clone();
+        let writer = tokio::spawn(board.clone().keep_writing());
+        let mut stopping = stop.clone();
+        let end = tokio::select! {
+            end = self.connect_and_serve(&mut stop) => end,
+            _ = stopping.wait_for(|stop| *stop) => Ok(End::Stopped),
+        };
+        writer.abort();
+        board.update(|status| {
+            status.connected = false;
+            match &end {
+                Ok(End::Stopped) => status.phase = "stopped".into(),
+                Ok(End::Completed(reason)) => status.phase = format!("the study is over: {reason}"),
+                Err(error) => {
+                    status.phase = "stopped by an error".into();
+                    status.error = Some(Trouble::from(error));
+                }
+            }
+        });
+        // The file tells how it ended; whether that can be written does not change how it ended.
+        if let Err(error) = board.write() {
+            tracing::warn!(%error, "status file");
+        }
+        end
+    }
+
+    async fn connect_and_serve(&mut self, stop: &mut watch::Receiver<bool>) -> Result<End, PartyError> {
+        let shared = Arc::clone(&self.shared);
+        let pin = shared.study.coordinator().certificate;
+        let client = Client::new(&self.address, &shared.identity.tls, pin, shared.study.digest(), Tuning::default())?;
+        loop {
+            shared.board.phase("connecting");
+            let peer = client
+                .connect_patiently(|error, wait| {
+                    tracing::warn!(%error, wait_s = wait.as_secs_f64(), "the coordinator cannot be reached");
+                })
+                .await?;
+            tracing::info!(coordinator = %peer.remote(), "connected");
+            self.meter.connected(self.clock.now_ms());
+            self.own.done.clear();
+            self.round = None;
+            let ended = match Link::hello(peer.clone(), &shared.consent).await {
+                Ok(link) => {
+                    shared.board.update(|status| status.connected = true);
+                    self.follow(&link, stop).await
+                }
+                Err(error) => Err(error),
+            };
+            shared.board.update(|status| status.connected = false);
+            self.book(&peer)?;
+            match ended {
+                Err(error) if may_pass(&error) => {
+                    tracing::warn!(%error, "connection lost");
+                    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+                }
+                ended => {
+                    peer.close();
+                    return ended;
+                }
+            }
+        }
+    }
+
+    /// Does what each view asks for.
+    async fn follow(&mut self, link: &Link, stop: &mut watch::Receiver<bool>) -> Result<End, PartyError> {
+        let mut seen = 0;
+        loop {
+            let view = link.poll(seen).await?;
+            seen = view.version;
+            self.meter.book(link.peer(), self.purpose, self.clock.now_ms());
+            self.show(&view);
+            // What was refused is tried again when the view has changed.
+            let mut declined = Vec::new();
+            while let Some(step) = self.next(&view, &declined) {
+                if *stop.borrow_and_update() {
+                    return Ok(End::Stopped);
+                }
+                tracing::debug!(?step, "due");
+                match self.perform(link, &step).await {
+                    Ok(Some(end)) => return Ok(end),
+                    Ok(None) => self.own.note(step),
+                    Err(error) if is_of_the_moment(&error) => {
+                        tracing::info!(%error, "the coordinator has moved on");
+                        declined.push(step);
+                    }
+                    Err(error) if matches!(error, PartyError::Untrue(_)) && !matches!(step, Step::Apply { .. }) => {
+                        // This party takes no part in what does not verify; the others may go on without it.
+                        tracing::error!(%error, code = error.code(), "refused to take part");
+                        self.shared.board.update(|status| status.error = Some(Trouble::from(&error)));
+                        self.own.note(step);
+                    }
+                    Err(error) => return Err(error),
+                }
+                self.meter.book(link.peer(), self.purpose, self.clock.now_ms());
+                self.look()?;
+                self.show(&view);
+            }
+        }
+    }
+
+    fn next(&self, view: &View, declined: &[Step]) -> Option<Step> {
+        let due = steps::due(&self.shared.part, &self.own, view);
+        due.into_iter().find(|step| !declined.contains(step))
+    }
+
+    /// Looks again at the own state that decides what is due.
+    fn look(&mut self) -> Result<(), PartyError> {
+        let (attempt, values) = self.shared.vault.oldest()?;
+        self.own.oldest_secret = attempt;
+        self.own.oldest_values = values;
+        self.own.applied = self.state.derived.applied();
+        Ok(())
+    }
+
+    fn book(&mut self, peer: &galen_net::Peer) -> Result<(), PartyError> {
+        self.meter.book(peer, self.purpose, self.clock.now_ms());
+        self.keep_books()
+    }
+
+    pub(crate) fn keep_books(&self) -> Result<(), PartyError> {
+        Ok(self.shared.traffic.put(TRAFFIC_KEY, self.meter.books())?)
+    }
+
+    /// Puts what goes on into the status.
+    fn show(&mut self, view: &View) {
+        let shared = Arc::clone(&self.shared);
+        let part = &shared.part;
+        let published = u32::try_from(view.published.len()).unwrap_or(u32::MAX);
+        let applied = self.state.derived.applied();
+        let done = published >= part.rounds && (!part.contributor || applied == part.rounds);
+        let attempt = view.attempt.as_ref().filter(|attempt| attempt.round == published);
+        let purpose = |round| shared.rounds.purpose(round).map(|purpose| purpose.name());
+        let (id, purpose_now, phase) = match (&view.study, attempt) {
+            (StudyPhase::Frozen { missing }, _) => (None, None, format!("waiting for the signatures of {}", list(missing))),
+            (StudyPhase::Closed { reason, .. }, _) => (None, None, format!("the study is over: {reason}")),
+            (StudyPhase::Active, Some(attempt)) => {
+                let id = RoundId { round: attempt.round, attempt: attempt.attempt };
+                let name = purpose(attempt.round).unwrap_or("unknown");
+                let mut text = format!(
+                    "round {} of {} ({name}), attempt {}: {:?}",
+                    attempt.round + 1,
+                    part.rounds,
+                    attempt.attempt + 1,
+                    attempt.phase
+                );
+                if !attempt.awaiting.is_empty() {
+                    text.push_str(&format!(", waiting for {}", list(&attempt.awaiting)));
+                }
+                (Some(id), purpose(attempt.round), text)
+            }
+            (StudyPhase::Active, None) if !done => (None, purpose(applied.min(published)), "catching up".into()),
+            (StudyPhase::Active, None) if part.releases && view.serving.is_none() => {
+                (None, Some("release"), "releasing the model".into())
+            }
+            (StudyPhase::Active, None) => (None, None, "all rounds are done".into()),
+        };
+        self.purpose = purpose_now;
+        let model = self.state.derived.trained(shared.study.study()).ok().map(|model| model.digest());
+        shared.board.attempt(id, purpose_now);
+        shared.board.update(|status| {
+            status.phase = phase;
+            status.applied = applied;
+            status.model = model;
+            status.serving = view.serving;
+            status.traffic = self.meter.books().clone();
+            status.finished = done && (!part.releases || view.serving.is_some());
+        });
+    }
+}
+
+fn list(names: &[galen_core::PartyId]) -> String {
+    names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether connecting again may help.
+fn may_pass(error: &PartyError) -> bool {
+    let busy = error.refusal().is_some_and(|refusal| matches!(refusal.code, Code::Busy | Code::Internal));
+    busy || error.is_transient()
+}
+
+/// Whether a refusal only says that the view is older than the coordinator's state.
+fn is_of_the_moment(error: &PartyError) -> bool {
+    let PartyError::Net(NetError::Refused(refusal)) = error else { return false };
+    matches!(
+        refusal.code,
+        Code::WrongPhase | Code::WrongRound | Code::BlobUnknown | Code::BlobForbidden | Code::StudyInactive
+    )
+}

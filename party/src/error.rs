@@ -1,0 +1,229 @@
+//! What can go wrong at a party, each with a stable code, a hint and an exit status.
+
+use galen_core::study::StudyError;
+use galen_core::{Code, Digest, PartyId, Refusal};
+use galen_net::NetError;
+use std::path::PathBuf;
+
+/// Why a command or the daemon could not do its work.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PartyError {
+    /// A configuration or identity file that cannot be used.
+    #[error(transparent)]
+    Config(#[from] galen_core::config::ConfigError),
+    /// A folder that is not what the command needs.
+    #[error("{}: {problem}", path.display())]
+    Home {
+        /// The folder or file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A file that cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Keys that cannot be made, read, or do not belong together.
+    #[error("{}: {problem}", path.display())]
+    Keys {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A study file that cannot be used.
+    #[error(transparent)]
+    Study(#[from] StudyError),
+    /// A study that this party must not or cannot sign.
+    #[error("{0}")]
+    Consent(String),
+    /// The hospital's table does not fit the study. The text names the cell, not its value.
+    #[error("{}", crate::data::discreet(.0))]
+    Data(#[from] galen_training::DataError),
+    /// The training device cannot be used.
+    #[error("{0}")]
+    Device(String),
+    /// Stored state that cannot be read or written.
+    #[error("stored state: {0}")]
+    Store(#[from] galen_store::StoreError),
+    /// The coordinator cannot be reached, or refused something.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The coordinator or another member said something that does not verify.
+    #[error("{0}")]
+    Untrue(String),
+    /// This party derived another state than the one that was published.
+    #[error(
+        "round {round}: the state published as {published} is not the one derived here from the opened sum, {derived}"
+    )]
+    Mismatch {
+        /// The round.
+        round: u32,
+        /// Digest that the coordinator published.
+        published: Digest,
+        /// Digest derived here.
+        derived: Digest,
+    },
+    /// What was asked of this party is not possible now.
+    #[error("{0}")]
+    NotYet(String),
+    /// The party lacks the role.
+    #[error("\"{party}\" is not a {role} of the study")]
+    Role {
+        /// The party.
+        party: PartyId,
+        /// The role that it would need.
+        role: &'static str,
+    },
+    /// An encrypted query failed. The cause is not told apart (design: one uniform error whatever went wrong).
+    #[error("the answer is not usable")]
+    Answer,
+    /// The study ended without being completed.
+    #[error("the study is closed: {0}")]
+    Closed(String),
+    /// A computation on checked data failed.
+    #[error("internal: {0}")]
+    Internal(String),
+}
+
+/// Exit status of the process for each kind of failure; `party --help` lists them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Anything not named below.
+    Failure = 1,
+    /// Folder, configuration, keys or study.
+    Setup = 3,
+    /// The hospital's table.
+    Data = 4,
+    /// The coordinator cannot be reached or refused.
+    Network = 5,
+    /// Something does not verify.
+    Untrue = 6,
+    /// The study is closed without completion.
+    Closed = 7,
+}
+
+impl PartyError {
+    /// A stable code: `G....` where the wire protocol has one, else `P...`.
+    pub fn code(&self) -> String {
+        if let Some(code) = self.wire_code() {
+            return code.to_string();
+        }
+        let number = match self {
+            Self::Config(_) => 101,
+            Self::Home { .. } => 102,
+            Self::File { .. } => 103,
+            Self::Keys { .. } => 104,
+            Self::Study(_) => 105,
+            Self::Consent(_) => 106,
+            Self::Device(_) => 107,
+            Self::Data(_) => 201,
+            Self::Store(_) => 301,
+            Self::Net(_) => 401,
+            Self::Untrue(_) => 501,
+            Self::Mismatch { .. } => 502,
+            Self::NotYet(_) => 601,
+            Self::Role { .. } => 602,
+            Self::Answer => 603,
+            Self::Closed(_) => 701,
+            Self::Internal(_) => 901,
+        };
+        format!("P{number}")
+    }
+
+    fn wire_code(&self) -> Option<Code> {
+        match self {
+            Self::Net(error) => error.code(),
+            _ => None,
+        }
+    }
+
+    /// What the reader can do about it.
+    pub fn hint(&self) -> &'static str {
+        if let Some(code) = self.wire_code() {
+            return code.hint();
+        }
+        match self {
+            Self::Config(_) => "correct the named line; configs/party.toml explains every field",
+            Self::Home { .. } => "`party init --dir DIR --name NAME` makes a party's folder",
+            Self::File { .. } => "check that the path exists and that this user may read and write it",
+            Self::Keys { .. } => "restore the keys/ folder from where you keep it safe; keys of a signed study cannot be replaced",
+            Self::Study(_) => "ask the operator for the frozen study file, unchanged",
+            Self::Consent(_) => "compare the digest with the other parties by telephone before signing",
+            Self::Device(_) => "set device = \"cpu\" in config.toml, or run a build that has the device",
+            Self::Data(_) => "correct the named line of the table; the study file describes every column",
+            Self::Store(_) => "check the disk and that no other `party serve` runs on this folder",
+            Self::Net(_) => "check `coordinator` in config.toml and that outgoing UDP to it is open",
+            Self::Untrue(_) | Self::Mismatch { .. } => {
+                "stop and call the operator and the other parties: somebody's software or somebody is at fault"
+            }
+            Self::NotYet(_) => "`party status --dir DIR` tells where the study stands",
+            Self::Role { .. } => "the study fixes each party's roles",
+            Self::Answer => {
+                "do not send the same patients again under the same key; `party query --new-key` makes another one"
+            }
+            Self::Closed(_) => "ask the operator why; `coordinator status` tells",
+            Self::Internal(_) => "report this with the log of `party serve`",
+        }
+    }
+
+    /// The exit status.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Config(_)
+            | Self::Home { .. }
+            | Self::File { .. }
+            | Self::Keys { .. }
+            | Self::Study(_)
+            | Self::Consent(_)
+            | Self::Device(_) => Exit::Setup,
+            Self::Data(_) => Exit::Data,
+            Self::Net(_) => Exit::Network,
+            Self::Untrue(_) | Self::Mismatch { .. } | Self::Answer => Exit::Untrue,
+            Self::Closed(_) => Exit::Closed,
+            Self::Store(_) | Self::NotYet(_) | Self::Role { .. } | Self::Internal(_) => Exit::Failure,
+        }
+    }
+
+    /// Whether it goes away by connecting again.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Net(error) if error.is_transient())
+    }
+
+    /// The refusal of the other side, if that is what this is.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Net(NetError::Refused(refusal)) => Some(refusal),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { path, source }
+    }
+
+    pub(crate) fn home(path: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
+        Self::Home {
+            path: path.into(),
+            problem: problem.into(),
+        }
+    }
+
+    pub(crate) fn keys(path: impl Into<PathBuf>, problem: impl std::fmt::Display) -> Self {
+        Self::Keys {
+            path: path.into(),
+            problem: problem.to_string(),
+        }
+    }
+
+    pub(crate) fn internal(error: impl std::fmt::Display) -> Self {
+        Self::Internal(error.to_string())
+    }
+}

@@ -1,0 +1,145 @@
+//! The connection to the coordinator, with requests and answers in their proper types. The party dials out, always.
+
+use crate::error::PartyError;
+use galen_core::{Digest, Signed};
+use galen_net::protocol::{BlobKind, Item, KeyState, QueryState, Request, Response, Serving, Statement, View};
+use galen_net::{BlobSink, Peer};
+use galen_sums::{Authored, RoundId};
+use std::io::Cursor;
+use std::sync::Arc;
+
+/// A connection on which the party has said who it is.
+#[derive(Clone)]
+pub struct Link {
+    peer: Peer,
+}
+
+impl Link {
+    /// Says hello on a fresh connection.
+    pub async fn hello(peer: Peer, consent: &Signed) -> Result<Self, PartyError> {
+        let link = Self { peer };
+        match link.call(Request::Hello { consent: consent.clone() }).await? {
+            Response::Ok => Ok(link),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The connection.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    async fn call(&self, request: Request) -> Result<Response, PartyError> {
+        Ok(self.peer.call(&request).await?)
+    }
+
+    /// Waits for a view other than `seen`, or for some seconds.
+    pub async fn poll(&self, seen: u64) -> Result<View, PartyError> {
+        match self.call(Request::Poll { seen }).await? {
+            Response::View(view) => Ok(view),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Makes a statement; it is durable at the coordinator when this returns.
+    pub async fn post(&self, statement: Statement) -> Result<(), PartyError> {
+        match self.call(Request::Post(statement)).await? {
+            Response::Ok => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The coordinator's record of an attempt.
+    pub async fn record(&self, id: RoundId) -> Result<Signed, PartyError> {
+        let mut found = self.fetch(id, Item::Record).await?;
+        match (found.pop(), found.is_empty()) {
+            (Some(record), true) => Ok(record.statement),
+            _ => Err(PartyError::Untrue(format!("the coordinator does not give exactly one record for {id}"))),
+        }
+    }
+
+    /// Statements of others about an attempt. The authors are claims until the statements are verified.
+    pub async fn fetch(&self, id: RoundId, item: Item) -> Result<Vec<Authored>, PartyError> {
+        let request = Request::Fetch { round: id.round, attempt: id.attempt, item };
+        match self.call(request).await? {
+            Response::Statements(found) => {
+                Ok(found.into_iter().map(|(author, statement)| Authored { author, statement }).collect())
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Uploads a blob; the coordinator has it whole and durable when this returns. What it has already is not sent again.
+    pub async fn put(
+        &self,
+        digest: Digest,
+        bytes: Arc<[u8]>,
+        kind: BlobKind,
+        progress: impl FnMut(u64, u64) + Send,
+    ) -> Result<(), PartyError> {
+        let len = bytes.len() as u64;
+        let open = move |offset: u64| {
+            let mut cursor = Cursor::new(bytes.clone());
+            cursor.set_position(offset);
+            Ok(cursor)
+        };
+        Ok(self.peer.put(digest, len, kind, open, progress).await?)
+    }
+
+    /// Fetches a blob into a sink, from where the sink is.
+    pub async fn get(
+        &self,
+        digest: Digest,
+        sink: impl BlobSink,
+        progress: impl FnMut(u64, u64) + Send,
+    ) -> Result<(), PartyError> {
+        Ok(self.peer.get(digest, sink, progress).await?)
+    }
+
+    /// The served model, if any.
+    pub async fn serving(&self) -> Result<Option<Serving>, PartyError> {
+        match self.call(Request::Serving).await? {
+            Response::Serving(serving) => Ok(serving),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Whether an evaluation key is registered.
+    pub async fn key_status(&self, key: Digest) -> Result<KeyState, PartyError> {
+        match self.call(Request::KeyStatus { key }).await? {
+            Response::Key(state) => Ok(state),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Submits a batch.
+    pub async fn query(&self, model: Digest, key: Digest, batch: Digest) -> Result<QueryState, PartyError> {
+        match self.call(Request::Query { model, key, batch }).await? {
+            Response::Query(state) => Ok(state),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// How a submitted batch is doing.
+    pub async fn query_status(&self, batch: Digest) -> Result<QueryState, PartyError> {
+        match self.call(Request::QueryStatus { batch }).await? {
+            Response::Query(state) => Ok(state),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+fn unexpected(response: &Response) -> PartyError {
+    let kind = match response {
+        Response::Ok => "Ok",
+        Response::View(_) => "View",
+        Response::Statements(_) => "Statements",
+        Response::Offset(_) => "Offset",
+        Response::Blob { .. } => "Blob",
+        Response::Serving(_) => "Serving",
+        Response::Key(_) => "Key",
+        Response::Query(_) => "Query",
+        Response::Refused(_) => "Refused",
+    };
+    PartyError::Untrue(format!("the coordinator answered {kind}, which does not answer the request"))
+}

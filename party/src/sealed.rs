@@ -1,0 +1,184 @@
+//! Results on disk: the derived state and every opened sum, each a sealed file that replaces its predecessor in one step.
+//!
+//! They lie beside the database, not in it, so that `party query`, `party opened` and `party model export` can read them while
+//! the daemon has the database locked.
+
+use crate::derive::Derived;
+use crate::error::PartyError;
+use crate::home::{self, Home};
+use galen_core::study::Purpose;
+use galen_core::{Digest, PartyId, StudyDigest};
+use galen_store::Crypter;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::path::{Path, PathBuf};
+
+/// The sum of a round, as every receiver opens it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenedSum {
+    /// The round.
+    pub round: u32,
+    /// The attempt that was opened.
+    pub attempt: u32,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Whose values it adds up.
+    pub contributors: Vec<PartyId>,
+    /// Digest of the sum blob.
+    pub sum: Digest,
+    /// Digest of the state that follows from it.
+    pub result: Digest,
+    /// Largest remainder met when opening.
+    pub max_noise: u64,
+    /// Largest remainder that would have been accepted.
+    pub noise_bound: u64,
+    /// The sums.
+    pub values: Vec<i64>,
+}
+
+/// How sums were encrypted in the study's rounds, as the records said.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SumSecurity {
+    /// Ring degree.
+    pub n: u32,
+    /// log2 of the largest modulus of all rounds.
+    pub log2_q: f64,
+    /// The largest that 128-bit security allows at this degree.
+    pub bound: u32,
+    /// Pieces of each one-round key.
+    pub pieces: u32,
+    /// Custodians.
+    pub custodians: u32,
+    /// Custodians that can open together.
+    pub threshold: u32,
+    /// Custodians that must endorse a set.
+    pub agreement: u32,
+}
+
+/// The derived state with what belongs to it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Which study it belongs to.
+    pub study: StudyDigest,
+    /// The state.
+    pub derived: Derived,
+    /// How the sums were encrypted; `None` before the first one.
+    pub security: Option<SumSecurity>,
+}
+
+/// The folder of sealed files.
+#[derive(Clone, Debug)]
+pub struct Sealed {
+    folder: PathBuf,
+    crypter: Crypter,
+}
+
+const STATE: &str = "state";
+
+fn sum_name(round: u32) -> String {
+    format!("sum-{round:05}")
+}
+
+impl Sealed {
+    /// Opens the folder, making it if there is none. The storage key must exist: opening the store makes it.
+    pub fn open(home: &Home) -> Result<Self, PartyError> {
+        let key = home.store().join("storage.key");
+        if !key.exists() {
+            return Err(PartyError::NotYet("nothing has been opened yet: `party serve` has not run on this folder".into()));
+        }
+        home::make_private(&home.shared())?;
+        Ok(Self { folder: home.shared(), crypter: Crypter::load(&key)? })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name).with_extension("sealed")
+    }
+
+    fn write<T: Serialize>(&self, name: &str, value: &T) -> Result<(), PartyError> {
+        let content = zeroize::Zeroizing::new(postcard::to_stdvec(value).map_err(PartyError::internal)?);
+        home::write_durably(&self.path(name), &self.crypter.seal_file(name, &content)?)
+    }
+
+    fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, PartyError> {
+        let path = self.path(name);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let broken = |path: &Path| PartyError::home(path, "was changed, or is sealed under another storage key");
+        let content = self.crypter.open_file(name, &home::read(&path)?)?.ok_or_else(|| broken(&path))?;
+        let (value, rest) = postcard::take_from_bytes(&content).map_err(|_| broken(&path))?;
+        if rest.is_empty() { Ok(Some(value)) } else { Err(broken(&path)) }
+    }
+
+    /// Writes the sum of a round. Durable when this returns.
+    pub fn put_sum(&self, sum: &OpenedSum) -> Result<(), PartyError> {
+        self.write(&sum_name(sum.round), sum)
+    }
+
+    /// Writes the derived state. Durable when this returns; until then the former one stands.
+    pub fn put_state(&self, state: &State) -> Result<(), PartyError> {
+        self.write(STATE, state)
+    }
+
+    /// The derived state, if there is one for this study.
+    pub fn state(&self, study: &StudyDigest) -> Result<Option<State>, PartyError> {
+        let Some(state) = self.read::<State>(STATE)? else { return Ok(None) };
+        if state.study == *study {
+            Ok(Some(state))
+        } else {
+            Err(PartyError::home(self.path(STATE), "belongs to another study; use a folder per study"))
+        }
+    }
+
+    /// The opened sums of the first `rounds` rounds.
+    pub fn sums(&self, rounds: u32) -> Result<Vec<OpenedSum>, PartyError> {
+        let sum = |round| {
+            let missing = || PartyError::home(self.path(&sum_name(round)), "is missing");
+            self.read(&sum_name(round))?.ok_or_else(missing)
+        };
+        (0..rounds).map(sum).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use galen_store::Store;
+
+    fn sum(round: u32) -> OpenedSum {
+        OpenedSum {
+            round,
+            attempt: 1,
+            purpose: Purpose::Statistics,
+            contributors: vec![testing::name("a")],
+            sum: Digest::of(b"s"),
+            result: Digest::of(b"r"),
+            max_noise: 3,
+            noise_bound: 9,
+            values: vec![-1, 5],
+        }
+    }
+
+    #[test]
+    fn state_and_sums_come_back_only_whole_and_for_their_study() {
+        let temp = tempfile::tempdir().unwrap();
+        let home = Home::create(temp.path()).unwrap();
+        assert!(matches!(Sealed::open(&home), Err(PartyError::NotYet(_))));
+        let _store = Store::open(&home.store()).unwrap();
+        let sealed = Sealed::open(&home).unwrap();
+        let study = testing::frozen(&[]);
+        assert_eq!(sealed.state(&study.digest()).unwrap(), None);
+        let state = State { study: study.digest(), derived: Derived::initial(&study), security: None };
+        sealed.put_state(&state).unwrap();
+        assert_eq!(sealed.state(&study.digest()).unwrap(), Some(state));
+        assert!(sealed.state(&Digest::of(b"other")).is_err());
+        sealed.put_sum(&sum(0)).unwrap();
+        sealed.put_sum(&sum(1)).unwrap();
+        assert_eq!(sealed.sums(2).unwrap(), [sum(0), sum(1)]);
+        let error = sealed.sums(3).unwrap_err().to_string();
+        assert!(error.contains("sum-00002"), "{error}");
+        // One file cannot take another's place.
+        std::fs::copy(sealed.path("sum-00000"), sealed.path("sum-00001")).unwrap();
+        assert!(sealed.sums(2).is_err());
+    }
+}
