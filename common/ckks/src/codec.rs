@@ -29,9 +29,11 @@ use zeroize::{Zeroize, Zeroizing};
 const MAGIC: [u8; 4] = *b"GCKS";
 const VERSION: u16 = 1;
 const HEADER_LEN: usize = 4 + 2 + 1 + 32;
+/// What stands between the header of a ciphertext and its polynomials.
+const CIPHERTEXT_FIELDS: usize = 32 + 1 + 1 + 1 + 4 + 3 * 8;
 
-/// Largest object that is read.
-pub const MAX_BYTES: usize = 1 << 31;
+/// Largest set that is read; the other objects have their own, smaller limits.
+pub const MAX_SET_BYTES: usize = 1 << 31;
 /// Most ciphertexts in one set.
 pub const MAX_SET: usize = 1 << 16;
 
@@ -112,7 +114,7 @@ impl CiphertextSet {
     /// [`CkksError::Malformed`] for whatever [`Self::to_bytes`] does not write under this preset,
     /// [`CkksError::KeyMismatch`].
     pub fn from_bytes(context: &Arc<Context>, bytes: &[u8]) -> Result<Self, CkksError> {
-        let mut reader = Reader::new(context, bytes, Tag::CiphertextSet)?;
+        let mut reader = Reader::new(context, bytes, Tag::CiphertextSet, MAX_SET_BYTES)?;
         let count = reader.u32()? as usize;
         if !(1..=MAX_SET).contains(&count) {
             return Err(Malformed::Count {
@@ -131,6 +133,12 @@ impl CiphertextSet {
 }
 
 impl Ciphertext {
+    /// The length of the largest ciphertext of a preset: three parts at the top level.
+    #[must_use]
+    pub fn max_bytes(context: &Context) -> usize {
+        HEADER_LEN + CIPHERTEXT_FIELDS + 3 * poly_len(&context.top().ring)
+    }
+
     /// As bytes.
     ///
     /// # Errors
@@ -146,7 +154,7 @@ impl Ciphertext {
     /// # Errors
     /// [`CkksError::Malformed`] for whatever [`Self::to_bytes`] does not write under this preset.
     pub fn from_bytes(context: &Arc<Context>, bytes: &[u8]) -> Result<Self, CkksError> {
-        let mut reader = Reader::new(context, bytes, Tag::Ciphertext)?;
+        let mut reader = Reader::new(context, bytes, Tag::Ciphertext, Self::max_bytes(context))?;
         let ciphertext = read_ciphertext(context, &mut reader)?;
         reader.finish()?;
         Ok(ciphertext)
@@ -154,6 +162,12 @@ impl Ciphertext {
 }
 
 impl PublicKey {
+    /// The length of every public key of a preset.
+    #[must_use]
+    pub fn max_bytes(context: &Context) -> usize {
+        HEADER_LEN + 32 + poly_len(&context.top().ring)
+    }
+
     /// As bytes.
     ///
     /// # Errors
@@ -170,7 +184,7 @@ impl PublicKey {
     /// # Errors
     /// [`CkksError::Malformed`] for whatever [`Self::to_bytes`] does not write under this preset.
     pub fn from_bytes(context: &Arc<Context>, bytes: &[u8]) -> Result<Self, CkksError> {
-        let mut reader = Reader::new(context, bytes, Tag::PublicKey)?;
+        let mut reader = Reader::new(context, bytes, Tag::PublicKey, Self::max_bytes(context))?;
         let seed = reader.array()?;
         let b = reader.poly(&context.top().ring)?;
         reader.finish()?;
@@ -179,6 +193,12 @@ impl PublicKey {
 }
 
 impl RelinKey {
+    /// The length of every relinearisation key of a preset.
+    #[must_use]
+    pub fn max_bytes(context: &Context) -> usize {
+        HEADER_LEN + 32 + 32 + 1 + context.top().switching.digits.len() * poly_len(context.key_ring())
+    }
+
     /// As bytes.
     ///
     /// # Errors
@@ -199,7 +219,7 @@ impl RelinKey {
     /// # Errors
     /// [`CkksError::Malformed`] for whatever [`Self::to_bytes`] does not write under this preset.
     pub fn from_bytes(context: &Arc<Context>, bytes: &[u8]) -> Result<Self, CkksError> {
-        let mut reader = Reader::new(context, bytes, Tag::RelinKey)?;
+        let mut reader = Reader::new(context, bytes, Tag::RelinKey, Self::max_bytes(context))?;
         let digest = KeyDigest(reader.array()?);
         let seed = reader.array()?;
         let (count, expected) = (usize::from(reader.u8()?), context.top().switching.digits.len());
@@ -236,7 +256,7 @@ impl SecretKey {
     /// # Errors
     /// [`CkksError::Malformed`].
     pub fn from_secret_bytes(context: &Arc<Context>, bytes: &[u8]) -> Result<Self, CkksError> {
-        let mut reader = Reader::new(context, bytes, Tag::SecretKey)?;
+        let mut reader = Reader::new(context, bytes, Tag::SecretKey, HEADER_LEN + 32)?;
         let mut seed: [u8; 32] = reader.array()?;
         let key = reader
             .finish()
@@ -363,11 +383,11 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Checks length and header.
-    fn new(context: &Context, bytes: &'a [u8], expected: Tag) -> Result<Self, CkksError> {
-        if bytes.len() > MAX_BYTES {
+    fn new(context: &Context, bytes: &'a [u8], expected: Tag, max: usize) -> Result<Self, CkksError> {
+        if bytes.len() > max {
             return Err(Malformed::TooLong {
                 length: bytes.len(),
-                max: MAX_BYTES,
+                max,
             }
             .into());
         }

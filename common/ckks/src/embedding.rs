@@ -5,8 +5,10 @@
 //! and square roots of IEEE-754 doubles are used, which round the same everywhere, so that an encoding has the
 //! same bytes on every platform.
 
+use zeroize::Zeroize;
+
 /// A complex number.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Zeroize)]
 pub(crate) struct Complex {
     pub(crate) re: f64,
     pub(crate) im: f64,

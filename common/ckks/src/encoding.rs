@@ -63,7 +63,7 @@ impl Context {
         };
         budget.check_fits(self.log2_q(level)?.min(f64::from(MAX_LOG2_COEFFICIENT)))?;
 
-        let mut slots = vec![Complex::ZERO; max];
+        let mut slots = Zeroizing::new(vec![Complex::ZERO; max]);
         slots
             .iter_mut()
             .zip(values)
@@ -91,8 +91,9 @@ impl Context {
             return Err(CkksError::PresetMismatch);
         }
         let bits = plaintext.budget.needed_bits();
-        let coefficients = Zeroizing::new(to_floats(&plaintext.poly.clone().into_coeff(), bits)?);
-        let slots = self.embedding.evaluations(&coefficients);
+        let poly = Zeroizing::new(plaintext.poly.clone().into_coeff());
+        let coefficients = Zeroizing::new(to_floats(&poly, bits)?);
+        let slots = Zeroizing::new(self.embedding.evaluations(&coefficients));
         Ok(slots[..plaintext.slots]
             .iter()
             .map(|z| z.re / plaintext.budget.scale)

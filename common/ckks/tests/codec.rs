@@ -83,6 +83,8 @@ fn round_trips() {
     let lengths: Vec<usize> = cts.iter().map(|ct| ct.to_bytes().unwrap().len()).collect();
     assert_eq!(lengths, [BODY + part + 32, BODY + 2 * part, BODY + 3 * part]);
 
+    assert_eq!(lengths[2], Ciphertext::max_bytes(&context));
+
     let set = CiphertextSet::new(cts.clone()).unwrap();
     let bytes = set.to_bytes().unwrap();
     let back = CiphertextSet::from_bytes(&context, &bytes).unwrap();
@@ -256,7 +258,16 @@ fn lengths_are_exact() {
         }
         for extra in [1, 7, 1000] {
             let longer = [bytes.as_slice(), &vec![0; extra]].concat();
-            assert_eq!(refuse(&context, &longer), Malformed::Trailing { count: extra });
+            let max = Ciphertext::max_bytes(&context);
+            let expected = if longer.len() > max {
+                Malformed::TooLong {
+                    length: longer.len(),
+                    max,
+                }
+            } else {
+                Malformed::Trailing { count: extra }
+            };
+            assert_eq!(refuse(&context, &longer), expected);
         }
     }
     // A lower level or another degree asks for another length.
@@ -335,10 +346,17 @@ fn the_other_objects_are_as_strict() {
             why(&with(bytes, TAG, &[1])),
             Malformed::Type { tag: 1, .. }
         ));
-        assert!(matches!(
-            why(&[bytes.as_slice(), &[0]].concat()),
-            Malformed::Trailing { count: 1 }
-        ));
+        let longer = why(&[bytes.as_slice(), &[0]].concat());
+        match index {
+            0 => assert_eq!(longer, Malformed::Trailing { count: 1 }),
+            _ => assert_eq!(
+                longer,
+                Malformed::TooLong {
+                    length: bytes.len() + 1,
+                    max: bytes.len()
+                }
+            ),
+        }
         for length in (0..bytes.len()).step_by(3) {
             assert!(
                 matches!(why(&bytes[..length]), Malformed::Truncated { .. }),

@@ -1,5 +1,9 @@
 //! Circuits as deep as the presets allow: no drift of scales, errors within the planned precision.
-#![allow(clippy::unwrap_used, reason = "a failure is the test result")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a failure is the test result"
+)]
 
 mod common;
 
