@@ -312,7 +312,8 @@ fn residues_are_below_their_primes() {
 fn the_other_objects_are_as_strict() {
     let context = context();
     let key = key(&context);
-    let elsewhere = tiny(2, 2);
+    // Larger in every respect, so that it is not the length that is refused.
+    let elsewhere = tiny(3, 1);
     let objects = [
         CiphertextSet::new(ciphertexts(&context))
             .unwrap()
