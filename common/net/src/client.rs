@@ -76,11 +76,36 @@ impl Client {
             address: self.address.clone(),
             source,
         };
-        let remote = tokio::net::lookup_host(&self.address)
+        let remotes: Vec<SocketAddr> = tokio::net::lookup_host(&self.address)
             .await
             .map_err(unusable)?
-            .next()
-            .ok_or_else(|| unusable(io::ErrorKind::NotFound.into()))?;
+            .collect();
+        // A name such as `localhost` may stand for several addresses of which one is listened on, and nobody says which: each gets its
+        // share of the time.
+        let share = self.tuning.dial / u32::try_from(remotes.len().max(1)).unwrap_or(u32::MAX);
+        let mut result = Err(unusable(io::ErrorKind::NotFound.into()));
+        for remote in remotes {
+            result = timeout(share, self.dial_one(remote))
+                .await
+                .unwrap_or_else(|_| Err(self.unreachable()));
+            if result
+                .as_ref()
+                .map_or_else(|error| !error.is_transient(), |_| true)
+            {
+                break;
+            }
+        }
+        result
+    }
+
+    fn unreachable(&self) -> NetError {
+        NetError::Unreachable {
+            address: self.address.clone(),
+            within: self.tuning.dial,
+        }
+    }
+
+    async fn dial_one(&self, remote: SocketAddr) -> Result<Peer, NetError> {
         let local: SocketAddr = match remote {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -100,7 +125,10 @@ impl Client {
         .map_err(bind)?;
         let connection = endpoint
             .connect_with(self.config.clone(), remote, NAME)
-            .map_err(|error| unusable(io::Error::other(error)))?
+            .map_err(|error| NetError::Address {
+                address: self.address.clone(),
+                source: io::Error::other(error),
+            })?
             .await?;
         let wire = Wire::new(self.study, Arc::clone(&self.traffic), self.tuning);
         let mut greeting = connection.accept_uni().await?;

@@ -89,15 +89,14 @@ impl Identity {
     }
 
     /// A secret for another purpose, derived from the private key.
-    pub(crate) fn derive(&self, purpose: &[u8]) -> Zeroizing<[u8; 32]> {
+    pub(crate) fn derive(&self, purpose: &[u8]) -> Result<Zeroizing<[u8; 32]>, NetError> {
         let mut secret = Zeroizing::new([0; 32]);
-        let filled = hkdf::Salt::new(hkdf::HKDF_SHA256, b"galen identity")
+        hkdf::Salt::new(hkdf::HKDF_SHA256, b"galen identity")
             .extract(&self.key)
             .expand(&[purpose], hkdf::HKDF_SHA256)
-            .and_then(|okm| okm.fill(&mut *secret));
-        // HKDF-SHA256 gives up to 8160 bytes; 32 cannot fail.
-        debug_assert!(filled.is_ok());
-        secret
+            .and_then(|okm| okm.fill(&mut *secret))
+            .map_err(|_| NetError::Identity("no key can be derived from it".to_owned()))?;
+        Ok(secret)
     }
 }
 

@@ -8,6 +8,17 @@
 //! * [`Peer::put`] and [`Peer::get`] move blobs of any size in chunks. After an interruption they continue where the receiver has
 //!   got to. Bytes come from a [`std::io::Read`] and go to a [`BlobSink`].
 //!
+//! ```no_run
+//! # async fn party(identity: galen_net::Identity, pin: galen_core::Digest, study: galen_core::Digest) -> Result<(), galen_net::NetError> {
+//! use galen_net::{Client, Request, Tuning};
+//!
+//! let client = Client::new("coordinator.example:4433", &identity, pin, study, Tuning::default())?;
+//! let peer = client.connect_patiently(|error, wait| eprintln!("{error}; next attempt in {wait:?}")).await?;
+//! let view = peer.call(&Request::Poll { seen: 0 }).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Read [`protocol`] for what is said, [`frame`] for how it is cut into bytes, [`Tuning`] for windows and patience, and [`NetError`]
 //! for what can go wrong and which of it is worth trying again.
 

@@ -15,9 +15,7 @@ use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, SignatureScheme,
-};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -74,7 +72,7 @@ impl Pins {
 
 /// QUIC is TLS 1.3 only, and no configuration here offers less.
 fn no_tls12() -> Error {
-    Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13)
+    Error::General("TLS 1.2 is not spoken here".to_owned())
 }
 
 impl ServerCertVerifier for Pins {

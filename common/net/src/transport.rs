@@ -1,5 +1,6 @@
 //! QUIC settings, chosen rather than left to defaults.
 
+use crate::error::NetError;
 use crate::identity::Identity;
 use quinn::{ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, TransportConfig, VarInt};
 use ring::hmac;
@@ -76,10 +77,9 @@ impl Tuning {
 /// A QUIC peer believes such a "stateless reset" (RFC 9000, section 10.3) only with a token that the endpoint computes from a secret. Here the secret
 /// is derived from the TLS key, so it outlives the process: parties notice a restarted coordinator with their next packet instead of
 /// after the idle timeout.
-pub(crate) fn endpoint(identity: &Identity) -> Result<EndpointConfig, crate::error::NetError> {
-    let reset_key = hmac::Key::new(hmac::HMAC_SHA256, &*identity.derive(b"galen stateless reset v1"));
-    let id_key = galen_core::random::bytes::<32>()
-        .map_err(|error| crate::error::NetError::Identity(error.to_string()))?;
+pub(crate) fn endpoint(identity: &Identity) -> Result<EndpointConfig, NetError> {
+    let reset_key = hmac::Key::new(hmac::HMAC_SHA256, &*identity.derive(b"galen stateless reset v1")?);
+    let id_key = galen_core::random::bytes::<32>().map_err(|error| NetError::Identity(error.to_string()))?;
     let next = Arc::new(AtomicU64::new(0));
     let mut config = EndpointConfig::new(Arc::new(reset_key));
     config.cid_generator(move || {

@@ -175,6 +175,26 @@ async fn a_party_that_dials_first_waits_for_the_coordinator() {
     drop(coordinator);
 }
 
+/// `localhost` may mean two addresses, of which the coordinator listens on one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_is_looked_up() {
+    let coordinator = Coordinator::start();
+    let dial = |address: String| {
+        Client::new(
+            address,
+            &coordinator.parties[0],
+            coordinator.identity.fingerprint(),
+            study(),
+            Tuning::default(),
+        )
+        .unwrap()
+    };
+    let client = dial(format!("localhost:{}", coordinator.address.port()));
+    client.connect().await.unwrap();
+    let error = dial("no port".to_owned()).connect().await.unwrap_err();
+    assert!(matches!(error, NetError::Address { .. }), "{error:?}");
+}
+
 async fn dial(
     coordinator: &Coordinator,
     tls: rustls::ClientConfig,

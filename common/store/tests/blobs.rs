@@ -253,12 +253,16 @@ fn files_are_encrypted_and_orphans_are_swept() {
         .join(&hex[..2])
         .join(Digest::of(b"orphan").to_hex());
     std::fs::copy(&path, &orphan).unwrap();
-    std::fs::write(dir.path().join("partial/ab.import"), b"x").unwrap();
+    let partial = |name: &str| dir.path().join("partial").join(name);
+    std::fs::write(partial("ab.IMPORT"), b"x").unwrap();
+    std::fs::write(partial(&format!("{kept}.a")), b"x").unwrap();
+    std::fs::write(partial(&format!("{kept}.b")), b"x").unwrap();
     let hex = lost.to_hex();
     std::fs::remove_file(dir.path().join("blobs").join(&hex[..2]).join(&hex)).unwrap();
     let store = Store::open(dir.path()).unwrap();
     assert!(!orphan.exists() && path.exists());
-    assert!(!dir.path().join("partial/ab.import").exists());
+    assert!(!partial("ab.IMPORT").exists() && !partial(&format!("{kept}.a")).exists());
+    assert!(partial(&format!("{kept}.b")).exists(), "party b is still sending");
     assert_eq!(store.blobs().read(&kept).unwrap(), text);
     assert!(
         store.blobs().info(&lost).unwrap().is_none(),

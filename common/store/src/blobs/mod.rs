@@ -106,7 +106,7 @@ impl BlobStore {
             }
         }
         for path in durable::list(&self.0.partial)? {
-            if path.extension().is_some_and(|e| e == writer::IMPORT) {
+            if path.extension().is_some_and(|e| e == writer::IMPORT) || self.is_delivered(&path)? {
                 durable::remove(&path)?;
             }
         }
@@ -121,6 +121,19 @@ impl BlobStore {
             }
         }
         Ok(())
+    }
+
+    /// Whether a partial file is of a blob that its owner has delivered completely.
+    fn is_delivered(&self, partial: &Path) -> Result<bool, StoreError> {
+        let name = partial.file_name().and_then(|name| name.to_str());
+        let Some((digest, owner)) = name.and_then(|name| name.split_once('.')) else {
+            return Ok(false);
+        };
+        let (Ok(digest), Ok(owner)) = (digest.parse(), owner.parse()) else {
+            return Ok(false);
+        };
+        let info = self.info(&digest)?;
+        Ok(info.is_some_and(|info| info.has_owner(&owner)))
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {

@@ -10,8 +10,9 @@ use std::fs::OpenOptions;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// File name extension of blobs whose digest is known only at their end; they cannot be resumed.
-pub(super) const IMPORT: &str = "import";
+/// File name extension of blobs whose digest is known only at their end; they cannot be resumed. Capitals, because in its place stands the
+/// owner of other partial files, and no party name has any.
+pub(super) const IMPORT: &str = "IMPORT";
 
 /// Appends to a partial blob. Dropping it keeps what has arrived in whole segments ([`SEGMENT_BYTES`]); the rest of the last one is
 /// lost, so a resumed upload starts at a multiple of the segment size.
