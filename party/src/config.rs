@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn the_sample_is_a_configuration() {
         let config = load(SAMPLE).unwrap();
-        assert_eq!(config.coordinator, "127.0.0.1:7700");
+        assert_eq!(config.coordinator, "127.0.0.1:4433");
         assert!(config.data.is_absolute() && config.data.ends_with("data.csv"));
     }
 

@@ -21,8 +21,9 @@
 //! | [`query`] | encrypted patients in, probabilities out |
 //! | [`status`], [`traffic`] | what the daemon says of itself |
 //!
-//! The commands themselves are in the binary, `src/cli`.
+//! The commands themselves are in [`cli`].
 
+pub mod cli;
 pub mod config;
 pub mod consent;
 pub mod contribute;

@@ -1,7 +1,5 @@
 //! `party`: a hospital's commands. `party --help` is the place to start.
 
-mod cli;
-
 fn main() -> std::process::ExitCode {
-    cli::main()
+    galen_party::cli::main_from(std::env::args_os())
 }

@@ -3,8 +3,8 @@
 use super::args::InitArgs;
 use super::output::Output;
 use anyhow::Context;
-use galen_party::home::{self, Home};
-use galen_party::identity::Identity;
+use crate::home::{self, Home};
+use crate::identity::Identity;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -19,7 +19,7 @@ struct Made {
 /// Makes a party.
 pub(super) fn run(args: &InitArgs, output: &Output) -> anyhow::Result<()> {
     let home = Home::create(&args.dir)?;
-    let sample = galen_party::config::sample(args.coordinator.as_deref(), args.data.as_deref());
+    let sample = crate::config::sample(args.coordinator.as_deref(), args.data.as_deref());
     home::write_durably(&home.config(), sample.as_bytes())?;
     let identity = Identity::create(&home, args.name.clone()).context("the party's keys")?;
     let fingerprint = identity.card().certificate;

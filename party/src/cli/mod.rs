@@ -12,11 +12,13 @@ mod study;
 use args::{Cli, Command};
 use clap::Parser;
 use output::Output;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// Runs the command that the process was started with.
-pub(crate) fn main() -> ExitCode {
-    let cli = Cli::parse();
+/// Runs a command line; the first argument is the name of the program. Another executable that links this crate can thereby be
+/// a party, as the quickstart is.
+pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = Cli::parse_from(args);
     let output = Output::new(cli.format, cli.command.name());
     let result = match cli.command {
         Command::Init(args) => init::run(&args, &output),

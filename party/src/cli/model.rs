@@ -2,11 +2,11 @@
 
 use super::args::ExportArgs;
 use super::output::Output;
-use galen_party::PartyError;
-use galen_party::config::Config;
-use galen_party::consent;
-use galen_party::home::{self, Home};
-use galen_party::sealed::Sealed;
+use crate::PartyError;
+use crate::config::Config;
+use crate::consent;
+use crate::home::{self, Home};
+use crate::sealed::Sealed;
 use serde::Serialize;
 use std::path::PathBuf;
 

@@ -2,10 +2,10 @@
 
 use super::args::DirArgs;
 use super::output::Output;
-use galen_party::config::Config;
-use galen_party::consent;
-use galen_party::home::Home;
-use galen_party::sealed::{OpenedSum, Sealed, SumSecurity};
+use crate::config::Config;
+use crate::consent;
+use crate::home::Home;
+use crate::sealed::{OpenedSum, Sealed, SumSecurity};
 use serde::Serialize;
 use std::fmt::Write;
 

@@ -1,8 +1,8 @@
 //! Standard output: the one thing that a command has to say. Progress and questions go to standard error.
 
 use clap::ValueEnum;
-use galen_party::status::Trouble;
-use galen_party::{Exit, PartyError};
+use crate::status::Trouble;
+use crate::{Exit, PartyError};
 use serde::Serialize;
 use std::process::ExitCode;
 

@@ -2,15 +2,15 @@
 
 use super::args::DirArgs;
 use super::output::Output;
-use galen_party::home::Home;
-use galen_party::status::{self, Status};
+use crate::home::Home;
+use crate::status::{self, Status};
 use std::fmt::Write;
 
 /// Shows what the daemon last said.
 pub(super) fn run(args: &DirArgs, output: &Output) -> anyhow::Result<()> {
     let home = Home::open(&args.dir)?;
     let mut status = status::read(&home)?;
-    if let Some(queries) = galen_party::query::totals(&home)? {
+    if let Some(queries) = crate::query::totals(&home)? {
         status.traffic.insert("query".into(), queries);
     }
     output.say(&status, || text(&status))

@@ -4,12 +4,12 @@ use super::args::SignArgs;
 use super::output::{Output, complain};
 use anyhow::Context;
 use galen_core::study::{FrozenStudy, Role};
-use galen_party::PartyError;
-use galen_party::config::Config;
-use galen_party::consent;
-use galen_party::data::Patients;
-use galen_party::home::{self, Home};
-use galen_party::identity::Identity;
+use crate::PartyError;
+use crate::config::Config;
+use crate::consent;
+use crate::data::Patients;
+use crate::home::{self, Home};
+use crate::identity::Identity;
 use serde::Serialize;
 use std::path::PathBuf;
 
