@@ -178,6 +178,8 @@ pub fn check_contribution(
 /// Checks that a set may be opened: enough distinct members, one record and one base, and exactly the contributions whose
 /// seeds were opened. (Each of `opened` has passed [`check_contribution`], which checks signature, record and base.)
 ///
+/// No contribution can be in two certificates: it names its record, a record one attempt, and the ledger one set per attempt.
+///
 /// # Errors
 /// [`SumsError::Set`].
 pub fn check_set(round: &Round, set: &ContributionSet, opened: &[OpenedSeeds]) -> Result<(), CustodyError> {

@@ -11,12 +11,14 @@
 //!
 //! [`ledger`] is what a custodian has committed itself to: a pure state machine that the daemon persists before it
 //! acts. Start with [`contribute::encrypt`], then [`custodian`], then [`open::open_sum`]: that is a value's way.
+//! `benches/million.rs` takes all steps of a round in one function.
 //!
 //! # Erasure
-//! Secrets are overwritten when they are dropped: seeds, keys, noise, key sums and private keys. A contributor stores none at
-//! all. A custodian stores one small [`custodian::OneRoundSecret`] per attempt, and a receiver its long-term key. Once every custodian
-//! has erased the former, the seeds in the contributions' headers cannot be opened by anyone. Overwriting memory reaches what
-//! this crate owns; it does not reach copies in registers, in a hash function's state or on a swapped page.
+//! Secrets are overwritten when they are dropped: seeds, keys, noise, key sums and private keys. A contributor stores
+//! none at all. A custodian stores one small [`custodian::OneRoundSecret`] per attempt, and a receiver its long-term
+//! key. Once every custodian has erased the former, the seeds in the contributions' headers cannot be opened by
+//! anyone. Overwriting memory reaches what this crate owns; it does not reach copies in registers, in a hash
+//! function's state or on a swapped page.
 //!
 //! What is argued about security, and what is not yet, is in `docs/sums-proof.md`.
 

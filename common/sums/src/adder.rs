@@ -1,7 +1,9 @@
 //! Adding ciphertexts: all that the coordinator does with them, and all that it can do.
 //!
-//! The blobs are read in lockstep, one block of each at a time, so that memory holds two blocks whatever the length of
-//! the contributions, plus what the caller's readers buffer. The order of the contributions does not change the sum.
+//! The blobs are read in lockstep, one block of each at a time, so that memory holds a few blocks whatever the length and the
+//! number of the contributions, plus what the caller's readers keep. All of them are open at once: where that is more than the
+//! system's limit of open files, hand in readers that open their file for each read. The order of the contributions
+//! does not change the sum.
 
 use crate::blob::{BlobReader, BlobWriter, Subject};
 use crate::error::{SetFault, SumsError};

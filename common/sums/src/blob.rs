@@ -145,12 +145,11 @@ impl<'r, W: Write> BlobWriter<'r, W> {
     }
 }
 
-/// Reads a blob and checks that it conforms to the plan.
+/// Reads a blob and checks that it conforms to the plan. It keeps no buffer.
 pub struct BlobReader<'r, R> {
     round: &'r Round,
     from: R,
     hash: Hash,
-    packed: Vec<u8>,
     read: u32,
 }
 
@@ -160,18 +159,10 @@ impl<'r, R: Read> BlobReader<'r, R> {
     /// # Errors
     /// What does not fit, or [`BlobError::Io`].
     pub fn new(round: &'r Round, subject: &Subject, from: R) -> Result<Self, BlobError> {
-        let longest = round
-            .ring()
-            .moduli()
-            .iter()
-            .map(|m| packed_len(round.ring().degree(), m.bits()))
-            .max();
-        let packed = vec![0; longest.unwrap_or(0)];
         let mut reader = Self {
             round,
             from,
             hash: Hash::new(),
-            packed,
             read: 0,
         };
         let mut header = [0; HEADER_LEN];
@@ -212,11 +203,13 @@ impl<'r, R: Read> BlobReader<'r, R> {
         if block.ring() != self.round.ring() {
             return Err(residues(galen_rns::RnsError::RingMismatch));
         }
+        // Not kept between blocks: the adder has as many readers open as there are contributors.
+        let mut packed = Vec::new();
         for (index, modulus) in self.round.ring().moduli().iter().enumerate() {
-            let packed = &mut self.packed[..packed_len(self.round.ring().degree(), modulus.bits())];
-            fill(&mut self.from, packed)?;
-            self.hash.0.update(packed);
-            unpack_residues(packed, modulus, block.residues_mut(index)).map_err(residues)?;
+            packed.resize(packed_len(self.round.ring().degree(), modulus.bits()), 0);
+            fill(&mut self.from, &mut packed)?;
+            self.hash.0.update(&packed);
+            unpack_residues(&packed, modulus, block.residues_mut(index)).map_err(residues)?;
         }
         self.read += 1;
         Ok(())

@@ -25,6 +25,24 @@
 //! | [`statement`] | what custodians and receivers report |
 //! | [`set`] | the set that was added, its certificate, and the custodians' answers |
 //!
+//! ```
+//! use galen_sums::{PlanInputs, SumPlan, ValueRange, plan::padded};
+//!
+//! // A thousand contributors of 5,000 weights each, up to 2^14 with 24 fractional bits, over 100 rounds.
+//! let weights = ValueRange { count: 5000, max_abs: 1 << 38, fraction_bits: 24 };
+//! let inputs = PlanInputs {
+//!     contributors: 1000,
+//!     ranges: vec![weights],
+//!     study_coefficients: 100 * padded(5000),
+//!     custodians: 5,
+//!     threshold: 3,
+//! };
+//! let plan = SumPlan::new(&inputs)?;
+//! assert!(plan.log2_q() <= f64::from(plan.security_bound()));
+//! assert!(plan.bytes_per_value() <= 8.0);
+//! # Ok::<(), galen_sums::PlanError>(())
+//! ```
+//!
 //! [`round::Round`] is the place to start: a verified round record, which every later step takes.
 //!
 //! The security argument is in `docs/sums-proof.md`; it is argued, not proven. Agreement between custodians against

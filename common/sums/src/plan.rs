@@ -233,7 +233,7 @@ impl SumPlan {
         self.values().div_ceil(u64::from(DEGREE)) as u32
     }
 
-    /// The bound of every value in order, as runs of (count, bound).
+    /// The largest absolute value of each position, in order.
     pub fn bounds(&self) -> impl Iterator<Item = u64> + '_ {
         let runs = self.inputs.ranges.iter();
         runs.flat_map(|range| std::iter::repeat_n(range.max_abs, range.count as usize))

@@ -188,3 +188,159 @@ impl Roster {
         &self.pieces
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use galen_core::study::{
+        Card, Column, ColumnKind, DataSchema, EvaluationPlan, Member, ModelPlan, Receivers, Release,
+        ServingPlan, Study, SumsPolicy, Target, TrainingPlan,
+    };
+    use galen_core::{Code, Digest, SigningKey};
+
+    fn name(text: &str) -> PartyId {
+        PartyId::new(text).unwrap()
+    }
+
+    fn parts(n: usize) -> RosterParts {
+        let member = |index: usize| RosterMember {
+            name: name(&format!("h{index}")),
+            signing: PublicKey(Digest::of(&[index as u8])),
+            sealing: [index as u8; 32],
+            contributor: true,
+            custodian: true,
+        };
+        RosterParts {
+            study: Digest::of(b"study"),
+            coordinator: PublicKey(Digest::of(b"coordinator")),
+            members: (0..n).map(member).collect(),
+            threshold: 3,
+            agreement: 3,
+            min_contributors: 3,
+        }
+    }
+
+    #[test]
+    fn rosters_that_contradict_themselves_are_refused() {
+        assert!(Roster::new(parts(4)).is_ok());
+        for (agreement, min_contributors) in [(2, 3), (5, 3), (3, 2)] {
+            let refused = Roster::new(RosterParts {
+                agreement,
+                min_contributors,
+                ..parts(4)
+            })
+            .unwrap_err();
+            assert!(matches!(refused, SumsError::Roster(_)));
+        }
+        let mut twice = parts(4);
+        twice.members[3].name = name("h0");
+        assert!(matches!(Roster::new(twice), Err(SumsError::Roster(_))));
+        let refused = Roster::new(parts(2)).unwrap_err();
+        assert_eq!(refused.code(), Code::NotConforming);
+    }
+
+    fn study() -> Study {
+        let member = |text: &str, roles: &[Role]| Member {
+            name: name(text),
+            title: String::new(),
+            roles: roles.to_vec(),
+        };
+        let column = |text: &str, kind| Column {
+            name: text.into(),
+            kind,
+            min: (kind == ColumnKind::Numeric).then_some(0.0),
+            max: (kind == ColumnKind::Numeric).then_some(1.0),
+            values: Vec::new(),
+            missing_values: Vec::new(),
+        };
+        Study {
+            format: 1,
+            name: name("demo"),
+            title: "demo".into(),
+            seed: 1,
+            party: vec![
+                member("delta", &[Role::Contributor, Role::Custodian]),
+                member("alpha", &[Role::Custodian]),
+                member("bravo", &[Role::Contributor]),
+                member("echo", &[Role::Custodian, Role::Contributor]),
+            ],
+            sums: SumsPolicy {
+                threshold: 2,
+                agreement: 3,
+                min_contributors: 3,
+                quorum: 3,
+                patience_s: 10,
+                max_attempts: 3,
+                receivers: Receivers::Contributors,
+            },
+            data: DataSchema {
+                header: true,
+                missing: Vec::new(),
+                max_rows: 100,
+                held_out: 0.25,
+                column: vec![column("x", ColumnKind::Numeric), column("y", ColumnKind::Target)],
+                target: Target {
+                    negative: vec![0.0],
+                    positive: vec![1.0],
+                },
+            },
+            model: ModelPlan {
+                hidden: vec![4],
+                power: 2,
+                scale: 0.1,
+            },
+            training: TrainingPlan {
+                rounds: 2,
+                local_epochs: 1,
+                batch_size: 8,
+                learning_rate: 0.1,
+                learning_rate_decay: 1.0,
+                momentum: 0.0,
+                weight_decay: 0.0,
+                latent_penalty: 0.0,
+                latent_bound: 1.0,
+                clip: 1.0,
+                fraction_bits: 20,
+            },
+            evaluation: EvaluationPlan { bins: 10 },
+            serving: ServingPlan {
+                release: Release::Contributors,
+                precision_bits: 8,
+            },
+        }
+    }
+
+    #[test]
+    fn a_frozen_study_gives_its_members_in_order_with_their_keys() {
+        let card = |text: &str| Card {
+            name: name(text),
+            certificate: Digest::of(text.as_bytes()),
+            signing: SigningKey::generate().unwrap().public(),
+            sealing: Digest::of(&[text.as_bytes(), b"sealing"].concat()),
+        };
+        let cards = ["alpha", "bravo", "delta", "echo"].map(card).to_vec();
+        let frozen = FrozenStudy::freeze(study(), card("coordinator"), cards.clone()).unwrap();
+        let roster = Roster::from_study(&frozen).unwrap();
+        assert_eq!(roster.study(), &frozen.digest());
+        assert_eq!(roster.coordinator(), &frozen.coordinator().signing);
+        assert_eq!(roster.custodians(), [name("delta"), name("alpha"), name("echo")]);
+        assert_eq!(
+            roster.contributors(),
+            [name("delta"), name("bravo"), name("echo")]
+        );
+        assert_eq!(roster.receivers(), roster.contributors());
+        assert_eq!(roster.custodian_index(&name("echo")), Some(2));
+        assert_eq!(roster.custodian_index(&name("bravo")), None);
+        assert!(roster.is_contributor(&name("bravo")) && !roster.is_contributor(&name("alpha")));
+        assert_eq!(
+            (roster.threshold(), roster.agreement(), roster.min_contributors()),
+            (2, 3, 3)
+        );
+        assert_eq!(roster.pieces().len(), 3);
+        for card in &cards {
+            assert_eq!(roster.signing(&card.name), Some(&card.signing));
+            assert_eq!(roster.sealing(&card.name), Some(&card.sealing.0));
+        }
+        assert_eq!(roster.signing(&name("stranger")), None);
+    }
+}
