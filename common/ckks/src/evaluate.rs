@@ -1,20 +1,16 @@
 //! Operations on ciphertexts.
 //!
 //! Each first derives level, scale and bounds of its result, refuses what would overflow the modulus or fall below
-//! the precision asked for, and only then computes.
+//! the precision asked for, and only then computes. Weighted sums are in `linear`, relinearisation is in
+//! `relinearise`.
 
 use crate::ciphertext::{Ciphertext, Plaintext};
-use crate::context::{Context, Target, check_scale};
+use crate::context::{Context, check_scale};
 use crate::encoding::scaled_integer;
 use crate::error::CkksError;
-use crate::keys::{KeyDigest, RelinKey};
 use crate::noise::Budget;
-use galen_rns::kernel;
-use galen_rns::poly::{Eval, Poly};
+use galen_rns::poly::Poly;
 use std::sync::Arc;
-
-/// Coefficients per tile of a weighted sum: a tile of some tens of inputs stays in the second-level cache.
-const TILE: usize = 512;
 
 /// Computes on ciphertexts of one preset. Needs no key but the relinearisation key, and can be shared by threads.
 #[derive(Debug, Clone)]
@@ -46,7 +42,7 @@ impl Evaluator {
         &self.context
     }
 
-    fn check_preset(&self, a: &Ciphertext) -> Result<(), CkksError> {
+    pub(crate) fn check_preset(&self, a: &Ciphertext) -> Result<(), CkksError> {
         if a.preset == *self.context.digest() {
             Ok(())
         } else {
@@ -54,7 +50,7 @@ impl Evaluator {
         }
     }
 
-    fn check_budget(&self, level: usize, budget: &Budget) -> Result<(), CkksError> {
+    pub(crate) fn check_budget(&self, level: usize, budget: &Budget) -> Result<(), CkksError> {
         budget.check_fits(self.context.log2_q(level)?)?;
         budget.check_precision(self.min_precision)
     }
@@ -220,104 +216,6 @@ impl Evaluator {
         Ok(())
     }
 
-    /// `sum of weights[k] * cts[k]`, landing on exactly the level and scale of `target`.
-    ///
-    /// The ciphertexts may be of any level from that of the target up (a higher one is read as if dropped to it), of
-    /// any scale, and of degree 1 or 2. Weight k becomes the integer nearest to `weights[k] * target.scale /
-    /// cts[k].scale()`, so the ratio of scales (2^45, say, for [`Context::product_target`]) is the precision of the
-    /// weights; it may be up to 2^90 and more.
-    ///
-    /// # Errors
-    /// [`CkksError::Count`] if there are none or not as many weights as ciphertexts, [`CkksError::LevelRange`],
-    /// [`CkksError::KeyMismatch`], [`CkksError::InvalidNumber`], [`CkksError::InvalidScale`],
-    /// [`CkksError::Overflow`], [`CkksError::Precision`].
-    pub fn mac_scalars(
-        &self,
-        cts: &[&Ciphertext],
-        weights: &[f64],
-        target: Target,
-    ) -> Result<Ciphertext, CkksError> {
-        let mut sums = self.linear(cts, &[weights], target)?;
-        sums.pop().ok_or(CkksError::Count {
-            count: 0,
-            min: 1,
-            max: 1,
-        })
-    }
-
-    /// A linear layer: [`Self::mac_scalars`] for every row of a matrix, reading the ciphertexts once.
-    ///
-    /// # Errors
-    /// Those of [`Self::mac_scalars`].
-    pub fn linear(
-        &self,
-        cts: &[&Ciphertext],
-        rows: &[&[f64]],
-        target: Target,
-    ) -> Result<Vec<Ciphertext>, CkksError> {
-        let Some(first) = cts.first() else {
-            return Err(CkksError::Count {
-                count: 0,
-                min: 1,
-                max: usize::MAX,
-            });
-        };
-        check_scale(target.scale)?;
-        let ring = self.context.ring(target.level)?;
-        for ct in cts {
-            self.check_preset(ct)?;
-            if ct.key != first.key {
-                return Err(CkksError::KeyMismatch);
-            }
-            if ct.level < target.level {
-                return Err(CkksError::LevelRange {
-                    level: target.level,
-                    max: ct.level,
-                });
-            }
-        }
-        let mut integers = Vec::with_capacity(rows.len());
-        let mut sums = Vec::with_capacity(rows.len());
-        let parts = cts.iter().map(|ct| ct.parts.len()).max().unwrap_or(2);
-        let slots = cts.iter().map(|ct| ct.slots).max().unwrap_or(1);
-        for row in rows {
-            let (row, budget) = integer_weights(cts, row, target.scale)?;
-            self.check_budget(target.level, &budget)?;
-            integers.push(row);
-            sums.push(Ciphertext {
-                preset: first.preset,
-                key: first.key,
-                level: target.level,
-                slots,
-                budget,
-                parts: (0..parts).map(|_| Poly::zero(ring)).collect(),
-                seed: None,
-            });
-        }
-        for (prime, m) in ring.moduli().iter().enumerate() {
-            for part in 0..parts {
-                let present: Vec<usize> = (0..cts.len()).filter(|&k| cts[k].parts.len() > part).collect();
-                let residues: Vec<Vec<u64>> = integers
-                    .iter()
-                    .map(|row| present.iter().map(|&k| m.reduce_i128(row[k])).collect())
-                    .collect();
-                let inputs: Vec<&[u64]> = present
-                    .iter()
-                    .map(|&k| cts[k].parts[part].residues(prime))
-                    .collect();
-                for start in (0..ring.degree()).step_by(TILE) {
-                    let end = (start + TILE).min(ring.degree());
-                    let tiles: Vec<&[u64]> = inputs.iter().map(|input| &input[start..end]).collect();
-                    for (sum, weights) in sums.iter_mut().zip(&residues) {
-                        let out = &mut sum.parts[part].residues_mut(prime)[start..end];
-                        kernel::linear_combination(m, &tiles, weights, out);
-                    }
-                }
-            }
-        }
-        Ok(sums)
-    }
-
     /// `a^2`, of degree 2; the scale is squared.
     ///
     /// # Errors
@@ -385,86 +283,6 @@ impl Evaluator {
         check_scale(budget.scale)?;
         self.check_budget(a.level, &budget)?;
         Ok(budget)
-    }
-
-    /// Brings a ciphertext of degree 2 to degree 1; one of degree 1 comes back as it is.
-    ///
-    /// # Errors
-    /// [`CkksError::KeyMismatch`], [`CkksError::PresetMismatch`], [`CkksError::Overflow`],
-    /// [`CkksError::Precision`].
-    pub fn relinearise(&self, a: &Ciphertext, key: &RelinKey) -> Result<Ciphertext, CkksError> {
-        self.check_preset(a)?;
-        if key.context.digest() != self.context.digest() {
-            return Err(CkksError::PresetMismatch);
-        }
-        if key.digest() != a.key {
-            return Err(CkksError::KeyMismatch);
-        }
-        let [c0, c1, c2] = a.parts.as_slice() else {
-            return Ok(a.clone());
-        };
-        let budget = a.budget.plus_noise(self.context.at(a.level)?.switching.noise);
-        self.check_budget(a.level, &budget)?;
-        let (mut d0, mut d1) = self.switch(c2, a.level, key)?;
-        d0.add_assign(c0)?;
-        d1.add_assign(c1)?;
-        Ok(Ciphertext {
-            budget,
-            parts: vec![d0, d1],
-            seed: None,
-            ..header(a)
-        })
-    }
-
-    /// `(d0, d1)` with `d0 + d1 s = part * s^2` and a little noise.
-    fn switch(
-        &self,
-        part: &Poly<Eval>,
-        level: usize,
-        key: &RelinKey,
-    ) -> Result<(Poly<Eval>, Poly<Eval>), CkksError> {
-        let switching = &self.context.at(level)?.switching;
-        let degree = self.context.degree();
-        let own = level + 1;
-        // Residues of the key for this level's primes come first; those of the special primes after all of Q.
-        let skipped = self.context.max_level() - level;
-        let key_row = |prime: usize| if prime < own { prime } else { prime + skipped };
-        let coefficients = part.clone().into_coeff();
-        let (mut sum0, mut sum1) = (
-            Poly::<Eval>::zero(&switching.ring),
-            Poly::<Eval>::zero(&switching.ring),
-        );
-        let others = switching.ring.moduli().len();
-        let mut converted = vec![0u64; others * degree];
-        for (digit, (b, a)) in switching.digits.iter().zip(&key.digits) {
-            let (start, end) = (digit.start, digit.end);
-            let out = &mut converted[..(others - (end - start)) * degree];
-            digit
-                .converter
-                .convert(&coefficients.data()[start * degree..end * degree], out)?;
-            for prime in 0..others {
-                let residues = if (start..end).contains(&prime) {
-                    // Modulo its own primes a digit is what it was before the inverse transform.
-                    part.residues(prime)
-                } else {
-                    let row = if prime < start {
-                        prime
-                    } else {
-                        prime - (end - start)
-                    };
-                    let residues = &mut out[row * degree..(row + 1) * degree];
-                    switching.ring.ntt(prime).forward(residues);
-                    &*residues
-                };
-                let m = &switching.ring.moduli()[prime];
-                kernel::mul_add_assign(m, sum0.residues_mut(prime), residues, b.residues(key_row(prime)));
-                kernel::mul_add_assign(m, sum1.residues_mut(prime), residues, a.residues(key_row(prime)));
-            }
-        }
-        Ok((
-            switching.down.apply_eval(&sum0)?,
-            switching.down.apply_eval(&sum1)?,
-        ))
     }
 
     /// Divides by the prime of the level, which goes with it: level and scale go down. From
@@ -551,11 +369,11 @@ impl Evaluator {
 }
 
 /// What is known of a ciphertext, without its polynomials.
-fn header(a: &Ciphertext) -> Ciphertext {
+pub(crate) fn header(a: &Ciphertext) -> Ciphertext {
     let (preset, key, level, slots, budget) = (a.preset, a.key, a.level, a.slots, a.budget);
     Ciphertext {
         preset,
-        key: KeyDigest(key.0),
+        key,
         level,
         slots,
         budget,
@@ -580,29 +398,4 @@ fn check_scales(left: f64, right: f64) -> Result<(), CkksError> {
         left: left.log2(),
         right: right.log2(),
     })
-}
-
-/// The weights of one row as integers, and the budget of its sum.
-fn integer_weights(cts: &[&Ciphertext], row: &[f64], scale: f64) -> Result<(Vec<i128>, Budget), CkksError> {
-    if row.len() != cts.len() {
-        return Err(CkksError::Count {
-            count: row.len(),
-            min: cts.len(),
-            max: cts.len(),
-        });
-    }
-    let mut integers = Vec::with_capacity(row.len());
-    // A sum of nothing but zero weights is an exact zero; one unit keeps its precision a number.
-    let mut budget = Budget {
-        scale,
-        magnitude: 0.0,
-        noise: 1.0,
-    };
-    for (index, (ct, &weight)) in cts.iter().zip(row).enumerate() {
-        let (integer, exact) = scaled_integer(index, weight, scale / ct.scale())?;
-        // A double at the start and rounded to an integer, so it is exactly a double again.
-        budget = budget.sum(&ct.budget.weighted(weight, integer as f64, exact, scale));
-        integers.push(integer);
-    }
-    Ok((integers, budget))
 }

@@ -60,8 +60,10 @@ pub mod encrypt;
 pub mod error;
 pub mod evaluate;
 pub mod keys;
+mod linear;
 pub mod noise;
 pub mod preset;
+mod relinearise;
 pub mod security;
 
 pub use error::CkksError;
