@@ -110,7 +110,6 @@ impl OneRoundSecret {
 pub struct OpenedSeeds {
     seeds: Seeds,
     header: Digest,
-    ciphertext: Digest,
 }
 
 impl OpenedSeeds {
@@ -122,11 +121,6 @@ impl OpenedSeeds {
     /// Digest of the signed header that they came in.
     pub fn header(&self) -> &Digest {
         &self.header
-    }
-
-    /// Digest of the ciphertext blob that the header names.
-    pub fn ciphertext(&self) -> &Digest {
-        &self.ciphertext
     }
 
     pub(crate) fn seeds(&self) -> &Seeds {
@@ -171,7 +165,6 @@ pub fn check_contribution(
     Ok(OpenedSeeds {
         seeds,
         header: authored.digest(),
-        ciphertext: header.ciphertext,
     })
 }
 

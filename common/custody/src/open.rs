@@ -11,6 +11,7 @@ use galen_rns::ring::Ring;
 use galen_sums::blob::{BlobReader, Subject};
 use galen_sums::{Authored, Certificate, ContributionSet, Round, SumPlan, check_answer};
 use std::io::Read;
+use zeroize::Zeroizing;
 
 /// An opened sum.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +35,8 @@ impl Opened {
 /// Opens the answers that were sealed to `me`, and adds them.
 ///
 /// # Errors
-/// [`CustodyError::Pieces`] unless they cover every piece exactly once; [`CustodyError::Answer`], which names the custodian; those of
-/// [`galen_sums::check_answer`].
+/// [`CustodyError::Pieces`] unless they cover every piece exactly once; [`CustodyError::Answer`], which names the
+/// custodian; those of [`galen_sums::check_answer`].
 pub fn open_answers(
     round: &Round,
     certificate: &Certificate,
@@ -89,9 +90,9 @@ pub fn open_answers(
 /// Opens the certified sum blob with the summed key, a block at a time.
 ///
 /// # Errors
-/// [`galen_sums::SumsError::Blob`] for a blob that does not conform or is not the certified one; [`CustodyError::Remainder`] if
-/// any remainder is above the plan's noise bound, any sum is beyond what its contributors can add up to, or the
-/// filling of the last block is not zero. No values are returned then.
+/// [`galen_sums::SumsError::Blob`] for a blob that does not conform or is not the certified one;
+/// [`CustodyError::Remainder`] if any remainder is above the plan's noise bound, any sum is beyond what its
+/// contributors can add up to, or the filling of the last block is not zero. No values are returned then.
 pub fn open_sum(
     round: &Round,
     certificate: &Certificate,
@@ -118,7 +119,9 @@ pub fn open_sum(
         reader.read_block(&mut block).map_err(of_sum)?;
         let mut mask = round.common_polynomial(index);
         mask.mul_assign(&key)?;
-        block.sub_assign(&mask.into_coeff())?;
+        // Whoever has this product and a_j has the summed key.
+        let mask = Zeroizing::new(mask.into_coeff());
+        block.sub_assign(&mask)?;
         for coefficient in 0..plan.degree as usize {
             let (value, noise) = rounding.split(&block, coefficient)?;
             // Beyond the last value the block was filled up with zeros.

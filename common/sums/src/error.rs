@@ -67,7 +67,8 @@ pub enum PlanError {
     },
     /// No allowed modulus is large enough.
     #[error(
-        "the sum needs a modulus of {needed} bits, at most {max} are available: fewer fractional bits or a smaller range are needed"
+        "the sum needs a modulus of {needed} bits, at most {max} are available: \
+         take fewer fractional bits or a smaller range"
     )]
     Overflow {
         /// Bits needed.
