@@ -64,6 +64,7 @@ mod linear;
 pub mod noise;
 pub mod preset;
 mod relinearise;
+mod rerandomise;
 pub mod security;
 
 pub use error::CkksError;

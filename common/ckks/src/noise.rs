@@ -26,6 +26,7 @@
 //! | encoding | rounding N coefficients by at most 1/2, variance 1/12, real slots: `8.5 sqrt(N/12)`; the FFT in doubles: `2^-46` of the message |
 //! | encryption, secret key | e: `6 sigma sqrt(N)` |
 //! | encryption, public key | `e u + e_0 + e_1 s`, u and s of variance 2/3: `20 N sigma sqrt(4/3) + 6 sigma sqrt(N)` |
+//! | flooding, deviation d | `6 d sqrt(N)` |
 //! | sum | sum of the noises |
 //! | weighted sum | `sum |w_k| noise_k` for integer weights w_k, and `|w_k - exact| scale_k magnitude_k` for their rounding |
 //! | product | `m_1 e_2 + m_2 e_1 + e_1 e_2` |
@@ -218,6 +219,13 @@ impl NoiseModel {
     #[must_use]
     pub fn fresh_public(&self) -> f64 {
         self.double(2.0 * SIGMA * SIGMA * TERNARY) + self.single(SIGMA * SIGMA)
+    }
+
+    /// Coefficients that are sums of twelve uniform integers of this many bits.
+    #[must_use]
+    pub fn flooding(&self, bits: u32) -> f64 {
+        let deviation = (1u64 << bits.min(63)) as f64;
+        self.single(deviation * deviation)
     }
 
     /// Rounding every component of a ciphertext of this degree to integers.

@@ -4,6 +4,7 @@
 mod common;
 
 use common::{add, centre, integers, multiply, phase, product_of, reduce, secret, tiny, values};
+use galen_ckks::CkksError;
 use galen_ckks::ciphertext::Ciphertext;
 use galen_ckks::context::{Context, Target};
 use galen_ckks::evaluate::Evaluator;
@@ -253,6 +254,55 @@ fn a_fresh_zero_changes_the_bytes_but_not_the_values() {
     let masked = w.evaluator.add(&ct, &zero).unwrap();
     assert_ne!(masked.parts()[1], ct.parts()[1]);
     w.check(&masked, &x).unwrap();
+}
+
+#[test]
+fn flooding_hides_the_noise_within_its_bound() {
+    let w = world(2, 1, [6; 32]);
+    let public = w.key.public_key().unwrap();
+    let x = values(32, 7);
+    let ct = w.encrypt(&x, 2, false, 1);
+    for bits in [0, 10, 30] {
+        let masked = public.rerandomise(&ct, bits).unwrap();
+        w.check(&masked, &x).unwrap();
+        assert_ne!(masked.parts()[1], ct.parts()[1]);
+        // The noise that was added, as integers: of the deviation asked for, and not much more.
+        let (before, after) = (
+            phase(&w.context, &ct, &w.secret),
+            phase(&w.context, &masked, &w.secret),
+        );
+        let squares = before
+            .iter()
+            .zip(&after)
+            .map(|(a, b)| common::float(&(b - a)).powi(2));
+        let deviation = (squares.sum::<f64>() / 64.0).sqrt() / f64::from(bits).exp2();
+        // 64 coefficients: their deviation is within half of its value.
+        let bound = ct.noise_bound();
+        if bits > 0 {
+            assert!(
+                deviation > 0.5 * bound && deviation < 3.0 * bound,
+                "{deviation} {bound}"
+            );
+        }
+        assert!(masked.noise_bound() > bound * f64::from(bits).exp2());
+    }
+    let low = w.evaluator.drop_level(&ct, 0).unwrap();
+    assert!(matches!(
+        public.rerandomise(&low, 40),
+        Err(CkksError::Overflow { .. })
+    ));
+    assert!(matches!(
+        public.rerandomise(&ct, u32::MAX),
+        Err(CkksError::Overflow { .. })
+    ));
+    let square = w.evaluator.square(&ct).unwrap();
+    let refused = public.rerandomise(&square, 1);
+    assert_eq!(refused, Err(CkksError::CiphertextDegree { degree: 2, needed: 1 }));
+    let stranger = SecretKey::from_seed(&w.context, &[7; 32])
+        .unwrap()
+        .public_key()
+        .unwrap();
+    assert_eq!(stranger.rerandomise(&ct, 1), Err(CkksError::KeyMismatch));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! What a sampler returns, and how much of the stream it consumes, is a function of the stream alone, so that
 //! the same seed gives the same polynomial on every platform.
 
+use crate::error::RnsError;
 use crate::modulus::Modulus;
 use crate::xof::Xof;
 use zeroize::Zeroizing;
@@ -111,6 +112,30 @@ pub fn gaussian(distribution: &Gaussian, xof: &mut Xof, out: &mut [i64]) {
             *sample = (magnitude as i64 ^ sign) - sign;
         }
     }
+}
+
+/// Widest uniform in [`flooding`]: twelve of them stay far below `2^63`.
+pub const MAX_FLOODING_BITS: u32 = 58;
+
+/// Fills `out` with independent values of standard deviation `sqrt(4^bits - 1)`, just below `2^bits`: sums of twelve
+/// uniform `bits`-bit integers less their mean, within `6 * 2^bits` of zero. For noise that hides other noise.
+///
+/// # Errors
+/// [`RnsError::InvalidWidth`] for `bits` outside of 1..=58.
+pub fn flooding(bits: u32, xof: &mut Xof, out: &mut [i64]) -> Result<(), RnsError> {
+    if !(1..=MAX_FLOODING_BITS).contains(&bits) {
+        return Err(RnsError::InvalidWidth {
+            bits,
+            min: 1,
+            max: MAX_FLOODING_BITS,
+        });
+    }
+    let mask = (1u64 << bits) - 1;
+    for value in out {
+        let sum: u64 = (0..12).map(|_| xof.next_u64() & mask).sum();
+        *value = sum as i64 - 6 * mask as i64;
+    }
+    Ok(())
 }
 
 #[rustfmt::skip]

@@ -2,9 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a failure is the test result")]
 
+use galen_rns::RnsError;
 use galen_rns::modulus::Modulus;
 use galen_rns::primes::ntt_primes;
-use galen_rns::sampling::{Gaussian, gaussian, ternary, uniform};
+use galen_rns::sampling::{Gaussian, flooding, gaussian, ternary, uniform};
 use galen_rns::xof::Xof;
 use num_bigint::BigInt;
 
@@ -187,4 +188,34 @@ fn uniform_residues() {
         (mean - 32_768.0).abs() < 5.0 * 65_537.0 / (12f64 * 1e5).sqrt(),
         "{mean}"
     );
+}
+
+#[test]
+fn flooding_has_its_deviation() {
+    for bits in [1, 20, 58] {
+        let mut samples = vec![0; SAMPLES / 4];
+        flooding(bits, &mut Xof::new(&[46; 32], &[b"flooding"]), &mut samples).unwrap();
+        let unit = f64::from(bits).exp2();
+        assert!(samples.iter().all(|&x| (x as f64).abs() < 6.0 * unit));
+        let n = samples.len() as f64;
+        let mean = samples.iter().map(|&x| x as f64 / unit).sum::<f64>() / n;
+        let variance = samples.iter().map(|&x| (x as f64 / unit).powi(2)).sum::<f64>() / n;
+        let expected = 1.0 - 1.0 / (unit * unit);
+        assert!(mean.abs() < 5.0 / n.sqrt(), "mean {mean}");
+        assert!(
+            (variance - expected).abs() < 5.0 * (2.0 / n).sqrt(),
+            "variance {variance}"
+        );
+    }
+    for bits in [0, 59, 64] {
+        let refused = flooding(bits, &mut Xof::new(&[0; 32], &[]), &mut [0]);
+        assert_eq!(
+            refused,
+            Err(RnsError::InvalidWidth {
+                bits,
+                min: 1,
+                max: 58
+            })
+        );
+    }
 }
