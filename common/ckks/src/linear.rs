@@ -17,7 +17,7 @@ impl Evaluator {
     ///
     /// The ciphertexts may be of any level from that of the target up (a higher one is read as if dropped to it), of
     /// any scale, and of degree 1 or 2. Weight k becomes the integer nearest to `weights[k] * target.scale /
-    /// cts[k].scale()`, so the ratio of scales (2^45, say, for [`Context::product_target`]) is the precision of the
+    /// cts[k].scale()`, so the ratio of scales (2^45, say, for [`product_target`](crate::context::Context::product_target)) is the precision of the
     /// weights; it may be up to 2^90 and more.
     ///
     /// # Errors
