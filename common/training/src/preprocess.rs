@@ -216,7 +216,10 @@ mod tests {
         short.columns.pop();
         assert_eq!(
             Preprocessor::new(&schema(), &short),
-            Err(PreprocessError::Columns { expected: 2, found: 1 })
+            Err(PreprocessError::Columns {
+                expected: 2,
+                found: 1
+            })
         );
         assert!(
             matches!(Preprocessor::new(&schema(), &statistics(f64::NAN)), Err(PreprocessError::NotFinite { column }) if column == "age")

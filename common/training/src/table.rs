@@ -178,7 +178,7 @@ pub fn load_csv(path: &Path, schema: &DataSchema) -> Result<Table, DataError> {
 }
 
 /// Reads CSV from anywhere; `file` is its name in errors.
-pub fn read_csv(source: impl Read, file: &str, schema: &DataSchema) -> Result<Table, DataError> {
+pub fn read_csv(mut source: impl Read, file: &str, schema: &DataSchema) -> Result<Table, DataError> {
     let fail = |line: u64, column: Option<&str>, problem| DataError {
         file: file.to_owned(),
         line,
@@ -189,28 +189,32 @@ pub fn read_csv(source: impl Read, file: &str, schema: &DataSchema) -> Result<Ta
     if columns.iter().all(|c| c.kind != ColumnKind::Target) {
         return Err(fail(1, None, DataProblem::NoTarget));
     }
+    let mut bytes = Vec::new();
+    if let Err(error) = source.read_to_end(&mut bytes) {
+        return Err(fail(1, None, DataProblem::Csv(error.into())));
+    }
     // Wrong field counts are found here rather than by the CSV reader, which could not name the column.
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
         .trim(csv::Trim::All)
-        .from_reader(source);
+        .from_reader(bytes.as_slice());
     let mut records = reader.records();
     let mut order: Vec<usize> = (0..columns.len()).collect();
     if schema.header {
         let header = match records.next() {
             Some(Ok(header)) => header,
-            Some(Err(error)) => return Err(unreadable(file, error)),
+            Some(Err(error)) => return Err(unreadable(file, &bytes, error)),
             None => return Err(fail(1, first_name(columns), DataProblem::Empty)),
         };
-        let line = header.position().map_or(1, csv::Position::line);
-        order = header_order(&header, columns)
-            .map_err(|(column, problem)| fail(line, Some(&column), problem))?;
+        let line = line_of(&bytes, header.position());
+        order =
+            header_order(&header, columns).map_err(|(column, problem)| fail(line, Some(&column), problem))?;
     }
     let mut table = Table::default();
     for record in records {
-        let record = record.map_err(|error| unreadable(file, error))?;
-        let line = record.position().map_or(1, csv::Position::line);
+        let record = record.map_err(|error| unreadable(file, &bytes, error))?;
+        let line = line_of(&bytes, record.position());
         if table.len() >= schema.max_rows as usize {
             let max_rows = schema.max_rows;
             return Err(fail(line, None, DataProblem::TooManyRows { max_rows }));
@@ -233,8 +237,8 @@ pub fn read_csv(source: impl Read, file: &str, schema: &DataSchema) -> Result<Ta
         let mut label = false;
         for (column, &place) in columns.iter().zip(&order) {
             let text = record.get(place).unwrap_or("");
-            let cell = read_cell(text, column, schema)
-                .map_err(|problem| fail(line, Some(&column.name), problem))?;
+            let cell =
+                read_cell(text, column, schema).map_err(|problem| fail(line, Some(&column.name), problem))?;
             match cell {
                 Cell::Feature(value) => features.push(value),
                 Cell::Class(value) => label = value,
@@ -259,20 +263,26 @@ fn first_name(columns: &[Column]) -> Option<&str> {
     columns.first().map(|c| c.name.as_str())
 }
 
-fn unreadable(file: &str, error: csv::Error) -> DataError {
+/// The line on which a record starts. The reader gives the end of the record before, so that empty lines in between, which it
+/// skips, are still to be counted.
+fn line_of(bytes: &[u8], position: Option<&csv::Position>) -> u64 {
+    let Some(position) = position else { return 1 };
+    let rest = bytes.get(position.byte() as usize..).unwrap_or(&[]);
+    let skipped = rest.iter().take_while(|b| matches!(b, b'\r' | b'\n'));
+    position.line() + skipped.filter(|&&b| b == b'\n').count() as u64
+}
+
+fn unreadable(file: &str, bytes: &[u8], error: csv::Error) -> DataError {
     DataError {
         file: file.to_owned(),
-        line: error.position().map_or(1, csv::Position::line),
+        line: line_of(bytes, error.position()),
         column: None,
         problem: DataProblem::Csv(error),
     }
 }
 
 /// Per column of the schema, its place in the file.
-fn header_order(
-    header: &csv::StringRecord,
-    columns: &[Column],
-) -> Result<Vec<usize>, (String, DataProblem)> {
+fn header_order(header: &csv::StringRecord, columns: &[Column]) -> Result<Vec<usize>, (String, DataProblem)> {
     let mut places: HashMap<&str, usize> = HashMap::new();
     for (place, name) in header.iter().enumerate() {
         // Spreadsheets put a byte order mark before the first name.

@@ -191,10 +191,7 @@ impl<'a> Descent<'a> {
             .flat_map(|&i| rows[i].as_ref())
             .map(|&x| x as f32)
             .collect();
-        let signs: Vec<f32> = part
-            .iter()
-            .map(|&i| if labels[i] { 1.0 } else { -1.0 })
-            .collect();
+        let signs: Vec<f32> = part.iter().map(|&i| if labels[i] { 1.0 } else { -1.0 }).collect();
         let x = Tensor::<2>::from_data(TensorData::new(inputs, [part.len(), spec.inputs]), &self.device);
         let signs = Tensor::<2>::from_data(TensorData::new(signs, [part.len(), 1]), &self.device);
         let leaves: Vec<Tensor<2>> = self
@@ -271,7 +268,10 @@ fn is_bias(block: &Parameter) -> bool {
 
 /// The values of a tensor, row by row.
 fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, TrainError> {
-    tensor.into_data().try_to_vec().map_err(|error| TrainError::Device {
-        detail: format!("{error:?}"),
-    })
+    tensor
+        .into_data()
+        .try_to_vec()
+        .map_err(|error| TrainError::Device {
+            detail: format!("{error:?}"),
+        })
 }
