@@ -28,7 +28,7 @@
 //! | encryption, public key | `e u + e_0 + e_1 s`, u and s of variance 2/3: `20 N sigma sqrt(4/3) + 6 sigma sqrt(N)` |
 //! | flooding, deviation d | `6 d sqrt(N)` |
 //! | sum | sum of the noises |
-//! | weighted sum | `sum |w_k| noise_k` for integer weights w_k, and `|w_k - exact| scale_k magnitude_k` for their rounding |
+//! | weighted sum | `sum abs(w_k) noise_k` for integer weights w_k, and `abs(w_k - exact) scale_k magnitude_k` for their rounding |
 //! | product | `m_1 e_2 + m_2 e_1 + e_1 e_2` |
 //! | relinearisation | digits uniform below D_j: `20 N sigma sqrt(sum D_j^2 / 12) / P`, and one rounding |
 //! | rounding in a division | `r_0 + r_1 s (+ r_2 s^2)`, variance 1/12: `6 sqrt(N/12) + 20 N sqrt(1/18) (+ 90 N^1.5 sqrt(1/12) 2/3)` |
@@ -51,7 +51,7 @@ const ROUNDING: f64 = 1.0 / 12.0;
 const EMBEDDING_ERROR: f64 = 1.0 / (1u64 << 46) as f64;
 /// Relative error of a scale computed in doubles by a few operations.
 const SCALE_ERROR: f64 = 1.0 / (1u64 << 50) as f64;
-/// Largest scale, far above every modulus of the presets in use here that leaves a double finite when squared.
+/// Largest scale: far above what fits in any preset of practical depth, and finite as a double when squared.
 pub const MAX_LOG2_SCALE: f64 = 500.0;
 
 /// Scale, and bounds on message and noise.

@@ -62,7 +62,7 @@ impl Modulus {
         self.bits
     }
 
-    /// `x` if it is below `q`, else `x - q`, for `x < 2q`.
+    /// `x` if it is below `q`, else `x - q`.
     #[inline]
     fn reduce_once(&self, x: u64) -> u64 {
         // x - q wraps to a huge value exactly when x < q.
@@ -101,15 +101,11 @@ impl Modulus {
         let x = u128::from(a) * u128::from(b);
         let top = (x >> (self.bits - 1)) as u64;
         let quotient = ((u128::from(top) * u128::from(self.barrett)) >> (self.bits + 1)) as u64;
-        // The estimate is short of the quotient by at most 2 (Menezes et al., Handbook of Applied
-        // Cryptography, fact 14.43), so the remainder is below 3q < 2^52.
+        // For x < q^2 the two truncated factors and the last shift each lose less than 1, so the estimate is short of
+        // the quotient by at most 2 and the remainder below 3q < 2^52 (Barrett; Menezes et al., Handbook of Applied
+        // Cryptography, algorithm 14.42).
         let r = (x as u64).wrapping_sub(quotient.wrapping_mul(self.value));
-        self.reduce_once(self.reduce_once_by(r, self.value))
-    }
-
-    #[inline]
-    fn reduce_once_by(&self, x: u64, by: u64) -> u64 {
-        x.min(x.wrapping_sub(by))
+        self.reduce_once(self.reduce_once(r))
     }
 
     /// `a * b + c mod q`.
