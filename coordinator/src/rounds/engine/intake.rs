@@ -1,0 +1,226 @@
+//! Taking in what parties state: verified, applied, durable, then acknowledged.
+
+use super::{Engine, internal, proposal, statement_key, store_refusal};
+use crate::rounds::state::{Attempt, Contribution};
+use crate::rounds::steps::Step;
+use crate::rounds::transition::Event;
+use crate::rounds::verify;
+use galen_core::study::STUDY_SIGNATURE;
+use galen_core::{Code, PartyId, Refusal, Signed, StudyDigest, faults};
+use galen_net::protocol::Statement;
+use galen_sums::authored::Authored;
+use galen_sums::contribution::check_blob;
+use galen_sums::record::RoundId;
+use galen_sums::round::Round;
+
+impl Engine {
+    /// Stores a party's consent to the study.
+    pub fn consent(&self, party: &PartyId, consent: &Signed) -> Result<(), Refusal> {
+        let authored = Authored {
+            author: party.clone(),
+            statement: consent.clone(),
+        };
+        let digest: StudyDigest = verify::open(&self.roster, STUDY_SIGNATURE, &authored)?;
+        if digest != self.study.digest() {
+            return Err(Refusal::new(Code::WrongStudy, "the consent is to another study"));
+        }
+        let mut inner = self.lock();
+        if inner.state.consents.contains(party) {
+            return Ok(());
+        }
+        let mut state = inner.state.clone();
+        state.consents.insert(party.clone());
+        self.commit(&mut inner, state, Some((format!("consent/{party}"), authored)))?;
+        // Decided before the driver can go on: afterwards the study might have left this state.
+        let active = matches!(self.next_step(&inner.state), Step::Announce { .. });
+        drop(inner);
+        if active {
+            faults::reach("coordinator.study.active");
+        }
+        Ok(())
+    }
+
+    /// Takes in a party's statement: verified, applied, durable when this returns.
+    pub fn post(&self, party: &PartyId, statement: Statement) -> Result<(), Refusal> {
+        let authored = |signed: Signed| Authored {
+            author: party.clone(),
+            statement: signed,
+        };
+        if let Statement::Release(signed) = statement {
+            return self.release(party, authored(signed));
+        }
+        let (round, attempt) = {
+            let inner = self.lock();
+            let attempt = inner.state.attempt.clone();
+            (
+                inner.round.clone(),
+                attempt.ok_or_else(|| Refusal::new(Code::WrongRound, "no round is under way"))?,
+            )
+        };
+        let id = RoundId {
+            round: attempt.round,
+            attempt: attempt.attempt,
+        };
+        let recorded = || {
+            round
+                .as_deref()
+                .ok_or_else(|| Refusal::new(Code::WrongPhase, "the round record is not fixed yet"))
+        };
+        let (kind, authored, event) = match statement {
+            Statement::RoundKey(signed) => {
+                let authored = authored(signed);
+                verify::round_key(&self.roster, id, &authored)?;
+                let event = Event::RoundKey {
+                    custodian: party.clone(),
+                    statement: authored.digest(),
+                };
+                ("key".to_owned(), authored, event)
+            }
+            Statement::Contribution(signed) => {
+                let authored = authored(signed);
+                let event = self.contribution(recorded()?, &attempt, &authored)?;
+                ("contribution".to_owned(), authored, event)
+            }
+            Statement::Endorsement(signed) => {
+                let authored = authored(signed);
+                let proposal = proposal(&attempt)?;
+                verify::endorsement(recorded()?, proposal.set_digest, proposal.sum, &authored)?;
+                let event = Event::Endorsement {
+                    custodian: party.clone(),
+                    statement: authored.digest(),
+                };
+                ("endorsement".to_owned(), authored, event)
+            }
+            Statement::SeedsRefused(signed) => {
+                let authored = authored(signed);
+                let contributor = verify::seeds_refused(recorded()?, &authored)?;
+                (
+                    "refused".to_owned(),
+                    authored,
+                    Event::SeedsRefused {
+                        custodian: party.clone(),
+                        contributor,
+                    },
+                )
+            }
+            Statement::Answer(signed) => {
+                let authored = authored(signed);
+                let certificate = self.certificate(recorded()?, &attempt).map_err(internal)?;
+                let header = verify::answer(recorded()?, &certificate, &authored)?;
+                let statement = authored.digest();
+                let event = Event::Answer {
+                    custodian: party.clone(),
+                    pieces: header.pieces,
+                    statement,
+                };
+                (format!("answer-{}", statement.short()), authored, event)
+            }
+            Statement::Opened(signed) => {
+                let authored = authored(signed);
+                let result = verify::opened(recorded()?, &authored)?;
+                (
+                    "opened".to_owned(),
+                    authored,
+                    Event::Opened {
+                        receiver: party.clone(),
+                        result,
+                    },
+                )
+            }
+            Statement::OpeningFailed(signed) => {
+                let authored = authored(signed);
+                let detail = verify::opening_failed(recorded()?, &authored)?;
+                (
+                    "failed".to_owned(),
+                    authored,
+                    Event::OpeningFailed {
+                        receiver: party.clone(),
+                        detail,
+                    },
+                )
+            }
+            Statement::Release(_) => return Err(Refusal::new(Code::Internal, "unreachable statement")),
+        };
+        let mut inner = self.lock();
+        let mut state = inner.state.clone();
+        let current = state
+            .attempt
+            .as_mut()
+            .filter(|a| (a.round, a.attempt) == (id.round, id.attempt));
+        let current = current.ok_or_else(|| Refusal::new(Code::WrongRound, "the attempt has ended"))?;
+        let before = current.clone();
+        current.apply(event, self.clock.now_ms())?;
+        if *current
+            == (Attempt {
+                progress_ms: current.progress_ms,
+                ..before
+            })
+        {
+            return Ok(());
+        }
+        let fault = match kind.as_str() {
+            "contribution" => Some("coordinator.contribution.stored"),
+            kind if kind.starts_with("answer") => Some("coordinator.answer.stored"),
+            _ => None,
+        };
+        self.commit(
+            &mut inner,
+            state,
+            Some((statement_key(id, &kind, party), authored)),
+        )?;
+        if let Some(point) = fault {
+            faults::reach(point);
+        }
+        Ok(())
+    }
+
+    fn contribution(&self, round: &Round, attempt: &Attempt, authored: &Authored) -> Result<Event, Refusal> {
+        let header = verify::contribution(round, authored)?;
+        let blobs = self.store.blobs();
+        let info = blobs.info(&header.ciphertext).map_err(store_refusal)?;
+        if !info.is_some_and(|info| info.owners.contains(&authored.author)) {
+            return Err(Refusal::new(
+                Code::BlobUnknown,
+                "send the ciphertexts before the header",
+            ));
+        }
+        let known = attempt
+            .contributions
+            .get(&authored.author)
+            .is_some_and(|c| c.blob == header.ciphertext);
+        if !known {
+            let reader = blobs.open_read(&header.ciphertext).map_err(store_refusal)?;
+            let digest = check_blob(round, &authored.author, reader).map_err(verify::refusal)?;
+            if digest != header.ciphertext {
+                return Err(Refusal::new(
+                    Code::NotConforming,
+                    "the ciphertexts do not have the digest in the header",
+                ));
+            }
+        }
+        let contribution = Contribution {
+            header: authored.digest(),
+            blob: header.ciphertext,
+        };
+        Ok(Event::Contribution {
+            contributor: authored.author.clone(),
+            contribution,
+        })
+    }
+
+    fn release(&self, party: &PartyId, authored: Authored) -> Result<(), Refusal> {
+        let model = verify::release(&self.roster, &authored)?;
+        let mut inner = self.lock();
+        if inner.state.published.len() as u32 != self.frame.rounds {
+            return Err(Refusal::new(Code::WrongPhase, "rounds are still under way"));
+        }
+        match inner.state.releases.get(party) {
+            Some(known) if *known == model => return Ok(()),
+            Some(_) => return Err(Refusal::new(Code::Conflict, "you released another model before")),
+            None => {}
+        }
+        let mut state = inner.state.clone();
+        state.releases.insert(party.clone(), model);
+        self.commit(&mut inner, state, Some((format!("release/{party}"), authored)))
+    }
+}

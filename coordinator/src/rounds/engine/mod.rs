@@ -1,0 +1,310 @@
+//! Joins the pure state machines with the store: verifies, applies, persists, and only then acknowledges.
+//!
+//! [`intake`] takes in statements, [`drive`] does what is due, [`reading`] answers; here is the state that they share.
+
+mod drive;
+mod intake;
+mod reading;
+
+use super::adding::AddingError;
+use super::state::{Attempt, Proposal, Rules, StudyState};
+use super::steps::{Frame, Step};
+use super::view;
+use galen_core::study::FrozenStudy;
+use galen_core::{Clock, Code, PartyId, Refusal, SigningKey};
+use galen_models::{SpecError, agenda};
+use galen_net::protocol::{AttemptPhase, View};
+use galen_store::{Repository, Store, StoreError, Table};
+use galen_sums::authored::Authored;
+use galen_sums::record::RoundId;
+use galen_sums::roster::Roster;
+use galen_sums::round::Round;
+use galen_sums::schedule::Schedule;
+use galen_sums::set::{Certificate, check_certificate};
+use galen_sums::{PlanError, SumsError};
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::{Notify, watch};
+
+const STATES: Table<StudyState> = Table::new("study", *b"STUD", 1);
+const STATEMENTS: Table<Authored> = Table::new("statements", *b"STMT", 1);
+const STATE_KEY: &str = "state";
+
+/// A fault of the coordinator itself, for the operator; parties are told [`Code::Internal`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The study's model cannot be built.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// No parameters fit the study's sums.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A record, set or certificate of ours does not hold.
+    #[error(transparent)]
+    Sums(#[from] SumsError),
+    /// Reading or writing failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A sum failed.
+    #[error(transparent)]
+    Adding(#[from] AddingError),
+    /// Signing failed.
+    #[error(transparent)]
+    Sign(#[from] galen_core::SignError),
+    /// Something that the state refers to is not stored.
+    #[error("{0} is missing from the store")]
+    Missing(&'static str),
+    /// A transition that the engine itself made was refused.
+    #[error("inconsistent state: {0}")]
+    Transition(#[from] Refusal),
+}
+
+/// The coordinator's side of a study's rounds.
+pub struct Engine {
+    study: FrozenStudy,
+    roster: Arc<Roster>,
+    rules: Rules,
+    frame: Frame,
+    schedule: Schedule,
+    signing: SigningKey,
+    own: PartyId,
+    store: Store,
+    states: Repository<StudyState>,
+    statements: Repository<Authored>,
+    clock: Arc<dyn Clock>,
+    inner: Mutex<Inner>,
+    version: watch::Sender<u64>,
+    wake: Notify,
+}
+
+struct Inner {
+    state: StudyState,
+    round: Option<Arc<Round>>,
+}
+
+impl Engine {
+    /// Opens the engine on what the store holds, or at the beginning.
+    pub fn open(
+        study: FrozenStudy,
+        signing: SigningKey,
+        store: Store,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, EngineError> {
+        let roster = Arc::new(Roster::from_study(&study)?);
+        let plan = study.study();
+        let schedule = schedule(&study)?;
+        let frame = Frame {
+            parties: plan.party.iter().map(|m| m.name.clone()).collect(),
+            rounds: agenda::rounds(plan),
+            initial: agenda::initial_state(&study.digest()),
+            release: plan.serving.release,
+        };
+        let states = store.database().repository(&STATES)?;
+        let statements = store.database().repository(&STATEMENTS)?;
+        let mut state = states.get(STATE_KEY)?.unwrap_or_default();
+        let now = clock.now_ms();
+        if let Some(attempt) = &mut state.attempt {
+            // The time while this process did not run is nobody's stand-still.
+            attempt.progress_ms = now;
+        }
+        let engine = Self {
+            rules: Rules::of(plan, Arc::clone(&roster)),
+            own: study.coordinator().name.clone(),
+            // A restarted coordinator must not repeat a view number: parties would wait for a change that has happened.
+            version: watch::Sender::new(now),
+            inner: Mutex::new(Inner { state, round: None }),
+            wake: Notify::new(),
+            study,
+            roster,
+            frame,
+            schedule,
+            signing,
+            store,
+            states,
+            statements,
+            clock,
+        };
+        engine.reload_round()?;
+        engine.sweep()?;
+        Ok(engine)
+    }
+
+    /// The study.
+    pub fn study(&self) -> &FrozenStudy {
+        &self.study
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// A copy of the state.
+    pub fn state(&self) -> StudyState {
+        self.lock().state.clone()
+    }
+
+    /// What the study needs next.
+    pub fn step(&self) -> Step {
+        self.next_step(&self.lock().state)
+    }
+
+    /// Number of rounds of the study.
+    pub fn rounds(&self) -> u32 {
+        self.frame.rounds
+    }
+
+    /// The view for parties.
+    pub fn view(&self) -> View {
+        let inner = self.lock();
+        view::view(*self.version.borrow(), &inner.state, &self.frame, &self.rules)
+    }
+
+    /// Who is waited for in an attempt.
+    pub fn awaiting(&self, attempt: &Attempt) -> Vec<PartyId> {
+        attempt.awaiting(&self.rules, &self.lock().state.excluded)
+    }
+
+    /// Tells when the view changes.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// Resolves when there may be something to drive.
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Length that a contribution's blob has in the attempt under way; `None` while none is collected.
+    pub fn contribution_len(&self) -> Option<u64> {
+        let inner = self.lock();
+        let collecting = inner
+            .state
+            .attempt
+            .as_ref()
+            .is_some_and(|a| a.phase == AttemptPhase::Collecting);
+        inner
+            .round
+            .as_ref()
+            .filter(|_| collecting)
+            .map(|round| round.plan().blob_len())
+    }
+
+    /// Takes note that bytes of a contribution arrived.
+    pub fn touch(&self) {
+        let now = self.clock.now_ms();
+        if let Some(attempt) = &mut self.lock().state.attempt {
+            attempt.progress_ms = now;
+        }
+    }
+
+    fn certificate(&self, round: &Round, attempt: &Attempt) -> Result<Certificate, EngineError> {
+        let endorsements = self.collect(round.id(), "endorsement")?;
+        let known: Vec<_> = endorsements
+            .into_iter()
+            .filter(|a| attempt.endorsements.contains_key(&a.author))
+            .collect();
+        Ok(check_certificate(round, &known)?)
+    }
+
+    fn next_step(&self, state: &StudyState) -> Step {
+        state.next(&self.frame, &self.rules, |model| {
+            matches!(self.store.blobs().info(model), Ok(Some(_)))
+        })
+    }
+
+    fn collect(&self, id: RoundId, kind: &str) -> Result<Vec<Authored>, EngineError> {
+        let prefix = format!("{:08}/{:04}/{kind}", id.round, id.attempt);
+        Ok(self
+            .statements
+            .prefix(prefix.as_bytes())
+            .map(|entry| entry.map(|(_, authored)| authored))
+            .collect::<Result<_, _>>()?)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut StudyState, u64)) -> Result<(), EngineError> {
+        let mut inner = self.lock();
+        let mut state = inner.state.clone();
+        change(&mut state, self.clock.now_ms());
+        Ok(self.commit(&mut inner, state, None)?)
+    }
+
+    fn change_attempt(
+        &self,
+        id: RoundId,
+        change: impl FnOnce(&mut Attempt, u64) -> Result<(), Refusal>,
+    ) -> Result<(), EngineError> {
+        let mut inner = self.lock();
+        let mut state = inner.state.clone();
+        let attempt = state
+            .attempt
+            .as_mut()
+            .filter(|a| (a.round, a.attempt) == (id.round, id.attempt));
+        change(
+            attempt.ok_or(EngineError::Missing("the attempt"))?,
+            self.clock.now_ms(),
+        )?;
+        Ok(self.commit(&mut inner, state, None)?)
+    }
+
+    /// Makes a state, and a statement with it, durable in one step; then it is the state.
+    fn commit(
+        &self,
+        inner: &mut Inner,
+        state: StudyState,
+        statement: Option<(String, Authored)>,
+    ) -> Result<(), Refusal> {
+        let mut batch = self.store.database().batch();
+        batch
+            .put(&self.states, STATE_KEY, &state)
+            .map_err(store_refusal)?;
+        if let Some((key, authored)) = &statement {
+            batch
+                .put(&self.statements, key, authored)
+                .map_err(store_refusal)?;
+        }
+        batch.commit().map_err(store_refusal)?;
+        inner.state = state;
+        self.version.send_modify(|version| *version += 1);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// The rounds of a study with what each adds up.
+pub fn schedule(study: &FrozenStudy) -> Result<Schedule, SpecError> {
+    let plan = study.study();
+    let mut rounds = Vec::new();
+    for round in 0..agenda::rounds(plan) {
+        if let Some(shape) = agenda::shape(plan, round)? {
+            rounds.push((shape.purpose, shape.values as u32, shape.max_abs));
+        }
+    }
+    Ok(Schedule::new(rounds, plan.sums.max_attempts))
+}
+
+fn proposal(attempt: &Attempt) -> Result<&Proposal, Refusal> {
+    attempt
+        .proposal
+        .as_ref()
+        .ok_or_else(|| Refusal::new(Code::WrongPhase, "no set is proposed yet"))
+}
+
+fn statement_key(id: RoundId, kind: &str, party: &PartyId) -> String {
+    format!("{:08}/{:04}/{kind}/{party}", id.round, id.attempt)
+}
+
+/// What a party is told when the coordinator itself is at fault; the operator's log has the details.
+pub fn internal(error: EngineError) -> Refusal {
+    tracing::error!(%error, "request failed");
+    Refusal::new(Code::Internal, "the coordinator could not carry this out")
+}
+
+fn store_refusal(error: StoreError) -> Refusal {
+    tracing::error!(%error, "store failed");
+    error.refusal()
+}
