@@ -304,7 +304,8 @@ fn a_contributor_that_signs_a_changed_ciphertext_fails_the_remainder_check() {
 #[test]
 fn values_out_of_bounds_and_filling_that_is_not_zero_are_refused() {
     let federation = federation();
-    for (coefficient, factor) in [(3, 1_000_000), (25, 1)] {
+    // Four contributors of values up to 1000 sum to 4000 at most; 4050 does not wrap around the modulus either.
+    for (coefficient, factor) in [(3, 4050), (25, 1)] {
         let attempt = federation.announce_all(1, 0);
         let mut all = contributions(&attempt);
         let delta = attempt.round.plan().delta;
