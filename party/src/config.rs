@@ -53,7 +53,9 @@ pub fn sample(coordinator: Option<&str>, data: Option<&str>) -> String {
     for line in SAMPLE.lines() {
         let chosen = [("coordinator", coordinator), ("data", data)]
             .into_iter()
-            .find_map(|(field, value)| Some((field, value?)).filter(|_| line.starts_with(&format!("{field} = "))));
+            .find_map(|(field, value)| {
+                Some((field, value?)).filter(|_| line.starts_with(&format!("{field} = ")))
+            });
         match chosen {
             Some((field, value)) => text.push_str(&format!("{field} = {}", toml::Value::from(value))),
             None => text.push_str(line),
@@ -104,10 +106,20 @@ mod tests {
 
     #[test]
     fn an_unknown_field_is_refused_with_its_line() {
-        let line = SAMPLE.lines().position(|line| line.starts_with("device")).unwrap() + 1;
+        let line = SAMPLE
+            .lines()
+            .position(|line| line.starts_with("device"))
+            .unwrap()
+            + 1;
         let error = load(&SAMPLE.replace("\ndevice = ", "\ndevise = ")).unwrap_err();
         let text = error.to_string();
-        assert!(text.contains(&format!("config.toml:{line}:1: ")) && text.contains("devise"), "{text}");
-        assert_eq!((error.code().as_str(), error.exit()), ("P101", crate::error::Exit::Setup));
+        assert!(
+            text.contains(&format!("config.toml:{line}:1: ")) && text.contains("devise"),
+            "{text}"
+        );
+        assert_eq!(
+            (error.code().as_str(), error.exit()),
+            ("P101", crate::error::Exit::Setup)
+        );
     }
 }

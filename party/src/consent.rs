@@ -26,11 +26,18 @@ pub fn summary(study: &FrozenStudy, me: &PartyId) -> String {
     for (member, card) in plan.party.iter().zip(study.cards()) {
         let roles: Vec<&str> = member.roles.iter().map(|role| role_name(*role)).collect();
         let own = if &member.name == me { "  <- this party" } else { "" };
-        let title = if member.title.is_empty() { String::new() } else { format!(" ({})", member.title) };
+        let title = if member.title.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", member.title)
+        };
         line(format!("  {}{title}: {}{own}", member.name, roles.join(", ")));
         line(format!("    {}", card.certificate.spoken()));
     }
-    line(format!("  coordinator\n    {}", study.coordinator().certificate.spoken()));
+    line(format!(
+        "  coordinator\n    {}",
+        study.coordinator().certificate.spoken()
+    ));
     line(format!(
         "Sums: any {} of {custodians} custodians can open a sum together, any {} of them learn nothing; {} must endorse what is \
          opened; no sum over fewer than {} hospitals is opened.",
@@ -93,7 +100,9 @@ pub fn sign(
             )));
         }
     }
-    let consent = identity.signing.sign(STUDY_SIGNATURE, &study.digest(), &study.digest());
+    let consent = identity
+        .signing
+        .sign(STUDY_SIGNATURE, &study.digest(), &study.digest());
     let consent = consent.map_err(PartyError::internal)?;
     let bytes = postcard::to_stdvec(&consent).map_err(PartyError::internal)?;
     if let Some(parent) = config.study.parent() {
@@ -154,12 +163,24 @@ mod tests {
         let identity = Identity::create(&home, testing::name("a")).unwrap();
         let config = Config::load(&home).unwrap();
         let study = testing::frozen(&[identity.card()]);
-        Case { _temp: temp, home, config, identity, study }
+        Case {
+            _temp: temp,
+            home,
+            config,
+            identity,
+            study,
+        }
     }
 
     #[test]
     fn a_signed_study_is_found_again() {
-        let Case { home, config, identity, study, .. } = case();
+        let Case {
+            home,
+            config,
+            identity,
+            study,
+            ..
+        } = case();
         assert!(matches!(signed_study(&config), Err(PartyError::Consent(_))));
         let text = study.to_toml().unwrap();
         sign(&home, &config, &identity, &study, text.as_bytes()).unwrap();
@@ -172,21 +193,44 @@ mod tests {
 
     #[test]
     fn no_second_study_and_no_study_of_others() {
-        let Case { home, config, identity, study, .. } = case();
+        let Case {
+            home,
+            config,
+            identity,
+            study,
+            ..
+        } = case();
         let strangers = testing::frozen(&[]);
-        let error = sign(&home, &config, &identity, &strangers, b"").unwrap_err().to_string();
+        let error = sign(&home, &config, &identity, &strangers, b"")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("other keys"), "{error}");
-        assert!(!home.consent().exists() && !config.study.exists(), "nothing is half done");
-        sign(&home, &config, &identity, &study, study.to_toml().unwrap().as_bytes()).unwrap();
+        assert!(
+            !home.consent().exists() && !config.study.exists(),
+            "nothing is half done"
+        );
+        sign(
+            &home,
+            &config,
+            &identity,
+            &study,
+            study.to_toml().unwrap().as_bytes(),
+        )
+        .unwrap();
         let mut plan = study.study().clone();
         plan.title = "Another study".into();
         let other = FrozenStudy::freeze(plan, study.coordinator().clone(), study.cards().to_vec()).unwrap();
-        let error = sign(&home, &config, &identity, &other, b"").unwrap_err().to_string();
+        let error = sign(&home, &config, &identity, &other, b"")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("use another"), "{error}");
         // A study that was exchanged after signing is not served.
         std::fs::write(&config.study, other.to_toml().unwrap()).unwrap();
         let exchanged = signed_study(&config).unwrap();
-        assert!(matches!(load(&home, &exchanged, &identity), Err(PartyError::Consent(_))));
+        assert!(matches!(
+            load(&home, &exchanged, &identity),
+            Err(PartyError::Consent(_))
+        ));
     }
 
     #[test]

@@ -82,7 +82,8 @@ impl Party {
         identity.check_member(&study)?;
         let consent = consent::load(home, &study, &identity)?;
         let part = Part::of(&study, &identity.name);
-        let device = Device::by_name(&config.device).map_err(|error| PartyError::Device(error.to_string()))?;
+        let device =
+            Device::by_name(&config.device).map_err(|error| PartyError::Device(error.to_string()))?;
         let patients = if part.contributor {
             Some(Patients::load(&config.data, study.study(), &identity.name)?)
         } else {
@@ -164,7 +165,13 @@ impl Party {
     async fn connect_and_serve(&mut self, stop: &mut watch::Receiver<bool>) -> Result<End, PartyError> {
         let shared = Arc::clone(&self.shared);
         let pin = shared.study.coordinator().certificate;
-        let client = Client::new(&self.address, &shared.identity.tls, pin, shared.study.digest(), Tuning::default())?;
+        let client = Client::new(
+            &self.address,
+            &shared.identity.tls,
+            pin,
+            shared.study.digest(),
+            Tuning::default(),
+        )?;
         loop {
             shared.board.phase("connecting");
             let peer = client
@@ -220,10 +227,14 @@ impl Party {
                         tracing::info!(%error, "the coordinator has moved on");
                         declined.push(step);
                     }
-                    Err(error) if matches!(error, PartyError::Untrue(_)) && !matches!(step, Step::Apply { .. }) => {
+                    Err(error)
+                        if matches!(error, PartyError::Untrue(_)) && !matches!(step, Step::Apply { .. }) =>
+                    {
                         // This party takes no part in what does not verify; the others may go on without it.
                         tracing::error!(%error, code = error.code(), "refused to take part");
-                        self.shared.board.update(|status| status.error = Some(Trouble::from(&error)));
+                        self.shared
+                            .board
+                            .update(|status| status.error = Some(Trouble::from(&error)));
                         self.own.note(step);
                     }
                     Err(error) => return Err(error),
@@ -268,10 +279,17 @@ impl Party {
         let attempt = view.attempt.as_ref().filter(|attempt| attempt.round == published);
         let purpose = |round| shared.rounds.purpose(round).map(|purpose| purpose.name());
         let (id, purpose_now, phase) = match (&view.study, attempt) {
-            (StudyPhase::Frozen { missing }, _) => (None, None, format!("waiting for the signatures of {}", list(missing))),
+            (StudyPhase::Frozen { missing }, _) => (
+                None,
+                None,
+                format!("waiting for the signatures of {}", list(missing)),
+            ),
             (StudyPhase::Closed { reason, .. }, _) => (None, None, format!("the study is over: {reason}")),
             (StudyPhase::Active, Some(attempt)) => {
-                let id = RoundId { round: attempt.round, attempt: attempt.attempt };
+                let id = RoundId {
+                    round: attempt.round,
+                    attempt: attempt.attempt,
+                };
                 let name = purpose(attempt.round).unwrap_or("unknown");
                 let mut text = format!(
                     "round {} of {} ({name}), attempt {}: {:?}",
@@ -285,14 +303,21 @@ impl Party {
                 }
                 (Some(id), purpose(attempt.round), text)
             }
-            (StudyPhase::Active, None) if !done => (None, purpose(applied.min(published)), "catching up".into()),
+            (StudyPhase::Active, None) if !done => {
+                (None, purpose(applied.min(published)), "catching up".into())
+            }
             (StudyPhase::Active, None) if part.releases && view.serving.is_none() => {
                 (None, Some("release"), "releasing the model".into())
             }
             (StudyPhase::Active, None) => (None, None, "all rounds are done".into()),
         };
         self.purpose = purpose_now;
-        let model = self.state.derived.trained(shared.study.study()).ok().map(|model| model.digest());
+        let model = self
+            .state
+            .derived
+            .trained(shared.study.study())
+            .ok()
+            .map(|model| model.digest());
         shared.board.attempt(id, purpose_now);
         shared.board.update(|status| {
             status.phase = phase;
@@ -306,18 +331,26 @@ impl Party {
 }
 
 fn list(names: &[galen_core::PartyId]) -> String {
-    names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ")
+    names
+        .iter()
+        .map(|name| name.as_str())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Whether connecting again may help.
 fn may_pass(error: &PartyError) -> bool {
-    let busy = error.refusal().is_some_and(|refusal| matches!(refusal.code, Code::Busy | Code::Internal));
+    let busy = error
+        .refusal()
+        .is_some_and(|refusal| matches!(refusal.code, Code::Busy | Code::Internal));
     busy || error.is_transient()
 }
 
 /// Whether a refusal only says that the view is older than the coordinator's state.
 fn is_of_the_moment(error: &PartyError) -> bool {
-    let PartyError::Net(NetError::Refused(refusal)) = error else { return false };
+    let PartyError::Net(NetError::Refused(refusal)) = error else {
+        return false;
+    };
     matches!(
         refusal.code,
         Code::WrongPhase | Code::WrongRound | Code::BlobUnknown | Code::BlobForbidden | Code::StudyInactive

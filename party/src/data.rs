@@ -28,13 +28,23 @@ impl Patients {
         let table = load_csv(path, &study.data)?;
         // Which patients are held out depends on the classes only, so numbers can stand in for the patients.
         let numbers = Table {
-            features: (1..=table.len()).map(|number| vec![Some(number as f64)]).collect(),
+            features: (1..=table.len())
+                .map(|number| vec![Some(number as f64)])
+                .collect(),
             labels: table.labels.clone(),
         };
         let numbers = split(&numbers, study.data.held_out, study.seed, party).held_out;
-        let numbers = numbers.features.iter().map(|cells| cells[0].unwrap_or_default() as usize).collect();
+        let numbers = numbers
+            .features
+            .iter()
+            .map(|cells| cells[0].unwrap_or_default() as usize)
+            .collect();
         let parts = split(&table, study.data.held_out, study.seed, party);
-        Ok(Self { train: parts.train, held_out: parts.held_out, held_out_numbers: numbers })
+        Ok(Self {
+            train: parts.train,
+            held_out: parts.held_out,
+            held_out_numbers: numbers,
+        })
     }
 }
 
@@ -46,7 +56,9 @@ pub fn discreet(error: &DataError) -> String {
         }
         DataProblem::OutOfRange { min, max, .. } => format!("the number is outside {min} to {max}"),
         DataProblem::NotACategory { values, .. } => format!("the number is not one of {values:?}"),
-        DataProblem::NotAClass { negative, positive, .. } => {
+        DataProblem::NotAClass {
+            negative, positive, ..
+        } => {
             format!("the number is not a class: class 0 is {negative:?}, class 1 is {positive:?}")
         }
         other => other.to_string(),
@@ -82,7 +94,10 @@ mod tests {
             let (file, column) = (path.display().to_string() + line, format!("column \"{column}\""));
             assert!(said.contains(&file) && said.contains(&column), "{said}");
             assert!(!said.contains(value), "{said}");
-            assert_eq!((error.code().as_str(), error.exit()), ("P201", crate::error::Exit::Data));
+            assert_eq!(
+                (error.code().as_str(), error.exit()),
+                ("P201", crate::error::Exit::Data)
+            );
         }
     }
 

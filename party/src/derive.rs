@@ -75,7 +75,9 @@ impl Derived {
 
     /// The state after the next round, whose opened sums these are.
     pub fn apply(&self, study: &Study, sums: &[i64]) -> Result<Self, DeriveError> {
-        let purpose = self.next_purpose(study)?.ok_or(DeriveError::NoRound(self.applied))?;
+        let purpose = self
+            .next_purpose(study)?
+            .ok_or(DeriveError::NoRound(self.applied))?;
         let mut next = self.clone();
         let object = match purpose {
             Purpose::Statistics => {
@@ -115,12 +117,19 @@ impl Derived {
 
     /// The model, once all training rounds are taken in.
     pub fn trained(&self, study: &Study) -> Result<Model, DeriveError> {
-        if self.is_trained(study) { self.model(study) } else { Err(DeriveError::Missing("trained weights")) }
+        if self.is_trained(study) {
+            self.model(study)
+        } else {
+            Err(DeriveError::Missing("trained weights"))
+        }
     }
 
     /// Statistics over all patients, once known.
     pub fn statistics(&self, study: &Study) -> Result<Statistics, DeriveError> {
-        let sums = self.statistics.as_ref().ok_or(DeriveError::Missing("statistics"))?;
+        let sums = self
+            .statistics
+            .as_ref()
+            .ok_or(DeriveError::Missing("statistics"))?;
         Ok(Statistics::from_sums(sums, &study.data)?)
     }
 
@@ -132,7 +141,9 @@ impl Derived {
     /// Histograms of scores over all held-out patients, once known.
     pub fn histograms(&self, study: &Study) -> Result<Option<Histograms>, DeriveError> {
         let sums = self.histograms.as_ref();
-        Ok(sums.map(|sums| Histograms::from_sums(sums, &study.evaluation)).transpose()?)
+        Ok(sums
+            .map(|sums| Histograms::from_sums(sums, &study.evaluation))
+            .transpose()?)
     }
 
     /// What goes to the coordinator where the study says so: the trained model and the public ranges of its inputs. Same bytes at

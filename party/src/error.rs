@@ -153,7 +153,9 @@ impl PartyError {
             Self::Config(_) => "correct the named line; configs/party.toml explains every field",
             Self::Home { .. } => "`party init --dir DIR --name NAME` makes a party's folder",
             Self::File { .. } => "check that the path exists and that this user may read and write it",
-            Self::Keys { .. } => "restore the keys/ folder from where you keep it safe; keys of a signed study cannot be replaced",
+            Self::Keys { .. } => {
+                "restore the keys/ folder from where you keep it safe; keys of a signed study cannot be replaced"
+            }
             Self::Study(_) => "ask the operator for the frozen study file, unchanged",
             Self::Consent(_) => "compare the digest with the other parties by telephone before signing",
             Self::Device(_) => "set device = \"cpu\" in config.toml, or run a build that has the device",

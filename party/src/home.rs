@@ -17,7 +17,9 @@ impl Home {
     /// # Errors
     /// If a party lives there already, or something else does.
     pub fn create(root: &Path) -> Result<Self, PartyError> {
-        let home = Self { root: root.to_owned() };
+        let home = Self {
+            root: root.to_owned(),
+        };
         if home.card().exists() || home.keys().exists() {
             return Err(PartyError::home(
                 root,
@@ -31,7 +33,9 @@ impl Home {
 
     /// Opens the folder of an existing party.
     pub fn open(root: &Path) -> Result<Self, PartyError> {
-        let home = Self { root: root.to_owned() };
+        let home = Self {
+            root: root.to_owned(),
+        };
         if !home.card().is_file() {
             return Err(PartyError::home(
                 root,
@@ -184,15 +188,24 @@ mod tests {
         write_durably(&path, b"a long first text").unwrap();
         write_whole(&path, b"short").unwrap();
         assert_eq!(read(&path).unwrap(), b"short");
-        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1, "no temporary file stays");
+        assert_eq!(
+            fs::read_dir(temp.path()).unwrap().count(),
+            1,
+            "no temporary file stays"
+        );
         let error = read(&temp.path().join("none")).unwrap_err().to_string();
         assert!(error.contains("none"), "{error}");
     }
 
     #[test]
     fn relative_paths_are_below_the_folder_and_absolute_ones_stay() {
-        let home = Home { root: "/srv/party".into() };
-        assert_eq!(home.resolve(Path::new("data.csv")), Path::new("/srv/party/data.csv"));
+        let home = Home {
+            root: "/srv/party".into(),
+        };
+        assert_eq!(
+            home.resolve(Path::new("data.csv")),
+            Path::new("/srv/party/data.csv")
+        );
         assert_eq!(home.resolve(Path::new("/data/x.csv")), Path::new("/data/x.csv"));
     }
 }

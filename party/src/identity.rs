@@ -45,7 +45,12 @@ impl Identity {
         home::write_durably(&signing_path(home), signing.to_pkcs8())?;
         let sealing = ReceiverKey::generate().map_err(|e| PartyError::keys(&keys, e))?;
         home::write_durably(&sealing_path(home), &sealing.to_bytes())?;
-        let identity = Self { name, tls, signing, sealing };
+        let identity = Self {
+            name,
+            tls,
+            signing,
+            sealing,
+        };
         let card = toml::to_string_pretty(&identity.card()).map_err(PartyError::internal)?;
         home::write_durably(&home.card(), card.as_bytes())?;
         Ok(identity)
@@ -62,9 +67,17 @@ impl Identity {
         let path = sealing_path(home);
         let bytes = Zeroizing::new(home::read(&path)?);
         let sealing = ReceiverKey::from_bytes(&bytes).map_err(|e| PartyError::keys(&path, e))?;
-        let identity = Self { name: card.name.clone(), tls, signing, sealing };
+        let identity = Self {
+            name: card.name.clone(),
+            tls,
+            signing,
+            sealing,
+        };
         if identity.card() != card {
-            return Err(PartyError::keys(home.card(), "the keys in keys/ are not those of this card"));
+            return Err(PartyError::keys(
+                home.card(),
+                "the keys in keys/ are not those of this card",
+            ));
         }
         Ok(identity)
     }
@@ -88,7 +101,10 @@ impl Identity {
                  not the one that made it",
                 self.name
             ))),
-            None => Err(PartyError::Consent(format!("\"{}\" is not in the study", self.name))),
+            None => Err(PartyError::Consent(format!(
+                "\"{}\" is not in the study",
+                self.name
+            ))),
         }
     }
 }
@@ -120,7 +136,11 @@ mod tests {
             let entry = entry.unwrap();
             let name = entry.file_name().into_string().unwrap();
             if !name.contains("cert") {
-                assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o077, 0, "{name}");
+                assert_eq!(
+                    entry.metadata().unwrap().permissions().mode() & 0o077,
+                    0,
+                    "{name}"
+                );
             }
         }
     }

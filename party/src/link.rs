@@ -2,7 +2,9 @@
 
 use crate::error::PartyError;
 use galen_core::{Digest, Signed};
-use galen_net::protocol::{BlobKind, Item, KeyState, QueryState, Request, Response, Serving, Statement, View};
+use galen_net::protocol::{
+    BlobKind, Item, KeyState, QueryState, Request, Response, Serving, Statement, View,
+};
 use galen_net::{BlobSink, Peer};
 use galen_sums::{Authored, RoundId};
 use std::io::Cursor;
@@ -18,7 +20,12 @@ impl Link {
     /// Says hello on a fresh connection.
     pub async fn hello(peer: Peer, consent: &Signed) -> Result<Self, PartyError> {
         let link = Self { peer };
-        match link.call(Request::Hello { consent: consent.clone() }).await? {
+        match link
+            .call(Request::Hello {
+                consent: consent.clone(),
+            })
+            .await?
+        {
             Response::Ok => Ok(link),
             other => Err(unexpected(&other)),
         }
@@ -54,17 +61,24 @@ impl Link {
         let mut found = self.fetch(id, Item::Record).await?;
         match (found.pop(), found.is_empty()) {
             (Some(record), true) => Ok(record.statement),
-            _ => Err(PartyError::Untrue(format!("the coordinator does not give exactly one record for {id}"))),
+            _ => Err(PartyError::Untrue(format!(
+                "the coordinator does not give exactly one record for {id}"
+            ))),
         }
     }
 
     /// Statements of others about an attempt. The authors are claims until the statements are verified.
     pub async fn fetch(&self, id: RoundId, item: Item) -> Result<Vec<Authored>, PartyError> {
-        let request = Request::Fetch { round: id.round, attempt: id.attempt, item };
+        let request = Request::Fetch {
+            round: id.round,
+            attempt: id.attempt,
+            item,
+        };
         match self.call(request).await? {
-            Response::Statements(found) => {
-                Ok(found.into_iter().map(|(author, statement)| Authored { author, statement }).collect())
-            }
+            Response::Statements(found) => Ok(found
+                .into_iter()
+                .map(|(author, statement)| Authored { author, statement })
+                .collect()),
             other => Err(unexpected(&other)),
         }
     }
@@ -141,5 +155,7 @@ fn unexpected(response: &Response) -> PartyError {
         Response::Query(_) => "Query",
         Response::Refused(_) => "Refused",
     };
-    PartyError::Untrue(format!("the coordinator answered {kind}, which does not answer the request"))
+    PartyError::Untrue(format!(
+        "the coordinator answered {kind}, which does not answer the request"
+    ))
 }

@@ -32,8 +32,14 @@ impl Party {
     /// Carries out a step; tells if the daemon's work has ended.
     pub(crate) async fn perform(&mut self, link: &Link, step: &Step) -> Result<Option<End>, PartyError> {
         match step {
-            Step::Close { completed: true, reason } => return Ok(Some(End::Completed(reason.clone()))),
-            Step::Close { completed: false, reason } => return Err(PartyError::Closed(reason.clone())),
+            Step::Close {
+                completed: true,
+                reason,
+            } => return Ok(Some(End::Completed(reason.clone()))),
+            Step::Close {
+                completed: false,
+                reason,
+            } => return Err(PartyError::Closed(reason.clone())),
             Step::Apply { id, sum, result } => self.apply(link, *id, *sum, *result).await?,
             Step::Erase { before } => self.erase(*before).await?,
             Step::Announce(id) => self.announce(link, *id).await?,
@@ -68,12 +74,21 @@ impl Party {
         let round = self.round(link, id).await?;
         let (shared, state) = (Arc::clone(&self.shared), Arc::clone(&self.state));
         if round.record().base != state.derived.digest() {
-            return Err(PartyError::Untrue(format!("{id} starts from another state than the one derived here")));
+            return Err(PartyError::Untrue(format!(
+                "{id} starts from another state than the one derived here"
+            )));
         }
         let parcel = blocking(move || shared.contributor.parcel(&round, || compute(&shared, &state))).await?;
         self.shared.board.update(|status| status.training = None);
-        link.put(parcel.digest, parcel.ciphertext, BlobKind::Contribution, |_, _| {}).await?;
-        link.post(Statement::Contribution(parcel.header.statement)).await?;
+        link.put(
+            parcel.digest,
+            parcel.ciphertext,
+            BlobKind::Contribution,
+            |_, _| {},
+        )
+        .await?;
+        link.post(Statement::Contribution(parcel.header.statement))
+            .await?;
         let shared = Arc::clone(&self.shared);
         blocking(move || shared.contributor.accepted(id)).await?;
         tracing::info!(%id, "contribution sent");
@@ -89,8 +104,12 @@ impl Party {
         let shared = Arc::clone(&self.shared);
         match blocking(move || shared.custodian.judge(&round, &headers, sum)).await? {
             None => Ok(()),
-            Some(Verdict::Endorsed(statement)) => link.post(Statement::Endorsement(statement.statement)).await,
-            Some(Verdict::SeedsRefused { statement, .. }) => link.post(Statement::SeedsRefused(statement.statement)).await,
+            Some(Verdict::Endorsed(statement)) => {
+                link.post(Statement::Endorsement(statement.statement)).await
+            }
+            Some(Verdict::SeedsRefused { statement, .. }) => {
+                link.post(Statement::SeedsRefused(statement.statement)).await
+            }
         }
     }
 
@@ -120,7 +139,11 @@ impl Party {
             answers: link.fetch(id, Item::Answers).await?,
         };
         self.fetch_sum(link, &round, sum).await?;
-        let (shared, state, verifying) = (Arc::clone(&self.shared), Arc::clone(&self.state), Arc::clone(&round));
+        let (shared, state, verifying) = (
+            Arc::clone(&self.shared),
+            Arc::clone(&self.state),
+            Arc::clone(&round),
+        );
         let opening = blocking(move || {
             let blob = shared.store.blobs().open_read(&sum)?;
             let open = || {
@@ -144,18 +167,30 @@ impl Party {
             if blobs.info(&sum)?.is_some() {
                 return Ok(None);
             }
-            Ok(Some(blobs.begin(&sum, BlobKind::Sum as u16, &shared.study.coordinator().name)?))
+            Ok(Some(blobs.begin(
+                &sum,
+                BlobKind::Sum as u16,
+                &shared.study.coordinator().name,
+            )?))
         });
-        let Some(writer) = writer.await? else { return Ok(()) };
+        let Some(writer) = writer.await? else {
+            return Ok(());
+        };
         match link.get(sum, StoreSink::new(writer, len), |_, _| {}).await {
             // The partial file holds bytes that are not the sum; the next transfer starts anew.
             Err(error) if is_spoilt(&error) => {
                 let shared = Arc::clone(&self.shared);
                 blocking(move || {
-                    Ok(shared.store.blobs().discard_partial(&sum, &shared.study.coordinator().name)?)
+                    Ok(shared
+                        .store
+                        .blobs()
+                        .discard_partial(&sum, &shared.study.coordinator().name)?)
                 })
                 .await?;
-                Err(PartyError::Untrue(format!("the sum of {} cannot be fetched: {error}", round.id())))
+                Err(PartyError::Untrue(format!(
+                    "the sum of {} cannot be fetched: {error}",
+                    round.id()
+                )))
             }
             fetched => fetched,
         }
@@ -163,37 +198,64 @@ impl Party {
 
     async fn open_sum(&mut self, link: &Link, id: RoundId, sum: Digest) -> Result<(), PartyError> {
         let (round, opening) = match self.pending.take() {
-            Some((known, opening)) if known == id && opening.sum.sum == sum => (self.round(link, id).await?, Ok(opening)),
+            Some((known, opening)) if known == id && opening.sum.sum == sum => {
+                (self.round(link, id).await?, Ok(opening))
+            }
             _ => self.opening(link, id, sum).await?,
         };
         let record = *round.digest();
         match opening {
             Ok(opening) => {
-                let said = Opened { record, result: opening.sum.result, max_noise: opening.sum.max_noise };
+                let said = Opened {
+                    record,
+                    result: opening.sum.result,
+                    max_noise: opening.sum.max_noise,
+                };
                 self.pending = Some((id, opening));
-                link.post(Statement::Opened(self.sign(OPENED, &said)?.statement)).await
+                link.post(Statement::Opened(self.sign(OPENED, &said)?.statement))
+                    .await
             }
             Err(error) => {
                 tracing::error!(%error, "opening failed");
-                let said = OpeningFailed { record, detail: error.detail().to_owned() };
-                link.post(Statement::OpeningFailed(self.sign(OPENING_FAILED, &said)?.statement)).await
+                let said = OpeningFailed {
+                    record,
+                    detail: error.detail().to_owned(),
+                };
+                link.post(Statement::OpeningFailed(
+                    self.sign(OPENING_FAILED, &said)?.statement,
+                ))
+                .await
             }
         }
     }
 
-    async fn apply(&mut self, link: &Link, id: RoundId, sum: Digest, published: Digest) -> Result<(), PartyError> {
+    async fn apply(
+        &mut self,
+        link: &Link,
+        id: RoundId,
+        sum: Digest,
+        published: Digest,
+    ) -> Result<(), PartyError> {
         let opening = match self.pending.take() {
             Some((known, opening)) if known == id && opening.sum.sum == sum => opening,
             _ => self.opening(link, id, sum).await?.1?,
         };
         if opening.sum.result != published {
-            return Err(PartyError::Mismatch { round: id.round, published, derived: opening.sum.result });
+            return Err(PartyError::Mismatch {
+                round: id.round,
+                published,
+                derived: opening.sum.result,
+            });
         }
         let security = match &self.state.security {
             Some(known) if known.log2_q >= opening.security.log2_q => known.clone(),
             _ => opening.security,
         };
-        let state = State { study: self.shared.study.digest(), derived: opening.derived, security: Some(security) };
+        let state = State {
+            study: self.shared.study.digest(),
+            derived: opening.derived,
+            security: Some(security),
+        };
         let state = Arc::new(state);
         let (shared, next) = (Arc::clone(&self.shared), Arc::clone(&state));
         let (noise, bound) = (opening.sum.max_noise, opening.sum.noise_bound);
@@ -228,8 +290,12 @@ impl Party {
         let (shared, state) = (Arc::clone(&self.shared), Arc::clone(&self.state));
         let bytes = blocking(move || released_bytes(&state, &shared)).await?;
         let model = Digest::of(&bytes);
-        link.put(model, Arc::from(bytes), BlobKind::Model, |_, _| {}).await?;
-        link.post(Statement::Release(self.sign(RELEASE, &Release { model })?.statement)).await?;
+        link.put(model, Arc::from(bytes), BlobKind::Model, |_, _| {})
+            .await?;
+        link.post(Statement::Release(
+            self.sign(RELEASE, &Release { model })?.statement,
+        ))
+        .await?;
         faults::reach("party.model.released");
         tracing::info!(model = %model.short(), "model released to the coordinator, as the study says");
         Ok(())
@@ -244,7 +310,10 @@ impl Party {
 
 /// The bytes under which the trained model is released; the same at every contributor.
 pub(crate) fn released_bytes(state: &State, shared: &Shared) -> Result<Vec<u8>, PartyError> {
-    let released = state.derived.released(shared.study.study()).map_err(PartyError::internal)?;
+    let released = state
+        .derived
+        .released(shared.study.study())
+        .map_err(PartyError::internal)?;
     postcard::to_stdvec(&released).map_err(PartyError::internal)
 }
 
@@ -258,8 +327,17 @@ fn compute(shared: &Shared, state: &State) -> Result<Vec<i64>, PartyError> {
         device: &shared.device,
     };
     let mut progress = |now: galen_training::Progress| {
-        tracing::debug!(epoch = now.epoch, epochs = now.epochs, loss = now.loss, "training");
-        let training = Training { epoch: now.epoch, epochs: now.epochs, loss: now.loss };
+        tracing::debug!(
+            epoch = now.epoch,
+            epochs = now.epochs,
+            loss = now.loss,
+            "training"
+        );
+        let training = Training {
+            epoch: now.epoch,
+            epochs: now.epochs,
+            loss: now.loss,
+        };
         shared.board.update(|status| status.training = Some(training));
     };
     values(sources, &mut progress).map_err(PartyError::internal)
@@ -267,6 +345,11 @@ fn compute(shared: &Shared, state: &State) -> Result<Vec<i64>, PartyError> {
 
 /// Whether a transfer ended in bytes that are not the blob.
 fn is_spoilt(error: &PartyError) -> bool {
-    let PartyError::Net(NetError::Sink(refusal)) = error else { return false };
-    matches!(refusal.code, Code::BlobMismatch | Code::BlobTooLarge | Code::NotConforming)
+    let PartyError::Net(NetError::Sink(refusal)) = error else {
+        return false;
+    };
+    matches!(
+        refusal.code,
+        Code::BlobMismatch | Code::BlobTooLarge | Code::NotConforming
+    )
 }

@@ -5,7 +5,7 @@ use galen_core::Signed;
 use galen_core::study::{FrozenStudy, Purpose};
 use galen_models::agenda;
 use galen_sums::schedule::Schedule;
-use galen_sums::{Roster, Round, RoundId};
+use galen_sums::{PlanInputs, Roster, Round, RoundId};
 use std::sync::Arc;
 
 /// The rounds of a study, as derived here.
@@ -27,7 +27,10 @@ impl Rounds {
             }
         }
         let roster = Arc::new(Roster::from_study(study).map_err(PartyError::internal)?);
-        Ok(Self { roster, schedule: Schedule::new(rounds, plan.sums.max_attempts) })
+        Ok(Self {
+            roster,
+            schedule: Schedule::new(rounds, plan.sums.max_attempts),
+        })
     }
 
     /// The members.
@@ -40,17 +43,73 @@ impl Rounds {
         self.schedule.purpose(round)
     }
 
+    /// What the plan of a round's sum follows from; `None` past the last.
+    pub fn inputs(&self, round: u32) -> Option<PlanInputs> {
+        self.schedule.inputs(&self.roster, round)
+    }
+
     /// Verifies a round record: signed by the coordinator, for this attempt, for the purpose and with the plan that
     /// follow from the study.
     pub fn open(&self, id: RoundId, record: &Signed) -> Result<Round, PartyError> {
-        let inputs = self.schedule.inputs(&self.roster, id.round);
-        let inputs = inputs.ok_or_else(|| PartyError::Untrue(format!("the study has no round {}", id.round)))?;
+        let inputs = self
+            .inputs(id.round)
+            .ok_or_else(|| PartyError::Untrue(format!("the study has no round {}", id.round)))?;
         let round = Round::open(&self.roster, record, &inputs)
             .map_err(|error| PartyError::Untrue(format!("the record of {id} is refused: {error}")))?;
         if round.id() != id || Some(round.record().purpose) != self.purpose(id.round) {
             let (found, purpose) = (round.id(), round.record().purpose.name());
-            return Err(PartyError::Untrue(format!("asked for the record of {id}, got that of {found} ({purpose})")));
+            return Err(PartyError::Untrue(format!(
+                "asked for the record of {id}, got that of {found} ({purpose})"
+            )));
         }
         Ok(round)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::federation::Federation;
+    use galen_core::Digest;
+
+    #[test]
+    fn only_the_record_that_follows_from_the_study_is_accepted() {
+        let federation = Federation::new();
+        let id = RoundId { round: 0, attempt: 0 };
+        let keys = federation.announce(id);
+        let base = Digest::of(b"base");
+        let record = federation.record(id, base, Purpose::Statistics, keys.clone());
+        federation.rounds.open(id, &record).unwrap();
+        let refused = |id: RoundId, record: &Signed, part: &str| {
+            let error = federation.rounds.open(id, record).unwrap_err();
+            assert!(matches!(error, PartyError::Untrue(_)));
+            assert!(error.to_string().contains(part), "{error}");
+        };
+        refused(RoundId { round: 0, attempt: 1 }, &record, "asked for");
+        refused(RoundId { round: 9, attempt: 0 }, &record, "no round 9");
+        refused(
+            id,
+            &federation.record(id, base, Purpose::Training, keys.clone()),
+            "asked for",
+        );
+        refused(
+            id,
+            &federation.record(id, base, Purpose::Statistics, keys[..1].to_vec()),
+            "custodians",
+        );
+        // The plan of a training round does not pass for that of the statistics.
+        let training = RoundId { round: 1, attempt: 0 };
+        refused(
+            id,
+            &federation.record(training, base, Purpose::Statistics, keys),
+            "refused",
+        );
+        // Nor does anybody's signature but the coordinator's.
+        let others = Federation::new();
+        refused(
+            id,
+            &others.record(id, base, Purpose::Statistics, others.announce(id)),
+            "refused",
+        );
     }
 }

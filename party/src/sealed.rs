@@ -83,10 +83,15 @@ impl Sealed {
     pub fn open(home: &Home) -> Result<Self, PartyError> {
         let key = home.store().join("storage.key");
         if !key.exists() {
-            return Err(PartyError::NotYet("nothing has been opened yet: `party serve` has not run on this folder".into()));
+            return Err(PartyError::NotYet(
+                "nothing has been opened yet: `party serve` has not run on this folder".into(),
+            ));
         }
         home::make_private(&home.shared())?;
-        Ok(Self { folder: home.shared(), crypter: Crypter::load(&key)? })
+        Ok(Self {
+            folder: home.shared(),
+            crypter: Crypter::load(&key)?,
+        })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -103,10 +108,18 @@ impl Sealed {
         if !path.exists() {
             return Ok(None);
         }
-        let broken = |path: &Path| PartyError::home(path, "was changed, or is sealed under another storage key");
-        let content = self.crypter.open_file(name, &home::read(&path)?)?.ok_or_else(|| broken(&path))?;
+        let broken =
+            |path: &Path| PartyError::home(path, "was changed, or is sealed under another storage key");
+        let content = self
+            .crypter
+            .open_file(name, &home::read(&path)?)?
+            .ok_or_else(|| broken(&path))?;
         let (value, rest) = postcard::take_from_bytes(&content).map_err(|_| broken(&path))?;
-        if rest.is_empty() { Ok(Some(value)) } else { Err(broken(&path)) }
+        if rest.is_empty() {
+            Ok(Some(value))
+        } else {
+            Err(broken(&path))
+        }
     }
 
     /// Writes the sum of a round. Durable when this returns.
@@ -121,11 +134,16 @@ impl Sealed {
 
     /// The derived state, if there is one for this study.
     pub fn state(&self, study: &StudyDigest) -> Result<Option<State>, PartyError> {
-        let Some(state) = self.read::<State>(STATE)? else { return Ok(None) };
+        let Some(state) = self.read::<State>(STATE)? else {
+            return Ok(None);
+        };
         if state.study == *study {
             Ok(Some(state))
         } else {
-            Err(PartyError::home(self.path(STATE), "belongs to another study; use a folder per study"))
+            Err(PartyError::home(
+                self.path(STATE),
+                "belongs to another study; use a folder per study",
+            ))
         }
     }
 
@@ -168,7 +186,11 @@ mod tests {
         let sealed = Sealed::open(&home).unwrap();
         let study = testing::frozen(&[]);
         assert_eq!(sealed.state(&study.digest()).unwrap(), None);
-        let state = State { study: study.digest(), derived: Derived::initial(&study), security: None };
+        let state = State {
+            study: study.digest(),
+            derived: Derived::initial(&study),
+            security: None,
+        };
         sealed.put_state(&state).unwrap();
         assert_eq!(sealed.state(&study.digest()).unwrap(), Some(state));
         assert!(sealed.state(&Digest::of(b"other")).is_err());

@@ -25,8 +25,15 @@ impl BlobSink for StoreSink {
 
     fn announce(&mut self, len: u64) -> Result<(), Refusal> {
         if len != self.exact {
-            let code = if len > self.exact { Code::BlobTooLarge } else { Code::NotConforming };
-            return Err(Refusal::new(code, format!("{len} bytes announced, {} expected", self.exact)));
+            let code = if len > self.exact {
+                Code::BlobTooLarge
+            } else {
+                Code::NotConforming
+            };
+            return Err(Refusal::new(
+                code,
+                format!("{len} bytes announced, {} expected", self.exact),
+            ));
         }
         self.writer.expect_len(len).map_err(|e| e.refusal())
     }
@@ -51,7 +58,11 @@ pub struct MemorySink {
 impl MemorySink {
     /// A sink for a blob of at most `limit` bytes.
     pub fn new(digest: Digest, limit: u64) -> Self {
-        Self { digest, limit, bytes: Arc::default() }
+        Self {
+            digest,
+            limit,
+            bytes: Arc::default(),
+        }
     }
 
     /// The bytes, after the transfer.
@@ -71,7 +82,10 @@ impl BlobSink for MemorySink {
 
     fn announce(&mut self, len: u64) -> Result<(), Refusal> {
         if len > self.limit {
-            return Err(Refusal::new(Code::BlobTooLarge, format!("{len} bytes announced, at most {} taken", self.limit)));
+            return Err(Refusal::new(
+                Code::BlobTooLarge,
+                format!("{len} bytes announced, at most {} taken", self.limit),
+            ));
         }
         Ok(())
     }
@@ -80,7 +94,10 @@ impl BlobSink for MemorySink {
         if self.len() + bytes.len() as u64 > self.limit {
             return Err(Refusal::new(Code::BlobTooLarge, "more bytes than announced"));
         }
-        self.bytes.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        self.bytes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend_from_slice(bytes);
         Ok(())
     }
 
@@ -89,7 +106,10 @@ impl BlobSink for MemorySink {
         if Digest::of(&bytes) == self.digest {
             Ok(())
         } else {
-            Err(Refusal::new(Code::BlobMismatch, "the bytes received do not have the digest asked for"))
+            Err(Refusal::new(
+                Code::BlobMismatch,
+                "the bytes received do not have the digest asked for",
+            ))
         }
     }
 }

@@ -81,7 +81,11 @@ pub struct Trouble {
 
 impl From<&PartyError> for Trouble {
     fn from(error: &PartyError) -> Self {
-        Self { code: error.code(), message: error.to_string(), hint: error.hint().to_owned() }
+        Self {
+            code: error.code(),
+            message: error.to_string(),
+            hint: error.hint().to_owned(),
+        }
     }
 }
 
@@ -95,7 +99,13 @@ pub struct Board {
 
 impl Board {
     /// A board for a party of a study.
-    pub fn new(home: &Home, study: &FrozenStudy, name: &galen_core::PartyId, rounds: u32, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        home: &Home,
+        study: &FrozenStudy,
+        name: &galen_core::PartyId,
+        rounds: u32,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let plan = study.study();
         let member = plan.party.iter().find(|member| &member.name == name);
         let status = Status {
@@ -120,7 +130,11 @@ impl Board {
             error: None,
             finished: false,
         };
-        Self { status: Arc::new(Mutex::new(status)), home: home.clone(), clock }
+        Self {
+            status: Arc::new(Mutex::new(status)),
+            home: home.clone(),
+            clock,
+        }
     }
 
     /// Changes the status; the file follows within moments.
@@ -178,7 +192,9 @@ impl Board {
 pub fn read(home: &Home) -> Result<Status, PartyError> {
     let path = home.status();
     if !path.exists() {
-        return Err(PartyError::NotYet("there is no status yet: `party serve` has not run on this folder".into()));
+        return Err(PartyError::NotYet(
+            "there is no status yet: `party serve` has not run on this folder".into(),
+        ));
     }
     serde_json::from_slice(&home::read(&path)?)
         .map_err(|error| PartyError::home(path, format!("is not a status of this version: {error}")))

@@ -120,7 +120,8 @@ impl Own {
     /// Notes that a step is not to be done again, and forgets those of earlier attempts.
     pub fn note(&mut self, step: Step) {
         if let Some(id) = step.attempt() {
-            self.done.retain(|done| done.attempt().is_none_or(|other| other >= id));
+            self.done
+                .retain(|done| done.attempt().is_none_or(|other| other >= id));
         }
         self.done.push(step);
     }
@@ -133,8 +134,15 @@ pub fn due(part: &Part, own: &Own, view: &View) -> Vec<Step> {
     if part.contributor
         && let Some(round) = view.published.get(own.applied as usize)
     {
-        let id = RoundId { round: own.applied, attempt: round.attempt };
-        steps.push(Step::Apply { id, sum: round.sum, result: round.result });
+        let id = RoundId {
+            round: own.applied,
+            attempt: round.attempt,
+        };
+        steps.push(Step::Apply {
+            id,
+            sum: round.sum,
+            result: round.result,
+        });
     }
     let caught_up = !part.contributor || own.applied == published;
     let attempt = view.attempt.as_ref().filter(|attempt| attempt.round == published);
@@ -149,7 +157,10 @@ pub fn due(part: &Part, own: &Own, view: &View) -> Vec<Step> {
     match &view.study {
         StudyPhase::Frozen { .. } => {}
         StudyPhase::Closed { completed, reason } if caught_up => {
-            steps.push(Step::Close { completed: *completed, reason: reason.clone() });
+            steps.push(Step::Close {
+                completed: *completed,
+                reason: reason.clone(),
+            });
         }
         StudyPhase::Closed { .. } => {}
         StudyPhase::Active => {
@@ -167,7 +178,10 @@ pub fn due(part: &Part, own: &Own, view: &View) -> Vec<Step> {
 }
 
 fn due_in_attempt(part: &Part, caught_up: bool, view: &AttemptView) -> Vec<Step> {
-    let id = RoundId { round: view.round, attempt: view.attempt };
+    let id = RoundId {
+        round: view.round,
+        attempt: view.attempt,
+    };
     let mut steps = Vec::new();
     if part.custodian {
         match (view.phase, view.sum) {
@@ -176,8 +190,14 @@ fn due_in_attempt(part: &Part, caught_up: bool, view: &AttemptView) -> Vec<Step>
             _ => {}
         }
         if view.phase == Phase::Certified {
-            let mine = view.assignments.iter().filter(|(custodian, _)| custodian == &part.name);
-            steps.extend(mine.map(|(_, pieces)| Step::Answer { id, pieces: pieces.clone() }));
+            let mine = view
+                .assignments
+                .iter()
+                .filter(|(custodian, _)| custodian == &part.name);
+            steps.extend(mine.map(|(_, pieces)| Step::Answer {
+                id,
+                pieces: pieces.clone(),
+            }));
         }
     }
     if part.contributor && caught_up {
@@ -197,7 +217,10 @@ fn erasable_before(published: u32, attempt: Option<&AttemptView>) -> RoundId {
         Some(view) => view.attempt,
         None => 0,
     };
-    RoundId { round: published, attempt: number }
+    RoundId {
+        round: published,
+        attempt: number,
+    }
 }
 
 #[cfg(test)]
@@ -212,7 +235,13 @@ mod tests {
     }
 
     fn part(contributor: bool, custodian: bool) -> Part {
-        Part { name: name("a"), contributor, custodian, rounds: ROUNDS, releases: true }
+        Part {
+            name: name("a"),
+            contributor,
+            custodian,
+            rounds: ROUNDS,
+            releases: true,
+        }
     }
 
     fn id(round: u32, attempt: u32) -> RoundId {
@@ -222,7 +251,11 @@ mod tests {
     fn published(count: u32) -> Vec<PublishedRound> {
         let digest = |tag: &str, r: u32| Digest::of(format!("{tag}{r}").as_bytes());
         (0..count)
-            .map(|r| PublishedRound { attempt: r, sum: digest("sum", r), result: digest("result", r) })
+            .map(|r| PublishedRound {
+                attempt: r,
+                sum: digest("sum", r),
+                result: digest("result", r),
+            })
             .collect()
     }
 
@@ -235,16 +268,29 @@ mod tests {
             set: Vec::new(),
             sum: (phase >= Phase::Proposed).then(|| Digest::of(b"sum")),
             assignments: if phase == Phase::Certified {
-                vec![(name("b"), vec![0, 3]), (name("a"), vec![1]), (name("a"), vec![2])]
+                vec![
+                    (name("b"), vec![0, 3]),
+                    (name("a"), vec![1]),
+                    (name("a"), vec![2]),
+                ]
             } else {
                 Vec::new()
             },
         });
-        View { version: 1, study: StudyPhase::Active, published: published(count), attempt, serving: None }
+        View {
+            version: 1,
+            study: StudyPhase::Active,
+            published: published(count),
+            attempt,
+            serving: None,
+        }
     }
 
     fn own(applied: u32) -> Own {
-        Own { applied, ..Own::default() }
+        Own {
+            applied,
+            ..Own::default()
+        }
     }
 
     /// Every role in every phase of an attempt: exactly these steps.
@@ -254,13 +300,26 @@ mod tests {
         let sum = Digest::of(b"sum");
         let at = id(1, 1);
         let endorse = Step::Endorse { id: at, sum };
-        let answers = [Step::Answer { id: at, pieces: vec![1] }, Step::Answer { id: at, pieces: vec![2] }];
+        let answers = [
+            Step::Answer {
+                id: at,
+                pieces: vec![1],
+            },
+            Step::Answer {
+                id: at,
+                pieces: vec![2],
+            },
+        ];
         let open = Step::Open { id: at, sum };
         let table: [(Phase, Vec<Step>, Vec<Step>); 7] = [
             (Announced, vec![Step::Announce(at)], vec![]),
             (Collecting, vec![], vec![Step::Contribute(at)]),
             (Proposed, vec![endorse.clone()], vec![]),
-            (Certified, vec![endorse.clone(), answers[0].clone(), answers[1].clone()], vec![]),
+            (
+                Certified,
+                vec![endorse.clone(), answers[0].clone(), answers[1].clone()],
+                vec![],
+            ),
             (Opening, vec![], vec![open]),
             (Published, vec![], vec![]),
             (Abandoned, vec![], vec![]),
@@ -273,7 +332,11 @@ mod tests {
             assert_eq!(due(&part(true, true), &own(1), &view), both, "{phase:?}");
             assert_eq!(due(&part(false, false), &own(0), &view), vec![], "{phase:?}");
             // What was done on this connection is not done again.
-            let done = Own { applied: 1, done: both, ..Own::default() };
+            let done = Own {
+                applied: 1,
+                done: both,
+                ..Own::default()
+            };
             assert_eq!(due(&part(true, true), &done, &view), vec![], "{phase:?}");
         }
     }
@@ -283,7 +346,11 @@ mod tests {
         for phase in [Phase::Collecting, Phase::Opening] {
             let steps = due(&part(true, true), &own(0), &view(2, Some(phase)));
             let first = &published(1)[0];
-            let apply = Step::Apply { id: id(0, 0), sum: first.sum, result: first.result };
+            let apply = Step::Apply {
+                id: id(0, 0),
+                sum: first.sum,
+                result: first.result,
+            };
             assert_eq!(steps, [apply], "{phase:?}");
         }
         // Its duties as custodian do not wait for it.
@@ -305,7 +372,9 @@ mod tests {
     #[test]
     fn nothing_is_contributed_before_everybody_signed() {
         let mut view = view(0, Some(Phase::Announced));
-        view.study = StudyPhase::Frozen { missing: vec![name("b")] };
+        view.study = StudyPhase::Frozen {
+            missing: vec![name("b")],
+        };
         assert_eq!(due(&part(true, true), &own(0), &view), []);
     }
 
@@ -318,22 +387,44 @@ mod tests {
             done: Vec::new(),
         };
         let erase = |own: &Own, view: &View| {
-            due(&part(true, true), own, view).into_iter().find_map(|step| match step {
-                Step::Erase { before } => Some(before),
-                _ => None,
-            })
+            due(&part(true, true), own, view)
+                .into_iter()
+                .find_map(|step| match step {
+                    Step::Erase { before } => Some(before),
+                    _ => None,
+                })
         };
-        for phase in [Phase::Announced, Phase::Collecting, Phase::Proposed, Phase::Certified, Phase::Opening] {
+        for phase in [
+            Phase::Announced,
+            Phase::Collecting,
+            Phase::Proposed,
+            Phase::Certified,
+            Phase::Opening,
+        ] {
             let view = view(1, Some(phase));
             assert_eq!(erase(&with(id(1, 1), Some(1)), &view), None, "{phase:?}");
-            assert_eq!(erase(&with(id(1, 0), Some(1)), &view), Some(id(1, 1)), "{phase:?}");
+            assert_eq!(
+                erase(&with(id(1, 0), Some(1)), &view),
+                Some(id(1, 1)),
+                "{phase:?}"
+            );
             assert_eq!(erase(&with(id(0, 7), None), &view), Some(id(1, 1)), "{phase:?}");
-            assert_eq!(erase(&with(id(1, 1), Some(0)), &view), Some(id(1, 1)), "{phase:?}");
+            assert_eq!(
+                erase(&with(id(1, 1), Some(0)), &view),
+                Some(id(1, 1)),
+                "{phase:?}"
+            );
         }
-        assert_eq!(erase(&with(id(1, 1), None), &view(1, Some(Phase::Abandoned))), Some(id(1, 2)));
+        assert_eq!(
+            erase(&with(id(1, 1), None), &view(1, Some(Phase::Abandoned))),
+            Some(id(1, 2))
+        );
         assert_eq!(erase(&with(id(0, 0), None), &view(1, None)), Some(id(1, 0)));
         // The own values are needed until the round is applied here.
-        let behind = Own { applied: 0, ..with(id(0, 0), Some(0)) };
+        let behind = Own {
+            applied: 0,
+            ..with(id(0, 0), Some(0))
+        };
         assert_eq!(erase(&behind, &view(1, None)), None);
     }
 
@@ -342,20 +433,38 @@ mod tests {
         let at_end = view(ROUNDS, None);
         assert_eq!(due(&part(true, false), &own(ROUNDS), &at_end), [Step::Release]);
         assert_eq!(due(&part(false, true), &own(0), &at_end), []);
-        let kept = Part { releases: false, ..part(true, false) };
+        let kept = Part {
+            releases: false,
+            ..part(true, false)
+        };
         assert_eq!(due(&kept, &own(ROUNDS), &at_end), []);
-        let served = View { serving: Some(Digest::of(b"model")), ..at_end };
+        let served = View {
+            serving: Some(Digest::of(b"model")),
+            ..at_end
+        };
         assert_eq!(due(&part(true, false), &own(ROUNDS), &served), []);
-        assert_eq!(due(&part(true, false), &own(ROUNDS - 1), &view(ROUNDS - 1, None)), []);
+        assert_eq!(
+            due(&part(true, false), &own(ROUNDS - 1), &view(ROUNDS - 1, None)),
+            []
+        );
     }
 
     #[test]
     fn a_closed_study_ends_after_catching_up() {
         let mut view = view(1, None);
-        view.study = StudyPhase::Closed { completed: true, reason: "done".into() };
-        let close = Step::Close { completed: true, reason: "done".into() };
-        assert!(matches!(due(&part(true, false), &own(0), &view)[..], [Step::Apply { .. }]));
-        assert_eq!(due(&part(true, false), &own(1), &view), [close.clone()]);
+        view.study = StudyPhase::Closed {
+            completed: true,
+            reason: "done".into(),
+        };
+        let close = Step::Close {
+            completed: true,
+            reason: "done".into(),
+        };
+        assert!(matches!(
+            due(&part(true, false), &own(0), &view)[..],
+            [Step::Apply { .. }]
+        ));
+        assert_eq!(due(&part(true, false), &own(1), &view), std::slice::from_ref(&close));
         assert_eq!(due(&part(false, true), &own(0), &view), [close]);
     }
 
@@ -366,6 +475,13 @@ mod tests {
         own.note(Step::Release);
         own.note(Step::Announce(id(1, 1)));
         own.note(Step::Contribute(id(1, 1)));
-        assert_eq!(own.done, [Step::Release, Step::Announce(id(1, 1)), Step::Contribute(id(1, 1))]);
+        assert_eq!(
+            own.done,
+            [
+                Step::Release,
+                Step::Announce(id(1, 1)),
+                Step::Contribute(id(1, 1))
+            ]
+        );
     }
 }

@@ -29,7 +29,11 @@ pub struct Meter {
 impl Meter {
     /// Goes on with books that were kept.
     pub fn new(books: Books, now_ms: u64) -> Self {
-        Self { books, booked: (0, 0), since_ms: now_ms }
+        Self {
+            books,
+            booked: (0, 0),
+            since_ms: now_ms,
+        }
     }
 
     /// Starts on a new connection, whose counters begin at zero.
@@ -73,7 +77,11 @@ mod tests {
         meter.take((115, 3), Some("training"), 4000);
         meter.connected(9000);
         meter.take((7, 8), Some("training"), 9500);
-        let entry = |sent, received, seconds| Entry { bytes_sent: sent, bytes_received: received, seconds };
+        let entry = |sent, received, seconds| Entry {
+            bytes_sent: sent,
+            bytes_received: received,
+            seconds,
+        };
         assert_eq!(meter.books()["statistics"], entry(5, 2, 0.5));
         assert_eq!(meter.books()["training"], entry(107, 8, 2.0));
         assert_eq!(meter.books().len(), 2);

@@ -85,7 +85,10 @@ fn parse(name: &str) -> Option<Named> {
         return Some(Named::Values(round.parse().ok()?));
     }
     let (round, attempt) = name.strip_prefix("attempt-")?.split_once('-')?;
-    Some(Named::Attempt(RoundId { round: round.parse().ok()?, attempt: attempt.parse().ok()? }))
+    Some(Named::Attempt(RoundId {
+        round: round.parse().ok()?,
+        attempt: attempt.parse().ok()?,
+    }))
 }
 
 /// Keeps and erases. Calls block.
@@ -98,7 +101,10 @@ pub struct Vault {
 impl Vault {
     /// Opens the vault of a store.
     pub fn open(store: &Store) -> Result<Self, StoreError> {
-        Ok(Self { store: store.clone(), secrets: store.database().repository(&SECRETS)? })
+        Ok(Self {
+            store: store.clone(),
+            secrets: store.database().repository(&SECRETS)?,
+        })
     }
 
     /// Adds an object of an attempt to a batch.
@@ -121,7 +127,9 @@ impl Vault {
 
     /// The own values of a round; `None` if there are none or they were erased.
     pub fn values(&self, round: u32) -> Result<Option<Zeroizing<Vec<i64>>>, StoreError> {
-        let Some(bytes) = self.read(&values_key(round))? else { return Ok(None) };
+        let Some(bytes) = self.read(&values_key(round))? else {
+            return Ok(None);
+        };
         let value = |bytes: &[u8]| <[u8; 8]>::try_from(bytes).map_or(0, i64::from_le_bytes);
         Ok(Some(Zeroizing::new(bytes.chunks_exact(8).map(value).collect())))
     }
@@ -131,10 +139,16 @@ impl Vault {
         let chunks = bytes.chunks(CHUNK);
         // A last chunk shorter than the others marks the end.
         let end: &[u8] = &[];
-        let chunks = chunks.chain((bytes.len() % CHUNK == 0).then_some(end));
+        let chunks = chunks.chain(bytes.len().is_multiple_of(CHUNK).then_some(end));
         for (index, chunk) in chunks.enumerate() {
             let chunk = Zeroizing::new(chunk.to_vec());
-            batch.put_erasable(&self.secrets, self.store.erasable(), name, chunk_key(key, index), &chunk)?;
+            batch.put_erasable(
+                &self.secrets,
+                self.store.erasable(),
+                name,
+                chunk_key(key, index),
+                &chunk,
+            )?;
         }
         Ok(())
     }
@@ -142,7 +156,10 @@ impl Vault {
     fn read(&self, key: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
         let mut bytes = Zeroizing::new(Vec::new());
         for index in 0.. {
-            let chunk = match self.secrets.get_erasable(self.store.erasable(), chunk_key(key, index)) {
+            let chunk = match self
+                .secrets
+                .get_erasable(self.store.erasable(), chunk_key(key, index))
+            {
                 Ok(Some(chunk)) => Zeroizing::new(chunk),
                 Ok(None) | Err(StoreError::Erased { .. }) => return Ok(None),
                 Err(error) => return Err(error),
@@ -225,7 +242,11 @@ mod tests {
         for len in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK] {
             let bytes: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
             put(&vault, id(1, 0), &Item::Ciphertext, &bytes);
-            assert_eq!(*vault.get(id(1, 0), &Item::Ciphertext).unwrap().unwrap(), bytes, "{len}");
+            assert_eq!(
+                *vault.get(id(1, 0), &Item::Ciphertext).unwrap().unwrap(),
+                bytes,
+                "{len}"
+            );
         }
         vault.keep_values(3, &[i64::MIN, -1, 0, 7, i64::MAX]).unwrap();
         assert_eq!(*vault.values(3).unwrap().unwrap(), [i64::MIN, -1, 0, 7, i64::MAX]);
@@ -238,7 +259,10 @@ mod tests {
         let vault = Vault::open(&Store::open(temp.path()).unwrap()).unwrap();
         put(&vault, id(0, 0), &Item::Answer(vec![1]), b"one");
         put(&vault, id(0, 0), &Item::Answer(vec![1, 0]), b"two");
-        assert_eq!(**vault.get(id(0, 0), &Item::Answer(vec![1])).unwrap().unwrap(), *b"one");
+        assert_eq!(
+            **vault.get(id(0, 0), &Item::Answer(vec![1])).unwrap().unwrap(),
+            *b"one"
+        );
         assert!(vault.get(id(0, 0), &Item::Answer(vec![])).unwrap().is_none());
     }
 
@@ -285,7 +309,12 @@ mod tests {
         std::fs::remove_dir_all(dir.join("db")).unwrap();
         copy_folder(&copy, &dir.join("db"));
         let vault = Vault::open(&Store::open(&dir).unwrap()).unwrap();
-        assert!(vault.secrets.contains(chunk_key(&Item::OneRoundSecret.key(id(0, 0)), 0)).unwrap());
+        assert!(
+            vault
+                .secrets
+                .contains(chunk_key(&Item::OneRoundSecret.key(id(0, 0)), 0))
+                .unwrap()
+        );
         assert!(vault.get(id(0, 0), &Item::OneRoundSecret).unwrap().is_none());
         assert!(vault.get(id(0, 1), &Item::OneRoundSecret).unwrap().is_some());
     }

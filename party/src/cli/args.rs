@@ -49,17 +49,20 @@ pub(super) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Make a party: folder, keys, configuration
-    #[command(long_about = "Makes a party's folder with its keys, a commented config.toml and the public identity card.\n\n\
+    #[command(
+        long_about = "Makes a party's folder with its keys, a commented config.toml and the public identity card.\n\n\
         Needs: a name (a-z, 0-9, '-') that the study will use, and a folder that no party lives in. Nothing is ever \
         overwritten.\n\n\
         Example:\n  party init --dir /srv/galen --name st-mary --title \"St Mary's Hospital\" --coordinator galen.example.org:7700\n\n\
         Next: send card.toml to the study's operator and tell them its fingerprint by telephone. Back up keys/ where nobody else \
-        can read it: keys of a signed study cannot be replaced.")]
+        can read it: keys of a signed study cannot be replaced."
+    )]
     Init(InitArgs),
     /// Read, compare and sign the study
     Study(StudyCommand),
     /// Take part in the study
-    #[command(long_about = "Runs the daemon: connects to the coordinator (outgoing UDP only) and takes part in every round until the \
+    #[command(
+        long_about = "Runs the daemon: connects to the coordinator (outgoing UDP only) and takes part in every round until the \
         study is over.\n\n\
         Needs: a signed study (`party study sign`) and, for contributors, the table that config.toml names. The table is \
         checked first; the first thing wrong with it is an error with file, line and column.\n\n\
@@ -67,19 +70,24 @@ pub(super) enum Command {
         in order.\n\n\
         Example:\n  party serve --dir /srv/galen\n\n\
         Next: `party status --dir /srv/galen` while it runs. It keeps running when the rounds are done, until the operator closes \
-        the study or you stop it.")]
+        the study or you stop it."
+    )]
     Serve(DirArgs),
     /// Show how far the study is
-    #[command(long_about = "Shows what the daemon last said of itself: phase, round, who is waited for, traffic, errors.\n\n\
+    #[command(
+        long_about = "Shows what the daemon last said of itself: phase, round, who is waited for, traffic, errors.\n\n\
         Needs: nothing but the folder; it works while `party serve` runs and after.\n\n\
         Example:\n  party status --dir /srv/galen --format json\n\n\
-        Next: when it says that the study is finished, `party query`.")]
+        Next: when it says that the study is finished, `party query`."
+    )]
     Status(DirArgs),
     /// Print every opened sum
-    #[command(long_about = "Prints every sum that this party opened: round, purpose, contributors, and the sums as integers, exactly as \
+    #[command(
+        long_about = "Prints every sum that this party opened: round, purpose, contributors, and the sums as integers, exactly as \
         they were added up. For the hospital's own records.\n\n\
         Needs: at least one opened round. The sums are read from the sealed files in shared/; the daemon may run.\n\n\
-        Example:\n  party opened --dir /srv/galen --format json > sums.json")]
+        Example:\n  party opened --dir /srv/galen --format json > sums.json"
+    )]
     Opened(DirArgs),
     /// The trained model
     Model(ModelCommand),
@@ -131,13 +139,15 @@ pub(super) struct StudyCommand {
 #[derive(Debug, Subcommand)]
 pub(super) enum StudyAction {
     /// Sign the frozen study
-    #[command(long_about = "Reads the frozen study, checks that it knows this party under its keys, shows what it means, and signs it.\n\n\
+    #[command(
+        long_about = "Reads the frozen study, checks that it knows this party under its keys, shows what it means, and signs it.\n\n\
         Needs: the frozen study file from the operator (`coordinator study freeze` makes it). If the table that config.toml names is \
         there, it is checked against the study too.\n\n\
         Before you agree: compare the digest with the other parties by telephone. Everything that follows is bound to it.\n\n\
         Example:\n  party study sign study.toml --dir /srv/galen\n  \
         party study sign study.toml --dir /srv/galen --digest 3f2a...   (no question asked: the digest was compared)\n\n\
-        Next: `party serve --dir /srv/galen`.")]
+        Next: `party serve --dir /srv/galen`."
+    )]
     Sign(SignArgs),
 }
 
@@ -200,10 +210,12 @@ pub(super) struct ModelCommand {
 #[derive(Debug, Subcommand)]
 pub(super) enum ModelAction {
     /// Write the trained model to a file
-    #[command(long_about = "Writes the trained model, as this party derived it from the opened sums, to a safetensors file (f64).\n\n\
+    #[command(
+        long_about = "Writes the trained model, as this party derived it from the opened sums, to a safetensors file (f64).\n\n\
         Needs: a party that contributes, and all training rounds done.\n\n\
         Example:\n  party model export --dir /srv/galen --out model.safetensors\n\n\
-        Next: the file opens with any safetensors library; its digest is in `party status`.")]
+        Next: the file opens with any safetensors library; its digest is in `party status`."
+    )]
     Export(ExportArgs),
 }
 
@@ -232,7 +244,10 @@ mod tests {
     #[test]
     fn every_help_teaches() {
         fn look(command: &clap::Command, path: &str) {
-            for argument in command.get_arguments().filter(|a| a.get_id() != "help" && a.get_id() != "version") {
+            for argument in command
+                .get_arguments()
+                .filter(|a| a.get_id() != "help" && a.get_id() != "version")
+            {
                 assert!(argument.get_help().is_some(), "{path} {}", argument.get_id());
             }
             let mut leaf = true;
@@ -241,8 +256,14 @@ mod tests {
                 look(inner, &format!("{path} {}", inner.get_name()));
             }
             if leaf {
-                let long = command.get_long_about().unwrap_or_else(|| panic!("{path}")).to_string();
-                assert!(long.contains("Needs:") && long.contains(&format!("Example:\n  {path} ")), "{path}: {long}");
+                let long = command
+                    .get_long_about()
+                    .unwrap_or_else(|| panic!("{path}"))
+                    .to_string();
+                assert!(
+                    long.contains("Needs:") && long.contains(&format!("Example:\n  {path} ")),
+                    "{path}: {long}"
+                );
             }
         }
         look(&Cli::command(), "party");

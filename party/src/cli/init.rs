@@ -2,9 +2,9 @@
 
 use super::args::InitArgs;
 use super::output::Output;
-use anyhow::Context;
 use crate::home::{self, Home};
 use crate::identity::Identity;
+use anyhow::Context;
 use serde::Serialize;
 use std::path::PathBuf;
 

@@ -22,11 +22,15 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let output = Output::new(cli.format, cli.command.name());
     let result = match cli.command {
         Command::Init(args) => init::run(&args, &output),
-        Command::Study(args::StudyCommand { command: args::StudyAction::Sign(args) }) => study::sign(&args, &output),
+        Command::Study(args::StudyCommand {
+            command: args::StudyAction::Sign(args),
+        }) => study::sign(&args, &output),
         Command::Serve(args) => serve::run(&args, &output),
         Command::Status(args) => status::run(&args, &output),
         Command::Opened(args) => opened::run(&args, &output),
-        Command::Model(args::ModelCommand { command: args::ModelAction::Export(args) }) => model::export(&args, &output),
+        Command::Model(args::ModelCommand {
+            command: args::ModelAction::Export(args),
+        }) => model::export(&args, &output),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

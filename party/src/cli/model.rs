@@ -33,8 +33,16 @@ pub(super) fn export(args: &ExportArgs, output: &Output) -> anyhow::Result<()> {
         .into());
     }
     home::write_durably(&args.out, &model.to_safetensors()?)?;
-    let exported =
-        Exported { model: model.digest().to_hex(), parameters: model.params().len(), file: args.out.clone() };
-    let text = format!("Wrote {} parameters of model {} to {}.", exported.parameters, exported.model, args.out.display());
+    let exported = Exported {
+        model: model.digest().to_hex(),
+        parameters: model.params().len(),
+        file: args.out.clone(),
+    };
+    let text = format!(
+        "Wrote {} parameters of model {} to {}.",
+        exported.parameters,
+        exported.model,
+        args.out.display()
+    );
     output.say(exported, || text)
 }

@@ -29,7 +29,10 @@ pub(super) fn run(args: &DirArgs, output: &Output) -> anyhow::Result<()> {
     let report = Report {
         study: study.study().name.to_string(),
         digest: study.digest().to_hex(),
-        state: state.as_ref().map(|state| state.derived.digest().to_hex()).unwrap_or_default(),
+        state: state
+            .as_ref()
+            .map(|state| state.derived.digest().to_hex())
+            .unwrap_or_default(),
         security: state.and_then(|state| state.security),
         sums: sealed.sums(rounds)?,
     };
@@ -37,7 +40,11 @@ pub(super) fn run(args: &DirArgs, output: &Output) -> anyhow::Result<()> {
 }
 
 fn text(report: &Report) -> String {
-    let mut text = format!("{} opened sums of study \"{}\"\n", report.sums.len(), report.study);
+    let mut text = format!(
+        "{} opened sums of study \"{}\"\n",
+        report.sums.len(),
+        report.study
+    );
     for sum in &report.sums {
         let names: Vec<&str> = sum.contributors.iter().map(|name| name.as_str()).collect();
         // Writing to a string cannot fail.

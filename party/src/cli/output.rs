@@ -1,8 +1,8 @@
 //! Standard output: the one thing that a command has to say. Progress and questions go to standard error.
 
-use clap::ValueEnum;
 use crate::status::Trouble;
 use crate::{Exit, PartyError};
+use clap::ValueEnum;
 use serde::Serialize;
 use std::process::ExitCode;
 
@@ -48,7 +48,12 @@ impl Output {
         match self.format {
             Format::Text => print(text().trim_end()),
             Format::Json => {
-                let envelope = Envelope { ok: true, command: self.command, result: Some(result), error: None };
+                let envelope = Envelope {
+                    ok: true,
+                    command: self.command,
+                    result: Some(result),
+                    error: None,
+                };
                 print(&serde_json::to_string(&envelope)?);
             }
         }
@@ -61,12 +66,19 @@ impl Output {
         let trouble = Trouble {
             code: known.map_or_else(|| "P900".into(), PartyError::code),
             message: format!("{error:#}"),
-            hint: known.map_or("`party --help` explains the commands", PartyError::hint).to_owned(),
+            hint: known
+                .map_or("`party --help` explains the commands", PartyError::hint)
+                .to_owned(),
         };
         complain(&format!("error {}: {}", trouble.code, trouble.message));
         complain(&format!("hint: {}", trouble.hint));
         if self.is_json() {
-            let envelope = Envelope::<()> { ok: false, command: self.command, result: None, error: Some(trouble) };
+            let envelope = Envelope::<()> {
+                ok: false,
+                command: self.command,
+                result: None,
+                error: Some(trouble),
+            };
             if let Ok(text) = serde_json::to_string(&envelope) {
                 print(&text);
             }

@@ -2,12 +2,12 @@
 
 use super::args::DirArgs;
 use super::output::Output;
-use anyhow::Context;
-use galen_core::SystemClock;
-use galen_core::telemetry;
 use crate::config::Config;
 use crate::daemon::{End, Party};
 use crate::home::Home;
+use anyhow::Context;
+use galen_core::SystemClock;
+use galen_core::telemetry;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,15 +29,24 @@ pub(super) fn run(args: &DirArgs, output: &Output) -> anyhow::Result<()> {
     let config = Config::load(&home)?;
     telemetry::start(&config.log.filter, config.log.format);
     let party = Party::open(&home, Arc::new(SystemClock))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the async runtime")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the async runtime")?;
     let end = runtime.block_on(async {
         let stop = stop_on_signals().context("signal handlers")?;
         Ok::<_, anyhow::Error>(party.serve(stop).await?)
     });
     runtime.shutdown_timeout(GRACE);
     let ended = match end? {
-        End::Stopped => Ended { completed: false, reason: "asked to stop".into() },
-        End::Completed(reason) => Ended { completed: true, reason },
+        End::Stopped => Ended {
+            completed: false,
+            reason: "asked to stop".into(),
+        },
+        End::Completed(reason) => Ended {
+            completed: true,
+            reason,
+        },
     };
     let text = format!("Stopped: {}.", ended.reason);
     output.say(ended, || text)

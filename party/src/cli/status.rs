@@ -17,16 +17,30 @@ pub(super) fn run(args: &DirArgs, output: &Output) -> anyhow::Result<()> {
 }
 
 fn text(status: &Status) -> String {
-    let mut text = format!("{} in study \"{}\" ({})\n", status.name, status.study, status.digest.short());
+    let mut text = format!(
+        "{} in study \"{}\" ({})\n",
+        status.name,
+        status.study,
+        status.digest.short()
+    );
     // Writing to a string cannot fail.
     let mut line = |name: &str, value: String| {
         let _ = writeln!(text, "  {name:<12} {value}");
     };
     line("phase", status.phase.clone());
     line("connected", if status.connected { "yes" } else { "no" }.into());
-    line("rounds", format!("{} of {} opened", status.applied, status.rounds_total));
+    line(
+        "rounds",
+        format!("{} of {} opened", status.applied, status.rounds_total),
+    );
     if let Some(training) = status.training {
-        line("training", format!("pass {} of {}, loss {:.4}", training.epoch, training.epochs, training.loss));
+        line(
+            "training",
+            format!(
+                "pass {} of {}, loss {:.4}",
+                training.epoch, training.epochs, training.loss
+            ),
+        );
     }
     if let Some(model) = status.model {
         line("model", model.to_hex());
@@ -36,7 +50,10 @@ fn text(status: &Status) -> String {
     }
     for (purpose, entry) in &status.traffic {
         let (sent, received, seconds) = (entry.bytes_sent, entry.bytes_received, entry.seconds);
-        line(purpose, format!("{sent} bytes sent, {received} received, {seconds:.1} s"));
+        line(
+            purpose,
+            format!("{sent} bytes sent, {received} received, {seconds:.1} s"),
+        );
     }
     if let Some(peak) = status.peak_rss_bytes {
         line("memory", format!("{} MiB at most", peak >> 20));

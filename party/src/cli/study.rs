@@ -2,14 +2,14 @@
 
 use super::args::SignArgs;
 use super::output::{Output, complain};
-use anyhow::Context;
-use galen_core::study::{FrozenStudy, Role};
 use crate::PartyError;
 use crate::config::Config;
 use crate::consent;
 use crate::data::Patients;
 use crate::home::{self, Home};
 use crate::identity::Identity;
+use anyhow::Context;
+use galen_core::study::{FrozenStudy, Role};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -41,7 +41,10 @@ pub(super) fn sign(args: &SignArgs, output: &Output) -> anyhow::Result<()> {
     let patients = check_table(&config, &study, &identity)?;
     complain(&consent::summary(&study, &identity.name));
     match patients {
-        Some(count) => complain(&format!("The table {} fits the study: {count} patients.", config.data.display())),
+        Some(count) => complain(&format!(
+            "The table {} fits the study: {count} patients.",
+            config.data.display()
+        )),
         None => complain("The table was not checked; `party serve` checks it before anything else."),
     }
     if args.digest.is_none() && !args.yes {
@@ -55,12 +58,20 @@ pub(super) fn sign(args: &SignArgs, output: &Output) -> anyhow::Result<()> {
         patients,
     };
     output.say(signed, || {
-        format!("Signed study \"{}\".\nNext: party serve --dir {}", study.study().name, args.dir.display())
+        format!(
+            "Signed study \"{}\".\nNext: party serve --dir {}",
+            study.study().name,
+            args.dir.display()
+        )
     })
 }
 
 /// A table that is there must fit; one that is not there yet may come later.
-fn check_table(config: &Config, study: &FrozenStudy, identity: &Identity) -> Result<Option<usize>, PartyError> {
+fn check_table(
+    config: &Config,
+    study: &FrozenStudy,
+    identity: &Identity,
+) -> Result<Option<usize>, PartyError> {
     if !study.study().has_role(&identity.name, Role::Contributor) || !config.data.exists() {
         return Ok(None);
     }

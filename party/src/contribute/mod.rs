@@ -87,10 +87,15 @@ impl Contributor {
         let id = round.id();
         if let Some(drawn) = self.contributions.get(key(id))? {
             if drawn.record != *round.digest() {
-                return Err(PartyError::Untrue(format!("the coordinator made two records for {id}")));
+                return Err(PartyError::Untrue(format!(
+                    "the coordinator made two records for {id}"
+                )));
             }
             if !drawn.state.may_be_sent() {
-                return Err(PartyError::Untrue(format!("the contribution to {id} is {:?} and is asked for again", drawn.state)));
+                return Err(PartyError::Untrue(format!(
+                    "the contribution to {id} is {:?} and is asked for again",
+                    drawn.state
+                )));
             }
             return self.kept(id);
         }
@@ -107,21 +112,41 @@ impl Contributor {
         let header = galen_custody::contribute::encrypt(round, name, signing, &values, &mut ciphertext)
             .map_err(PartyError::internal)?;
         let mut batch = self.store.database().batch();
-        self.vault.put(&mut batch, id, &Item::Header, &postcard::to_stdvec(&header).map_err(PartyError::internal)?)?;
+        self.vault.put(
+            &mut batch,
+            id,
+            &Item::Header,
+            &postcard::to_stdvec(&header).map_err(PartyError::internal)?,
+        )?;
         self.vault.put(&mut batch, id, &Item::Ciphertext, &ciphertext)?;
-        batch.put(&self.contributions, key(id), &Contribution { state: State::Drawn, record: *round.digest() })?;
+        batch.put(
+            &self.contributions,
+            key(id),
+            &Contribution {
+                state: State::Drawn,
+                record: *round.digest(),
+            },
+        )?;
         batch.commit()?;
         faults::reach("party.contribution.drawn");
         self.kept(id)
     }
 
     fn kept(&self, id: RoundId) -> Result<Parcel, PartyError> {
-        let gone = || PartyError::Untrue(format!("the contribution to {id} is asked for after it was erased"));
+        let gone = || {
+            PartyError::Untrue(format!(
+                "the contribution to {id} is asked for after it was erased"
+            ))
+        };
         let header = self.vault.get(id, &Item::Header)?.ok_or_else(gone)?;
         let header: Authored = postcard::from_bytes(&header).map_err(PartyError::internal)?;
         let said: ContributionHeader = header.statement.read_unverified().map_err(PartyError::internal)?;
         let ciphertext = self.vault.get(id, &Item::Ciphertext)?.ok_or_else(gone)?;
-        Ok(Parcel { header, digest: said.ciphertext, ciphertext: Arc::from(ciphertext.as_slice()) })
+        Ok(Parcel {
+            header,
+            digest: said.ciphertext,
+            ciphertext: Arc::from(ciphertext.as_slice()),
+        })
     }
 
     /// Notes that the coordinator accepted a contribution.
@@ -133,7 +158,11 @@ impl Contributor {
 
     /// Notes that a contribution is part of an opened sum.
     pub fn opened(&self, id: RoundId) -> Result<(), PartyError> {
-        if self.contributions.contains(key(id))? { self.note(id, &[Event::Opened]) } else { Ok(()) }
+        if self.contributions.contains(key(id))? {
+            self.note(id, &[Event::Opened])
+        } else {
+            Ok(())
+        }
     }
 
     /// Notes the end of all contributions to attempts before this one, whose bytes the vault has erased.
@@ -146,7 +175,10 @@ impl Contributor {
                 Err(error) => Some(Err(error)),
             })
             .collect::<Result<_, _>>()?;
-        for (id, state) in live.into_iter().filter(|(id, state)| *id < before && *state != State::Erased) {
+        for (id, state) in live
+            .into_iter()
+            .filter(|(id, state)| *id < before && *state != State::Erased)
+        {
             let passed: &[Event] = match state {
                 State::Drawn | State::Sent => &[Event::Passed, Event::Erased],
                 _ => &[Event::Erased],
@@ -158,7 +190,8 @@ impl Contributor {
 
     fn note(&self, id: RoundId, events: &[Event]) -> Result<(), PartyError> {
         let stored = self.contributions.get(key(id))?;
-        let mut contribution = stored.ok_or_else(|| PartyError::Internal(format!("no contribution to {id}")))?;
+        let mut contribution =
+            stored.ok_or_else(|| PartyError::Internal(format!("no contribution to {id}")))?;
         for event in events {
             contribution.state = contribution.state.after(*event).map_err(PartyError::internal)?;
         }
@@ -167,6 +200,106 @@ impl Contributor {
 
     /// Where the contribution to an attempt stands.
     pub fn state(&self, id: RoundId) -> Result<Option<State>, PartyError> {
-        Ok(self.contributions.get(key(id))?.map(|contribution| contribution.state))
+        Ok(self
+            .contributions
+            .get(key(id))?
+            .map(|contribution| contribution.state))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::federation::Federation;
+    use std::cell::Cell;
+
+    const VALUES: [i64; 5] = [3, 4, 7, 1000, -2000];
+
+    #[test]
+    fn a_resend_is_identical_and_another_attempt_is_fresh() {
+        let mut federation = Federation::new();
+        let base = Digest::of(b"base");
+        let round = federation.statistics_round(0, base);
+        let computed = Cell::new(0);
+        let compute = || {
+            computed.set(computed.get() + 1);
+            Ok(VALUES.to_vec())
+        };
+        let first = federation.members[0].contributor.parcel(&round, compute).unwrap();
+        federation.restart();
+        let contributor = &federation.members[0].contributor;
+        let again = contributor.parcel(&round, compute).unwrap();
+        assert_eq!(
+            (&first.header, &first.ciphertext),
+            (&again.header, &again.ciphertext)
+        );
+        contributor.accepted(round.id()).unwrap();
+        assert_eq!(
+            contributor.parcel(&round, compute).unwrap().ciphertext,
+            first.ciphertext
+        );
+        // The values of a round are computed once; what covers them is new in every attempt.
+        let next = federation.statistics_round(1, base);
+        let fresh = contributor.parcel(&next, compute).unwrap();
+        assert_ne!(fresh.ciphertext, first.ciphertext);
+        assert_eq!(computed.get(), 1);
+        assert_eq!(Digest::of(&fresh.ciphertext), fresh.digest);
+        assert!(!format!("{fresh:?}").contains("ciphertext"));
+    }
+
+    #[test]
+    fn one_attempt_has_one_record() {
+        let federation = Federation::new();
+        let round = federation.statistics_round(0, Digest::of(b"base"));
+        let other = federation.statistics_round(0, Digest::of(b"other base"));
+        let contributor = &federation.members[0].contributor;
+        contributor.parcel(&round, || Ok(VALUES.to_vec())).unwrap();
+        let error = contributor.parcel(&other, || Ok(VALUES.to_vec())).unwrap_err();
+        assert!(error.to_string().contains("two records"), "{error}");
+    }
+
+    #[test]
+    fn what_is_over_is_erased_and_never_sent_again() {
+        let mut federation = Federation::new();
+        let base = Digest::of(b"base");
+        let rounds: Vec<Round> = (0..3)
+            .map(|attempt| federation.statistics_round(attempt, base))
+            .collect();
+        for round in &rounds {
+            federation.members[0]
+                .contributor
+                .parcel(round, || Ok(VALUES.to_vec()))
+                .unwrap();
+        }
+        federation.members[0].contributor.opened(rounds[1].id()).unwrap();
+        // Nothing was contributed to this one; noting that it was opened is no harm.
+        federation.members[1].contributor.opened(rounds[1].id()).unwrap();
+        let before = RoundId { round: 0, attempt: 2 };
+        for _ in 0..2 {
+            let member = &federation.members[0];
+            member.vault.erase_before(before).unwrap();
+            member.contributor.erased_before(before).unwrap();
+            federation.restart();
+        }
+        let contributor = &federation.members[0].contributor;
+        for (round, state) in rounds.iter().zip([State::Erased, State::Erased, State::Drawn]) {
+            assert_eq!(contributor.state(round.id()).unwrap(), Some(state));
+            let parcel = contributor.parcel(round, || Err(PartyError::Internal("computed again".into())));
+            assert_eq!(parcel.is_ok(), state == State::Drawn, "{}", round.id());
+        }
+        assert!(
+            federation.members[0]
+                .vault
+                .get(rounds[0].id(), &Item::Ciphertext)
+                .unwrap()
+                .is_none()
+        );
+        assert!(
+            federation.members[0]
+                .vault
+                .get(rounds[1].id(), &Item::Header)
+                .unwrap()
+                .is_none()
+        );
     }
 }

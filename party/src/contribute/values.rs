@@ -45,8 +45,16 @@ pub struct Sources<'a> {
 
 /// The values of the round that follows the derived state.
 pub fn values(sources: Sources<'_>, progress: &mut dyn FnMut(Progress)) -> Result<Vec<i64>, ValuesError> {
-    let Sources { study, party, patients, derived, device } = sources;
-    let purpose = derived.next_purpose(study)?.ok_or(DeriveError::NoRound(derived.applied()))?;
+    let Sources {
+        study,
+        party,
+        patients,
+        derived,
+        device,
+    } = sources;
+    let purpose = derived
+        .next_purpose(study)?
+        .ok_or(DeriveError::NoRound(derived.applied()))?;
     match purpose {
         Purpose::Statistics => {
             let table = &patients.train;
@@ -58,16 +66,31 @@ pub fn values(sources: Sources<'_>, progress: &mut dyn FnMut(Progress)) -> Resul
             let base = derived.model(study)?;
             // Training rounds count from 0; round 0 of the study is the statistics round.
             let round = derived.applied().saturating_sub(1);
-            let order = Order { seed: study.seed, party: party.as_str(), round };
-            let local = train(device, &base, &rows, &table.labels, &study.training, order, progress)?;
+            let order = Order {
+                seed: study.seed,
+                party: party.as_str(),
+                round,
+            };
+            let local = train(
+                device,
+                &base,
+                &rows,
+                &table.labels,
+                &study.training,
+                order,
+                progress,
+            )?;
             let strategy = FedAvg::new(&study.training, &study.data);
-            strategy.contribution(&base, &local, rows.len()).map_err(ValuesError::Codec)
+            strategy
+                .contribution(&base, &local, rows.len())
+                .map_err(ValuesError::Codec)
         }
         Purpose::Evaluation => {
             let table = &patients.held_out;
             let rows = derived.preprocessor(study)?.rows(table)?;
             let scores = derived.trained(study)?.probabilities(&rows)?;
-            histogram::contribution(&scores, &table.labels, &study.evaluation, &study.data).map_err(ValuesError::Codec)
+            histogram::contribution(&scores, &table.labels, &study.evaluation, &study.data)
+                .map_err(ValuesError::Codec)
         }
     }
 }
@@ -91,7 +114,10 @@ mod tests {
             let path = temp.path().join(member.name.as_str());
             testing::write_table(&path, 40 + seed, seed);
             hospitals.push(Hospital::load(&study, &member.name, &path).unwrap());
-            parties.push((member.name.clone(), Patients::load(&path, &study, &member.name).unwrap()));
+            parties.push((
+                member.name.clone(),
+                Patients::load(&path, &study, &member.name).unwrap(),
+            ));
         }
         let expected = baseline::federated(&study, &device, &hospitals).unwrap();
         let mut sums = Vec::new();
@@ -102,7 +128,13 @@ mod tests {
             assert_eq!(derived.is_trained(&study), round > study.training.rounds);
             let mut sum = vec![0; agenda::shape(&study, round).unwrap().unwrap().values];
             for (party, patients) in &parties {
-                let sources = Sources { study: &study, party, patients, derived: &derived, device: &device };
+                let sources = Sources {
+                    study: &study,
+                    party,
+                    patients,
+                    derived: &derived,
+                    device: &device,
+                };
                 let values = values(sources, &mut |_| {}).unwrap();
                 sum.iter_mut().zip(values).for_each(|(s, v)| *s += v);
             }
@@ -114,15 +146,27 @@ mod tests {
         assert_eq!(sums[1..=2], expected.training_sums[..]);
         assert_eq!(sums[3], expected.evaluation_sum);
         assert_eq!(derived.trained(&study).unwrap(), expected.trained.model);
-        assert_eq!(derived.preprocessor(&study).unwrap(), expected.trained.preprocessor);
+        assert_eq!(
+            derived.preprocessor(&study).unwrap(),
+            expected.trained.preprocessor
+        );
         assert_eq!(derived.histograms(&study).unwrap(), Some(expected.histograms));
         digests.sort_unstable();
         digests.dedup();
         assert_eq!(digests.len(), 5, "every state has a name of its own");
         // After the last round nothing follows.
-        assert!(matches!(derived.apply(&study, &sums[3]), Err(DeriveError::NoRound(4))));
+        assert!(matches!(
+            derived.apply(&study, &sums[3]),
+            Err(DeriveError::NoRound(4))
+        ));
         let (party, patients) = &parties[0];
-        let sources = Sources { study: &study, party, patients, derived: &derived, device: &device };
+        let sources = Sources {
+            study: &study,
+            party,
+            patients,
+            derived: &derived,
+            device: &device,
+        };
         assert!(values(sources, &mut |_| {}).is_err());
     }
 
@@ -136,7 +180,10 @@ mod tests {
         other[3] += 1;
         assert_ne!(initial.apply(&study, &other).unwrap().digest(), state.digest());
         assert!(matches!(initial.trained(&study), Err(DeriveError::Missing(_))));
-        assert!(matches!(initial.preprocessor(&study), Err(DeriveError::Missing(_))));
+        assert!(matches!(
+            initial.preprocessor(&study),
+            Err(DeriveError::Missing(_))
+        ));
         assert!(initial.apply(&study, &sums[1..]).is_err());
     }
 

@@ -67,13 +67,18 @@ impl Custodian {
             return postcard::from_bytes(&said).map_err(PartyError::internal);
         }
         let secret = OneRoundSecret::generate(id).map_err(PartyError::internal)?;
-        let ledger = self.ledger()?.announce(id, secret.public()).map_err(|error| refused(id, error))?;
+        let ledger = self
+            .ledger()?
+            .announce(id, secret.public())
+            .map_err(|error| refused(id, error))?;
         let statement = secret
             .statement(&ledger, &self.identity.name, &self.identity.signing, &self.study)
             .map_err(PartyError::internal)?;
         let mut batch = self.store.database().batch();
-        self.vault.put(&mut batch, id, &Item::OneRoundSecret, &secret.to_bytes())?;
-        self.vault.put(&mut batch, id, &Item::KeyStatement, &encode(&statement)?)?;
+        self.vault
+            .put(&mut batch, id, &Item::OneRoundSecret, &secret.to_bytes())?;
+        self.vault
+            .put(&mut batch, id, &Item::KeyStatement, &encode(&statement)?)?;
         batch.put(&self.ledger, LEDGER_KEY, &ledger)?;
         batch.commit()?;
         faults::reach("party.key.announced");
@@ -84,7 +89,12 @@ impl Custodian {
     ///
     /// # Errors
     /// If the set must not be opened, or if another set or sum was endorsed in this attempt before.
-    pub fn judge(&self, round: &Round, headers: &[Authored], sum: Digest) -> Result<Option<Verdict>, PartyError> {
+    pub fn judge(
+        &self,
+        round: &Round,
+        headers: &[Authored],
+        sum: Digest,
+    ) -> Result<Option<Verdict>, PartyError> {
         let id = round.id();
         if !round.custodians().contains_key(&self.identity.name) {
             return Ok(None);
@@ -93,7 +103,9 @@ impl Custodian {
             let verdict: Verdict = postcard::from_bytes(&said).map_err(PartyError::internal)?;
             return self.same(round, headers, sum, verdict).map(Some);
         }
-        let Some(secret) = self.secret(id)? else { return Ok(None) };
+        let Some(secret) = self.secret(id)? else {
+            return Ok(None);
+        };
         let mut seeds = Vec::with_capacity(headers.len());
         for header in headers {
             match custodian::check_contribution(round, &self.identity.name, &secret, header) {
@@ -107,7 +119,10 @@ impl Custodian {
         }
         let set = ContributionSet::new(round, headers).map_err(|error| set_refused(id, error))?;
         let endorsement = Endorsement::of(&set, sum);
-        let ledger = self.ledger()?.sign(id, &endorsement).map_err(|error| refused(id, error))?;
+        let ledger = self
+            .ledger()?
+            .sign(id, &endorsement)
+            .map_err(|error| refused(id, error))?;
         let (name, signing) = (&self.identity.name, &self.identity.signing);
         let statement = custodian::endorse(round, name, signing, &ledger, &set, &seeds, sum)
             .map_err(|error| set_refused(id, error))?;
@@ -118,32 +133,54 @@ impl Custodian {
     }
 
     /// A verdict that was given before stands, and is given again only for the same set and sum.
-    fn same(&self, round: &Round, headers: &[Authored], sum: Digest, verdict: Verdict) -> Result<Verdict, PartyError> {
+    fn same(
+        &self,
+        round: &Round,
+        headers: &[Authored],
+        sum: Digest,
+        verdict: Verdict,
+    ) -> Result<Verdict, PartyError> {
         if let Verdict::Endorsed(statement) = &verdict {
-            let said: Endorsement = statement.statement.read_unverified().map_err(PartyError::internal)?;
+            let said: Endorsement = statement
+                .statement
+                .read_unverified()
+                .map_err(PartyError::internal)?;
             let set = ContributionSet::new(round, headers).map_err(|error| set_refused(round.id(), error))?;
             if said != Endorsement::of(&set, sum) {
                 let id = round.id();
-                return Err(PartyError::Untrue(format!("the coordinator proposes a second set or sum for {id}")));
+                return Err(PartyError::Untrue(format!(
+                    "the coordinator proposes a second set or sum for {id}"
+                )));
             }
         }
         Ok(verdict)
     }
 
     fn refuse(&self, round: &Round, contributor: &PartyId) -> Result<Verdict, PartyError> {
-        let said = SeedsRefused { record: *round.digest(), contributor: contributor.clone() };
+        let said = SeedsRefused {
+            record: *round.digest(),
+            contributor: contributor.clone(),
+        };
         let (name, signing) = (&self.identity.name, &self.identity.signing);
-        let statement = Authored::sign(signing, name, SEEDS_REFUSED, &self.study, &said).map_err(PartyError::internal)?;
-        let verdict = Verdict::SeedsRefused { contributor: contributor.clone(), statement };
+        let statement =
+            Authored::sign(signing, name, SEEDS_REFUSED, &self.study, &said).map_err(PartyError::internal)?;
+        let verdict = Verdict::SeedsRefused {
+            contributor: contributor.clone(),
+            statement,
+        };
         // Having refused, it endorses nothing in this attempt.
-        let ledger = self.ledger()?.abandon(round.id()).map_err(|error| refused(round.id(), error))?;
+        let ledger = self
+            .ledger()?
+            .abandon(round.id())
+            .map_err(|error| refused(round.id(), error))?;
         self.keep(round.id(), &verdict, &ledger)?;
         Ok(verdict)
     }
 
     fn keep(&self, id: RoundId, verdict: &Verdict, ledger: &LedgerState) -> Result<(), PartyError> {
         let mut batch = self.store.database().batch();
-        self.vault.put(&mut batch, id, &Item::Verdict, &encode(verdict)?)?;
+        self.vault
+            .put(&mut batch, id, &Item::Verdict, &encode(verdict)?)?;
         batch.put(&self.ledger, LEDGER_KEY, ledger)?;
         Ok(batch.commit()?)
     }
@@ -166,18 +203,34 @@ impl Custodian {
         }
         let certificate = check_certificate(round, endorsements)
             .map_err(|error| PartyError::Untrue(format!("no certificate for {id}: {error}")))?;
-        let ledger = self.ledger()?.answer(id, certificate.endorsement()).map_err(|error| refused(id, error))?;
+        let ledger = self
+            .ledger()?
+            .answer(id, certificate.endorsement())
+            .map_err(|error| refused(id, error))?;
         let set = ContributionSet::new(round, headers).map_err(|error| set_refused(id, error))?;
-        certificate.check_set(round, &set).map_err(|error| set_refused(id, error))?;
+        certificate
+            .check_set(round, &set)
+            .map_err(|error| set_refused(id, error))?;
         let gone = || PartyError::Untrue(format!("the key for {id} is asked for after it was erased"));
         let secret = self.secret(id)?.ok_or_else(gone)?;
         let name = &self.identity.name;
         let open = |header| custodian::check_contribution(round, name, &secret, header);
-        let seeds: Vec<OpenedSeeds> =
-            headers.iter().map(open).collect::<Result<_, _>>().map_err(|error| set_refused(id, error))?;
-        let statement =
-            custodian::answer(round, name, &self.identity.signing, &ledger, &certificate, &set, &seeds, pieces)
-                .map_err(|error| set_refused(id, error))?;
+        let seeds: Vec<OpenedSeeds> = headers
+            .iter()
+            .map(open)
+            .collect::<Result<_, _>>()
+            .map_err(|error| set_refused(id, error))?;
+        let statement = custodian::answer(
+            round,
+            name,
+            &self.identity.signing,
+            &ledger,
+            &certificate,
+            &set,
+            &seeds,
+            pieces,
+        )
+        .map_err(|error| set_refused(id, error))?;
         let mut batch = self.store.database().batch();
         self.vault.put(&mut batch, id, &item, &encode(&statement)?)?;
         batch.put(&self.ledger, LEDGER_KEY, &ledger)?;
@@ -187,8 +240,12 @@ impl Custodian {
     }
 
     fn secret(&self, id: RoundId) -> Result<Option<OneRoundSecret>, PartyError> {
-        let Some(bytes) = self.vault.get(id, &Item::OneRoundSecret)? else { return Ok(None) };
-        OneRoundSecret::from_bytes(&bytes).map(Some).map_err(PartyError::internal)
+        let Some(bytes) = self.vault.get(id, &Item::OneRoundSecret)? else {
+            return Ok(None);
+        };
+        OneRoundSecret::from_bytes(&bytes)
+            .map(Some)
+            .map_err(PartyError::internal)
     }
 
     /// Notes that the vault erased these attempts.
@@ -219,3 +276,6 @@ fn refused(id: RoundId, error: impl std::fmt::Display) -> PartyError {
 fn set_refused(id: RoundId, error: impl std::fmt::Display) -> PartyError {
     PartyError::Untrue(format!("the set proposed for {id} must not be opened: {error}"))
 }
+
+#[cfg(test)]
+mod tests;

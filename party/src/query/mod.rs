@@ -12,5 +12,7 @@ pub fn totals(home: &Home) -> Result<Option<Entry>, PartyError> {
     if !path.exists() {
         return Ok(None);
     }
-    serde_json::from_slice(&home::read(&path)?).map(Some).map_err(|error| PartyError::home(path, error.to_string()))
+    serde_json::from_slice(&home::read(&path)?)
+        .map(Some)
+        .map_err(|error| PartyError::home(path, error.to_string()))
 }

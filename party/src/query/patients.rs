@@ -40,12 +40,24 @@ pub fn load(source: &Source, study: &Study, party: &PartyId) -> Result<Cohort, P
     match source {
         Source::HeldOut { data } => {
             let patients = Patients::load(data, study, party)?;
-            Ok(Cohort { table: patients.held_out, numbers: patients.held_out_numbers, labelled: true })
+            Ok(Cohort {
+                table: patients.held_out,
+                numbers: patients.held_out_numbers,
+                labelled: true,
+            })
         }
         Source::Csv(path) => {
             let bytes = std::fs::read(path).map_err(PartyError::file(path))?;
-            let table = read_csv(with_class(&bytes, &study.data).as_slice(), &path.display().to_string(), &study.data)?;
-            Ok(Cohort { numbers: (1..=table.len()).collect(), table, labelled: false })
+            let table = read_csv(
+                with_class(&bytes, &study.data).as_slice(),
+                &path.display().to_string(),
+                &study.data,
+            )?;
+            Ok(Cohort {
+                numbers: (1..=table.len()).collect(),
+                table,
+                labelled: false,
+            })
         }
     }
 }
@@ -57,9 +69,16 @@ fn with_class(bytes: &[u8], schema: &DataSchema) -> Vec<u8> {
 }
 
 fn rewritten(bytes: &[u8], schema: &DataSchema) -> Option<Vec<u8>> {
-    let target = schema.column.iter().position(|column| column.kind == ColumnKind::Target)?;
+    let target = schema
+        .column
+        .iter()
+        .position(|column| column.kind == ColumnKind::Target)?;
     let class = schema.target.negative.first()?.to_string();
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).trim(csv::Trim::All).from_reader(bytes);
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .trim(csv::Trim::All)
+        .from_reader(bytes);
     let mut records = reader.records();
     let mut lines = Lines::default();
     // Where the class stands, or is to be put in.
@@ -103,7 +122,9 @@ impl Lines {
 
     /// Appends the last record, which ends before line `next`.
     fn put_last(&mut self, next: u64) {
-        let Some((line, text)) = self.last.take() else { return };
+        let Some((line, text)) = self.last.take() else {
+            return;
+        };
         let lines = text.iter().filter(|byte| **byte == b'\n').count() as u64;
         let blank = next.saturating_sub(line).saturating_sub(lines);
         self.out.extend((0..blank).map(|_| b'\n'));

@@ -1,5 +1,7 @@
 //! Small studies, tables and identities for this crate's tests.
 
+pub(crate) mod federation;
+
 use galen_core::study::{Card, FrozenStudy, Study};
 use galen_core::{Digest, PartyId};
 use std::path::Path;
@@ -101,7 +103,13 @@ pub(crate) fn frozen(cards: &[Card]) -> FrozenStudy {
         }
     };
     let study = study();
-    let card = |name: &PartyId| cards.iter().find(|c| &c.name == name).cloned().unwrap_or_else(|| invented(name));
+    let card = |name: &PartyId| {
+        cards
+            .iter()
+            .find(|c| &c.name == name)
+            .cloned()
+            .unwrap_or_else(|| invented(name))
+    };
     let members = study.party.iter().map(|m| card(&m.name)).collect();
     FrozenStudy::freeze(study, card(&name("coordinator")), members).unwrap()
 }
@@ -113,7 +121,11 @@ pub(crate) fn write_table(path: &Path, rows: usize, seed: usize) {
         let age = 30 + (i * 17 + seed * 5) % 50;
         let sex = (i + seed) % 2;
         let sick = u8::from(age + 10 * sex > 60);
-        let shown = if i % 11 == 3 { "?".to_owned() } else { age.to_string() };
+        let shown = if i % 11 == 3 {
+            "?".to_owned()
+        } else {
+            age.to_string()
+        };
         text.push_str(&format!("{shown},{sex},{sick}\n"));
     }
     std::fs::write(path, text).unwrap();

@@ -1,0 +1,185 @@
+//! Three parties and a coordinator's key in one process, passing statements by hand.
+
+use crate::contribute::{Contributor, Parcel};
+use crate::custody::{Custodian, Verdict};
+use crate::home::Home;
+use crate::identity::Identity;
+use crate::opening::Evidence;
+use crate::rounds::Rounds;
+use crate::testing;
+use crate::vault::Vault;
+use galen_core::study::{Card, FrozenStudy, Purpose};
+use galen_core::{Digest, Signed, SigningKey};
+use galen_store::Store;
+use galen_sums::{Authored, ContributionSet, Round, RoundId, RoundRecord, Source, SumPlan};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A party with its own store.
+pub(crate) struct Member {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) custodian: Custodian,
+    pub(crate) contributor: Contributor,
+    pub(crate) vault: Vault,
+}
+
+/// The parties.
+pub(crate) struct Federation {
+    temp: tempfile::TempDir,
+    coordinator: SigningKey,
+    pub(crate) study: FrozenStudy,
+    pub(crate) rounds: Rounds,
+    identities: Vec<Arc<Identity>>,
+    pub(crate) members: Vec<Member>,
+}
+
+impl Federation {
+    pub(crate) fn new() -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let mut identities = Vec::new();
+        for name in ["a", "b", "c"] {
+            let home = Home::create(&temp.path().join(name)).unwrap();
+            identities.push(Arc::new(Identity::create(&home, testing::name(name)).unwrap()));
+        }
+        let coordinator = SigningKey::generate().unwrap();
+        let mut cards: Vec<Card> = identities.iter().map(|identity| identity.card()).collect();
+        cards.push(Card {
+            name: testing::name("coordinator"),
+            certificate: Digest::of(b"certificate"),
+            signing: coordinator.public(),
+            sealing: Digest::default(),
+        });
+        let study = testing::frozen(&cards);
+        let rounds = Rounds::of(&study).unwrap();
+        let mut federation = Self {
+            temp,
+            coordinator,
+            study,
+            rounds,
+            identities,
+            members: Vec::new(),
+        };
+        federation.restart();
+        federation
+    }
+
+    /// Every party starts again from its disk.
+    pub(crate) fn restart(&mut self) {
+        self.members.clear();
+        for identity in &self.identities {
+            let dir: PathBuf = self.temp.path().join(identity.name.as_str()).join("store");
+            let store = Store::open(&dir).unwrap();
+            self.members.push(Member {
+                custodian: Custodian::open(&store, self.study.digest(), Arc::clone(identity)).unwrap(),
+                contributor: Contributor::open(&store, Arc::clone(identity)).unwrap(),
+                vault: Vault::open(&store).unwrap(),
+                identity: Arc::clone(identity),
+            });
+        }
+    }
+
+    /// The custodians' keys for an attempt.
+    pub(crate) fn announce(&self, id: RoundId) -> Vec<Authored> {
+        self.members
+            .iter()
+            .map(|member| member.custodian.announce(id).unwrap())
+            .collect()
+    }
+
+    /// A signed record as the coordinator makes it.
+    pub(crate) fn record(&self, id: RoundId, base: Digest, purpose: Purpose, keys: Vec<Authored>) -> Signed {
+        let inputs = self.rounds.inputs(id.round).unwrap();
+        let record = RoundRecord {
+            study: self.study.digest(),
+            purpose,
+            round: id,
+            plan: SumPlan::new(&inputs).unwrap(),
+            base,
+            custodians: keys,
+            audit_head: None,
+        };
+        record.sign(&self.coordinator).unwrap()
+    }
+
+    /// The round of an attempt at the statistics.
+    pub(crate) fn statistics_round(&self, attempt: u32, base: Digest) -> Round {
+        let id = RoundId { round: 0, attempt };
+        let record = self.record(id, base, Purpose::Statistics, self.announce(id));
+        self.rounds.open(id, &record).unwrap()
+    }
+
+    /// Everybody's contribution of the values that `values` gives for its index.
+    pub(crate) fn contribute(&self, round: &Round, values: impl Fn(usize) -> Vec<i64>) -> Vec<Parcel> {
+        let contribute = |(index, member): (usize, &Member)| {
+            member.contributor.parcel(round, || Ok(values(index))).unwrap()
+        };
+        self.members.iter().enumerate().map(contribute).collect()
+    }
+
+    /// The sum blob and its digest.
+    pub(crate) fn add(&self, round: &Round, parcels: &[Parcel]) -> (Vec<u8>, Digest) {
+        let headers: Vec<Authored> = parcels.iter().map(|parcel| parcel.header.clone()).collect();
+        let set = ContributionSet::new(round, &headers).unwrap();
+        let source = |parcel: &Parcel| Source {
+            contributor: parcel.header.author.clone(),
+            digest: parcel.digest,
+            reader: std::io::Cursor::new(parcel.ciphertext.to_vec()),
+        };
+        let mut blob = Vec::new();
+        let digest = galen_sums::add(round, &set, parcels.iter().map(source).collect(), &mut blob).unwrap();
+        (blob, digest)
+    }
+
+    /// Everybody's endorsement.
+    pub(crate) fn endorse(&self, round: &Round, headers: &[Authored], sum: Digest) -> Vec<Authored> {
+        let judge = |member: &Member| match member.custodian.judge(round, headers, sum).unwrap() {
+            Some(Verdict::Endorsed(statement)) => statement,
+            other => panic!("{other:?}"),
+        };
+        self.members.iter().map(judge).collect()
+    }
+
+    /// The answers of the custodians that a fair division asks.
+    pub(crate) fn answer(
+        &self,
+        round: &Round,
+        headers: &[Authored],
+        endorsements: &[Authored],
+    ) -> Vec<Authored> {
+        let all = self
+            .members
+            .iter()
+            .map(|member| member.identity.name.clone())
+            .collect();
+        let assigned = round.assign(&all).unwrap();
+        let answer = |(name, pieces): (&galen_core::PartyId, &Vec<u32>)| {
+            let member = self
+                .members
+                .iter()
+                .find(|member| &member.identity.name == name)
+                .unwrap();
+            member
+                .custodian
+                .answer(round, headers, endorsements, pieces)
+                .unwrap()
+        };
+        assigned.iter().map(answer).collect()
+    }
+
+    /// Everything that is signed about a round, its sum and the sum's digest.
+    pub(crate) fn whole_round(&self, round: &Round, parcels: &[Parcel]) -> (Evidence, Vec<u8>, Digest) {
+        let headers: Vec<Authored> = parcels.iter().map(|parcel| parcel.header.clone()).collect();
+        let (blob, sum) = self.add(round, parcels);
+        let endorsements = self.endorse(round, &headers, sum);
+        let answers = self.answer(round, &headers, &endorsements);
+        (
+            Evidence {
+                headers,
+                endorsements,
+                answers,
+            },
+            blob,
+            sum,
+        )
+    }
+}
