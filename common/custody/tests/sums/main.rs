@@ -3,8 +3,10 @@
 // Helpers outside of test functions may fail the test too.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod agreement;
 mod erasure;
 mod federation;
+mod malformed;
 mod openings;
 mod refusals;
 mod vectors;
