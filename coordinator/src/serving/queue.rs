@@ -193,3 +193,108 @@ impl Queue {
 fn record_key(query: &QueryRecord) -> String {
     format!("{}/{}", query.party, query.batch.to_hex())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn party(name: &str) -> PartyId {
+        PartyId::new(name).unwrap()
+    }
+
+    fn digest(text: &str) -> Digest {
+        Digest::of(text.as_bytes())
+    }
+
+    fn submit(queue: &mut Queue, name: &str, batch: &str) -> Result<QueryState, Refusal> {
+        queue.submit(&party(name), digest("model"), digest("key"), digest(batch))
+    }
+
+    #[test]
+    fn queries_run_in_order_and_only_their_asker_sees_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut queue = Queue::open(&Store::open(dir.path()).unwrap(), 8).unwrap();
+        assert_eq!(
+            submit(&mut queue, "b", "first").unwrap(),
+            QueryState::Queued { ahead: 0 }
+        );
+        assert_eq!(
+            submit(&mut queue, "a", "second").unwrap(),
+            QueryState::Queued { ahead: 1 }
+        );
+        let running = queue.start().unwrap();
+        assert_eq!(
+            (running.party.clone(), running.batch),
+            (party("b"), digest("first"))
+        );
+        queue.progress(&running).set(3, 10);
+        let state = queue.state(&party("b"), &digest("first")).unwrap();
+        assert_eq!(state, QueryState::Running { done: 3, total: 10 });
+        assert_eq!(
+            queue.state(&party("a"), &digest("first")).unwrap_err().code,
+            Code::BlobUnknown
+        );
+        queue.finish(&running, Ok(digest("answer"))).unwrap();
+        let state = queue.state(&party("b"), &digest("first")).unwrap();
+        assert_eq!(
+            state,
+            QueryState::Done {
+                answer: digest("answer")
+            }
+        );
+        let refusal = Refusal::new(Code::BadQuery, "not a batch");
+        let second = queue.start().unwrap();
+        queue.finish(&second, Err(refusal.clone())).unwrap();
+        assert_eq!(
+            queue.state(&party("a"), &digest("second")).unwrap(),
+            QueryState::Failed(refusal)
+        );
+        assert_eq!(
+            queue.counts(),
+            QueryCounts {
+                queued: 0,
+                running: 0,
+                done: 1,
+                failed: 1
+            }
+        );
+        assert!(queue.start().is_none());
+    }
+
+    #[test]
+    fn a_party_may_not_fill_the_queue() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut queue = Queue::open(&Store::open(dir.path()).unwrap(), 2).unwrap();
+        submit(&mut queue, "a", "1").unwrap();
+        submit(&mut queue, "a", "2").unwrap();
+        assert_eq!(submit(&mut queue, "a", "3").unwrap_err().code, Code::Busy);
+        submit(&mut queue, "b", "3").unwrap();
+        let first = queue.start().unwrap();
+        queue.finish(&first, Ok(digest("answer"))).unwrap();
+        submit(&mut queue, "a", "3").unwrap();
+    }
+
+    #[test]
+    fn what_ran_when_the_process_ended_waits_again_and_what_ended_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        {
+            let mut queue = Queue::open(&Store::open(dir.path()).unwrap(), 8).unwrap();
+            submit(&mut queue, "a", "1").unwrap();
+            submit(&mut queue, "a", "2").unwrap();
+            let first = queue.start().unwrap();
+            queue.finish(&first, Ok(digest("answer"))).unwrap();
+            assert!(queue.start().is_some());
+        }
+        let mut queue = Queue::open(&Store::open(dir.path()).unwrap(), 8).unwrap();
+        assert_eq!(
+            queue.counts(),
+            QueryCounts {
+                queued: 1,
+                running: 0,
+                done: 1,
+                failed: 0
+            }
+        );
+        assert_eq!(queue.start().unwrap().batch, digest("2"));
+    }
+}
