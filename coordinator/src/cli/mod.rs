@@ -145,6 +145,7 @@ mod tests {
         let named = command
             .get_subcommands()
             .map(|c| c.get_name().to_owned())
+            .filter(|name| name != "help")
             .collect::<Vec<_>>();
         assert_eq!(named, ["init", "study", "serve", "status"]);
     }
