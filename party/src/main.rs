@@ -1,5 +1,5 @@
 //! `party`: a hospital's commands. `party --help` is the place to start.
 
 fn main() -> std::process::ExitCode {
-    galen_party::cli::main_from(std::env::args_os())
+    galen_party::cli::main()
 }

@@ -464,7 +464,10 @@ mod tests {
             due(&part(true, false), &own(0), &view)[..],
             [Step::Apply { .. }]
         ));
-        assert_eq!(due(&part(true, false), &own(1), &view), std::slice::from_ref(&close));
+        assert_eq!(
+            due(&part(true, false), &own(1), &view),
+            std::slice::from_ref(&close)
+        );
         assert_eq!(due(&part(false, true), &own(0), &view), [close]);
     }
 

@@ -81,6 +81,19 @@ pub(super) enum Command {
         Next: when it says that the study is finished, `party query`."
     )]
     Status(DirArgs),
+    /// Have patients evaluated, encrypted
+    #[command(
+        long_about = "Encrypts patients under this hospital's own key, has the coordinator evaluate the model on them blindly, and \
+        decrypts the probabilities.\n\n\
+        Needs: the role of a querier, a finished study whose model the coordinator serves, and either a CSV file with the columns of \
+        the study (the column of the class may be left out) or --held-out for this hospital's own held-out patients. The \
+        key is made once and kept encrypted; its public evaluation part (some megabytes) is uploaded once.\n\n\
+        Probabilities are rounded to the precision that the study plans; raw decryptions are never written, because they would leak \
+        the key when passed on.\n\n\
+        Example:\n  party query --dir /srv/galen --csv new-patients.csv --out probabilities.csv\n\n\
+        Next: the CSV has one line per patient: its number in the file and the probability."
+    )]
+    Query(QueryArgs),
     /// Print every opened sum
     #[command(
         long_about = "Prints every sum that this party opened: round, purpose, contributors, and the sums as integers, exactly as \
@@ -101,6 +114,7 @@ impl Command {
             Self::Study(_) => "study sign",
             Self::Serve(_) => "serve",
             Self::Status(_) => "status",
+            Self::Query(_) => "query",
             Self::Opened(_) => "opened",
             Self::Model(_) => "model export",
         }

@@ -5,6 +5,7 @@ mod init;
 mod model;
 mod opened;
 mod output;
+mod query;
 mod serve;
 mod status;
 mod study;
@@ -14,6 +15,11 @@ use clap::Parser;
 use output::Output;
 use std::ffi::OsString;
 use std::process::ExitCode;
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    main_from(std::env::args_os())
+}
 
 /// Runs a command line; the first argument is the name of the program. Another executable that links this crate can thereby be
 /// a party, as the quickstart is.
@@ -27,6 +33,7 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }) => study::sign(&args, &output),
         Command::Serve(args) => serve::run(&args, &output),
         Command::Status(args) => status::run(&args, &output),
+        Command::Query(args) => query::run(&args, &output),
         Command::Opened(args) => opened::run(&args, &output),
         Command::Model(args::ModelCommand {
             command: args::ModelAction::Export(args),

@@ -65,7 +65,7 @@ impl Output {
         let known = error.chain().find_map(|cause| cause.downcast_ref::<PartyError>());
         let trouble = Trouble {
             code: known.map_or_else(|| "P900".into(), PartyError::code),
-            message: format!("{error:#}"),
+            message: message(error),
             hint: known
                 .map_or("`party --help` explains the commands", PartyError::hint)
                 .to_owned(),
@@ -87,6 +87,19 @@ impl Output {
     }
 }
 
+/// What went wrong, with the context in which it did. A [`PartyError`] says all that may be said: its source can be an error of the
+/// table that shows the cell.
+fn message(error: &anyhow::Error) -> String {
+    let mut said = Vec::new();
+    for cause in error.chain() {
+        said.push(cause.to_string());
+        if cause.is::<PartyError>() {
+            break;
+        }
+    }
+    said.join(": ")
+}
+
 /// Writes a line to standard output. A reader that has gone away is no error of ours.
 fn print(text: &str) {
     use std::io::Write;
@@ -97,4 +110,32 @@ fn print(text: &str) {
 pub(super) fn complain(text: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+    use galen_training::{DataError, DataProblem};
+
+    #[test]
+    fn the_cell_of_a_table_is_not_shown() {
+        let problem = DataProblem::NotANumber {
+            text: "Schmidt".into(),
+            missing: "?".into(),
+        };
+        let error = DataError {
+            file: "a.csv".into(),
+            line: 3,
+            column: Some("age".into()),
+            problem,
+        };
+        let error = Err::<(), _>(PartyError::from(error)).context("reading the table");
+        let said = message(&error.unwrap_err());
+        assert!(
+            said.starts_with("reading the table: a.csv:3: column \"age\": "),
+            "{said}"
+        );
+        assert!(!said.contains("Schmidt"), "{said}");
+    }
 }

@@ -1,10 +1,314 @@
 //! Asking the model: patients in, probabilities out, and the coordinator sees neither.
+//!
+//! [`patients`] reads them, [`keys`] keeps the hospital's own key, `submit` exchanges blobs with the coordinator, and [`report`]
+//! rounds what comes back; encrypting and decrypting are `galen_inference`'s. [`run`] joins them. Rules (design, 3.4): probabilities are
+//! rounded to the planned precision before anybody sees them, an answer that is not usable is one uniform error whatever
+//! went wrong, and the key under which it came is used no more.
 
+pub mod keys;
 pub mod patients;
+pub mod report;
+mod submit;
 
+use crate::config::Config;
+use crate::consent;
+use crate::derive::Derived;
 use crate::error::PartyError;
 use crate::home::{self, Home};
+use crate::identity::Identity;
+use crate::perform::blocking;
+use crate::sealed::Sealed;
 use crate::traffic::Entry;
+use galen_core::study::{FrozenStudy, Role};
+use galen_core::{Clock, Digest};
+use galen_inference::{Program, Querier, QueryError};
+use galen_net::{Client, Tuning};
+use galen_store::Store;
+use keys::Keys;
+use patients::{Cohort, Source};
+use report::{Answer, Report};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use submit::Connection;
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// A CSV file of patients; without it, the held-out patients.
+    pub csv: Option<PathBuf>,
+    /// Send nothing.
+    pub dry_run: bool,
+    /// Make a new key first.
+    pub new_key: bool,
+}
+
+/// What a query is doing, for a progress display.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Reading patients and model.
+    Preparing,
+    /// Compiling the model and making or reading the key.
+    Key,
+    /// Encrypting.
+    Encrypting,
+    /// Connecting.
+    Connecting,
+    /// Sending the evaluation key or a batch: bytes done, bytes in all.
+    Sending(u64, u64),
+    /// Waiting behind this many other queries.
+    Waiting(u32),
+    /// The coordinator evaluates: steps done, steps in all.
+    Evaluating(u32, u32),
+    /// Decrypting.
+    Decrypting,
+}
+
+/// Asks, and returns the answers with their figures.
+pub async fn run(
+    home: &Home,
+    question: Question,
+    clock: Arc<dyn Clock>,
+    stage: impl Fn(Stage) + Send + Sync + 'static,
+) -> Result<Report, PartyError> {
+    let started_ms = clock.now_ms();
+    let stage: submit::Watch = Arc::new(stage);
+    stage(Stage::Preparing);
+    let config = Config::load(home)?;
+    let identity = Identity::load(home)?;
+    let study = Arc::new(consent::signed_study(&config)?);
+    let consent = consent::load(home, &study, &identity)?;
+    let plan = study.study();
+    for (role, name) in [(Role::Querier, "querier"), (Role::Contributor, "contributor")] {
+        if !plan.has_role(&identity.name, role) {
+            // The preprocessing follows from the statistics, which only contributors read.
+            return Err(PartyError::Role {
+                party: identity.name.clone(),
+                role: name,
+            });
+        }
+    }
+    let state = Sealed::open(home)?.state(&study.digest())?;
+    let derived = state
+        .map(|state| state.derived)
+        .filter(|derived| derived.is_trained(plan));
+    let derived = derived.ok_or_else(|| PartyError::NotYet("the model is not trained yet".into()))?;
+    let source = match question.csv {
+        Some(csv) => Source::Csv(csv),
+        None => Source::HeldOut {
+            data: config.data.clone(),
+        },
+    };
+    let cohort = patients::load(&source, plan, &identity.name)?;
+    if cohort.table.is_empty() {
+        return Err(PartyError::NotYet("there are no patients to evaluate".into()));
+    }
+    stage(Stage::Key);
+    let (folder, new_key) = (home.query(), question.new_key);
+    let prepared = blocking({
+        let study = Arc::clone(&study);
+        move || Prepared::new(&study, &derived, cohort, &folder, new_key)
+    })
+    .await?;
+    stage(Stage::Encrypting);
+    let (prepared, batches) = blocking(move || {
+        let batches = prepared.encrypt()?;
+        Ok((prepared, batches))
+    })
+    .await?;
+    let mut report = prepared.report(&batches, question.dry_run);
+    if question.dry_run {
+        report.seconds = seconds(clock.as_ref(), started_ms);
+        return Ok(report);
+    }
+    stage(Stage::Connecting);
+    let pin = study.coordinator().certificate;
+    let client = Client::new(
+        &config.coordinator,
+        &identity.tls,
+        pin,
+        study.digest(),
+        Tuning::default(),
+    )?;
+    let mut connection = Connection::new(client, consent, Arc::clone(&stage));
+    let serving = connection.serving().await?;
+    let planned = prepared.querier.program().plan();
+    if (serving.model, &serving.preset) != (prepared.model, &planned.preset) {
+        return Err(PartyError::Untrue(format!(
+            "the coordinator serves model {} under {}, this party derived {} for {}",
+            serving.model, serving.preset, prepared.model, planned.preset
+        )));
+    }
+    connection.register(&prepared.serving_key).await?;
+    let mut replies = Vec::with_capacity(batches.len());
+    for batch in &batches {
+        let reply = connection.evaluate(
+            prepared.model,
+            &prepared.serving_key,
+            batch,
+            planned.answer_bytes as u64,
+        );
+        replies.push(reply.await?);
+    }
+    (report.bytes_sent, report.bytes_received) = connection.close();
+    stage(Stage::Decrypting);
+    let folder = home.clone();
+    blocking(move || {
+        let (probabilities, difference) = prepared.decrypt(&replies)?;
+        report.largest_difference = Some(difference);
+        let decimals = report.decimals;
+        let answer = |(&patient, p)| Answer {
+            patient,
+            probability: report::rounded(p, decimals),
+        };
+        report.answers = prepared.numbers.iter().zip(probabilities).map(answer).collect();
+        report.seconds = seconds(clock.as_ref(), started_ms);
+        add_to_totals(&folder, &report)?;
+        Ok(report)
+    })
+    .await
+}
+
+fn seconds(clock: &dyn Clock, started_ms: u64) -> f64 {
+    clock.now_ms().saturating_sub(started_ms) as f64 / 1000.0
+}
+
+/// Everything that a query needs before it connects.
+struct Prepared {
+    model: Digest,
+    rows: Vec<Vec<f64>>,
+    /// What the model gives in the clear: this party has it.
+    expected: Vec<f64>,
+    numbers: Vec<usize>,
+    keys: Keys,
+    querier: Querier,
+    serving_key: Arc<[u8]>,
+}
+
+impl Prepared {
+    fn new(
+        study: &FrozenStudy,
+        derived: &Derived,
+        cohort: Cohort,
+        folder: &Path,
+        new_key: bool,
+    ) -> Result<Self, PartyError> {
+        let plan = study.study();
+        let model = derived.trained(plan).map_err(PartyError::internal)?;
+        let preprocessor = derived.preprocessor(plan).map_err(PartyError::internal)?;
+        let rows = preprocessor.rows(&cohort.table).map_err(PartyError::internal)?;
+        let expected = model.probabilities(&rows).map_err(PartyError::internal)?;
+        let released = derived.released(plan).map_err(PartyError::internal)?;
+        let released = postcard::to_stdvec(&released).map_err(PartyError::internal)?;
+        let program = Program::compile(&model, &preprocessor.input_ranges(), plan.serving.precision_bits);
+        let program = Arc::new(program.map_err(PartyError::internal)?);
+        let keys = Keys::open(&Store::open(folder)?)?;
+        let querier = keys.querier(&program, new_key)?;
+        let serving_key = querier
+            .serving_key()
+            .and_then(|key| key.to_bytes())
+            .map_err(PartyError::internal)?;
+        Ok(Self {
+            model: Digest::of(&released),
+            rows,
+            expected,
+            numbers: cohort.numbers,
+            keys,
+            querier,
+            serving_key: serving_key.into(),
+        })
+    }
+
+    fn encrypt(&self) -> Result<Vec<Arc<[u8]>>, PartyError> {
+        let mut batches = Vec::new();
+        for rows in self.batches() {
+            let batch = self.querier.encrypt_batch(rows).map_err(unencrypted)?;
+            batches.push(batch.to_bytes().map_err(PartyError::internal)?.into());
+        }
+        Ok(batches)
+    }
+
+    fn batches(&self) -> std::slice::Chunks<'_, Vec<f64>> {
+        self.rows
+            .chunks(self.querier.program().plan().max_patients.max(1))
+    }
+
+    fn report(&self, batches: &[Arc<[u8]>], dry_run: bool) -> Report {
+        let plan = self.querier.program().plan();
+        Report {
+            patients: self.rows.len(),
+            model: self.model,
+            preset: plan.preset.clone(),
+            n: plan.degree,
+            log2_qp: plan.log2_qp,
+            bound: plan.security_bound,
+            key: Digest::of(&self.serving_key),
+            batches: batches.len(),
+            precision_bits: plan.rounded_bits,
+            decimals: report::decimals(plan.rounded_bits),
+            largest_difference: None,
+            key_bytes: self.serving_key.len() as u64,
+            batch_bytes: batches.iter().map(|batch| batch.len() as u64).sum(),
+            bytes_sent: 0,
+            bytes_received: 0,
+            seconds: 0.0,
+            dry_run,
+            out: None,
+            answers: Vec::new(),
+        }
+    }
+
+    /// The probabilities, and how far the farthest is from the plain one.
+    ///
+    /// # Errors
+    /// [`PartyError::Answer`], whatever is wrong with an answer; the key is suspect from then on.
+    fn decrypt(&self, replies: &[Vec<u8>]) -> Result<(Vec<f64>, f64), PartyError> {
+        let plan = self.querier.program().plan();
+        let usable = || {
+            let mut probabilities = Vec::with_capacity(self.rows.len());
+            for (reply, rows) in replies.iter().zip(self.batches()) {
+                probabilities.extend(self.querier.decrypt_batch(reply, rows.len()).ok()?);
+            }
+            let difference = largest_difference(&probabilities, &self.expected)?;
+            (difference <= tolerance(plan.rounded_bits)).then_some((probabilities, difference))
+        };
+        match usable() {
+            Some(answer) => Ok(answer),
+            None => {
+                self.keys.suspect(&plan.preset)?;
+                Err(PartyError::Answer)
+            }
+        }
+    }
+}
+
+/// A batch that cannot be encrypted, without the value: preprocessing keeps every input in its range, so this is a fault of the program.
+fn unencrypted(error: QueryError) -> PartyError {
+    match error {
+        QueryError::OutOfRange { patient, input, .. } => {
+            PartyError::Internal(format!("input {input} of patient {patient} is outside its range"))
+        }
+        other => PartyError::internal(other),
+    }
+}
+
+/// Farther than this from the plain probability, an answer is no evaluation of the model. Planned noise and rounding move a score by at
+/// most three halves of the planned precision, and the logistic function is at most a quarter as steep.
+fn tolerance(bits: u32) -> f64 {
+    2.0 * (-f64::from(bits)).exp2()
+}
+
+fn largest_difference(found: &[f64], expected: &[f64]) -> Option<f64> {
+    if found.len() != expected.len() || !found.iter().all(|p| p.is_finite()) {
+        return None;
+    }
+    Some(
+        found
+            .iter()
+            .zip(expected)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f64::max),
+    )
+}
 
 /// What all queries of this party have cost so far; `None` before the first.
 pub fn totals(home: &Home) -> Result<Option<Entry>, PartyError> {
@@ -12,7 +316,67 @@ pub fn totals(home: &Home) -> Result<Option<Entry>, PartyError> {
     if !path.exists() {
         return Ok(None);
     }
-    serde_json::from_slice(&home::read(&path)?)
+    let entry = serde_json::from_slice(&home::read(&path)?);
+    entry
         .map(Some)
         .map_err(|error| PartyError::home(path, error.to_string()))
+}
+
+fn add_to_totals(home: &Home, report: &Report) -> Result<(), PartyError> {
+    let mut entry = totals(home)?.unwrap_or_default();
+    entry.bytes_sent += report.bytes_sent;
+    entry.bytes_received += report.bytes_received;
+    entry.seconds += report.seconds;
+    let text = serde_json::to_vec(&entry).map_err(PartyError::internal)?;
+    home::write_whole(&home.query().join("totals.json"), &text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_far_from_the_plain_one_is_not_usable() {
+        assert_eq!(largest_difference(&[1.0, 2.5], &[1.0, 2.0]), Some(0.5));
+        assert_eq!(largest_difference(&[1.0], &[1.0, 2.0]), None);
+        assert_eq!(largest_difference(&[f64::NAN], &[1.0]), None);
+        assert_eq!(largest_difference(&[f64::INFINITY], &[1.0]), None);
+        assert!(tolerance(16) < 1e-4 && tolerance(16) > 0.375 * 2f64.powi(-16));
+    }
+
+    #[test]
+    fn totals_add_up() {
+        let temp = tempfile::tempdir().unwrap();
+        let home = Home::create(temp.path()).unwrap();
+        assert_eq!(totals(&home).unwrap(), None);
+        home::make_private(&home.query()).unwrap();
+        let report = Report {
+            patients: 1,
+            model: Digest::default(),
+            preset: String::new(),
+            n: 0,
+            log2_qp: 0,
+            bound: 0,
+            key: Digest::default(),
+            batches: 1,
+            precision_bits: 16,
+            decimals: 5,
+            largest_difference: None,
+            key_bytes: 0,
+            batch_bytes: 0,
+            bytes_sent: 10,
+            bytes_received: 4,
+            seconds: 0.5,
+            dry_run: false,
+            out: None,
+            answers: Vec::new(),
+        };
+        add_to_totals(&home, &report).unwrap();
+        add_to_totals(&home, &report).unwrap();
+        let total = totals(&home).unwrap().unwrap();
+        assert_eq!(
+            (total.bytes_sent, total.bytes_received, total.seconds),
+            (20, 8, 1.0)
+        );
+    }
 }

@@ -1,0 +1,141 @@
+//! The querier's own keys: made once, kept encrypted, replaced when suspect.
+//!
+//! Raw decryptions, and even the news that one failed, tell something about the key that made them. So a key whose answer was
+//! not usable is suspect and used no more; replacing it erases it.
+
+use crate::error::PartyError;
+use galen_inference::{Program, Querier};
+use galen_store::{Repository, Store, Table};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+const KEYS: Table<KeyEntry> = Table::new("query-keys", *b"QKEY", 1);
+const SECRETS: Table<Vec<u8>> = Table::new("query-secrets", *b"QSEC", 1);
+
+/// What is known of the key of a preset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct KeyEntry {
+    /// Number of the key; a replaced key's successor has the next one.
+    number: u32,
+    /// Whether an answer under it was not usable.
+    suspect: bool,
+}
+
+/// The keys of a querier. Calls block.
+#[derive(Debug)]
+pub struct Keys {
+    store: Store,
+    keys: Repository<KeyEntry>,
+    secrets: Repository<Vec<u8>>,
+}
+
+impl Keys {
+    /// Opens the keys of a store.
+    pub fn open(store: &Store) -> Result<Self, PartyError> {
+        Ok(Self {
+            keys: store.database().repository(&KEYS)?,
+            secrets: store.database().repository(&SECRETS)?,
+            store: store.clone(),
+        })
+    }
+
+    /// The querier of a program, under the key of its preset; the first call, and a call that asks for a new key, makes it.
+    ///
+    /// # Errors
+    /// [`PartyError::NotYet`] if the key is suspect and no new one is asked for.
+    pub fn querier(&self, program: &Arc<Program>, new: bool) -> Result<Querier, PartyError> {
+        let preset = program.plan().preset.as_str();
+        match self.keys.get(preset)? {
+            Some(entry) if entry.suspect && !new => Err(PartyError::NotYet(
+                "an answer under the present key was not usable, so the key is not used again: make another with --new-key"
+                    .into(),
+            )),
+            Some(entry) if !new => {
+                let bytes = self.secrets.get_erasable(self.store.erasable(), name(preset, entry.number))?;
+                let bytes = bytes.ok_or_else(|| PartyError::Internal("the querier's key is not stored".into()))?;
+                let bytes = zeroize::Zeroizing::new(bytes);
+                Querier::open(program, &bytes).map_err(PartyError::internal)
+            }
+            known => self.make(program, known),
+        }
+    }
+
+    fn make(&self, program: &Arc<Program>, known: Option<KeyEntry>) -> Result<Querier, PartyError> {
+        let preset = program.plan().preset.as_str();
+        let number = known.map_or(0, |entry| entry.number.wrapping_add(1));
+        let querier = Querier::generate(program).map_err(PartyError::internal)?;
+        let name_now = name(preset, number);
+        self.store.erasable().create(&name_now)?;
+        let mut batch = self.store.database().batch();
+        let bytes = zeroize::Zeroizing::new(querier.secret_bytes().to_vec());
+        batch.put_erasable(&self.secrets, self.store.erasable(), &name_now, &name_now, &bytes)?;
+        batch.put(
+            &self.keys,
+            preset,
+            &KeyEntry {
+                number,
+                suspect: false,
+            },
+        )?;
+        batch.commit()?;
+        if let Some(old) = known {
+            self.store.erasable().erase(&name(preset, old.number))?;
+        }
+        Ok(querier)
+    }
+
+    /// Marks the key of a preset as suspect. Durable when this returns.
+    pub fn suspect(&self, preset: &str) -> Result<(), PartyError> {
+        let Some(entry) = self.keys.get(preset)? else {
+            return Ok(());
+        };
+        Ok(self.keys.put(
+            preset,
+            &KeyEntry {
+                suspect: true,
+                ..entry
+            },
+        )?)
+    }
+}
+
+fn name(preset: &str, number: u32) -> String {
+    format!("{}-{number}", preset.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use galen_models::{Model, ModelSpec, Range};
+
+    #[test]
+    fn a_key_is_made_once_and_a_suspect_one_is_replaced_and_erased() {
+        let temp = tempfile::tempdir().unwrap();
+        let model = Model::initial(ModelSpec::residual_mlp(2, &[2], 0.1, 2).unwrap(), 1).unwrap();
+        let program = Arc::new(Program::compile(&model, &[Range::new(-1.0, 1.0); 2], 8).unwrap());
+        let open = || {
+            let store = Store::open(temp.path()).unwrap();
+            (Keys::open(&store).unwrap(), store)
+        };
+        let name = |querier: Querier| querier.serving_key().unwrap().digest();
+        let first = {
+            let (keys, _) = open();
+            name(keys.querier(&program, false).unwrap())
+        };
+        let (keys, store) = open();
+        assert_eq!(name(keys.querier(&program, false).unwrap()), first);
+        keys.suspect(&program.plan().preset).unwrap();
+        assert!(matches!(
+            keys.querier(&program, false),
+            Err(PartyError::NotYet(_))
+        ));
+        let second = name(keys.querier(&program, true).unwrap());
+        assert_ne!(second, first);
+        assert_eq!(name(keys.querier(&program, false).unwrap()), second);
+        assert_eq!(
+            store.erasable().names().unwrap().len(),
+            1,
+            "the old key is erased"
+        );
+    }
+}

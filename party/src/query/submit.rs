@@ -1,0 +1,171 @@
+//! Exchanging blobs with the coordinator. Every request may be repeated, so a lost connection is made again and the query goes on.
+
+use super::Stage;
+use crate::error::PartyError;
+use crate::link::Link;
+use crate::sinks::MemorySink;
+use galen_core::{Digest, Signed};
+use galen_net::protocol::{BlobKind, KeyState, QueryState, Serving};
+use galen_net::{Client, NetError};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Whom progress is told.
+pub(super) type Watch = Arc<dyn Fn(Stage) + Send + Sync>;
+
+/// How long the coordinator may be away before the query gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a running query is asked about.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// A connection that is made again when it is lost.
+pub(super) struct Connection {
+    client: Client,
+    consent: Signed,
+    stage: Watch,
+    link: Option<Link>,
+    /// Bytes of connections that are gone.
+    gone: (u64, u64),
+}
+
+impl Connection {
+    pub(super) fn new(client: Client, consent: Signed, stage: Watch) -> Self {
+        Self {
+            client,
+            consent,
+            stage,
+            link: None,
+            gone: (0, 0),
+        }
+    }
+
+    /// The served model.
+    pub(super) async fn serving(&mut self) -> Result<Serving, PartyError> {
+        loop {
+            let link = self.link().await?;
+            if let Some(serving) = self.unless_lost(link.serving().await)? {
+                return serving
+                    .ok_or_else(|| PartyError::NotYet("the coordinator serves no model yet".into()));
+            }
+        }
+    }
+
+    /// Uploads the evaluation key, unless it is registered.
+    pub(super) async fn register(&mut self, key: &Arc<[u8]>) -> Result<(), PartyError> {
+        let digest = Digest::of(key);
+        loop {
+            let link = self.link().await?;
+            let registered = async {
+                if link.key_status(digest).await? == KeyState::Missing {
+                    let stage = Arc::clone(&self.stage);
+                    let progress = move |done, total| stage(Stage::Sending(done, total));
+                    link.put(digest, Arc::clone(key), BlobKind::EvaluationKey, progress)
+                        .await?;
+                }
+                Ok(())
+            };
+            let registered = registered.await;
+            if self.unless_lost(registered)?.is_some() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Has a batch evaluated; returns the encrypted answer.
+    pub(super) async fn evaluate(
+        &mut self,
+        model: Digest,
+        key: &Arc<[u8]>,
+        batch: &Arc<[u8]>,
+        max_reply: u64,
+    ) -> Result<Vec<u8>, PartyError> {
+        let (key, name) = (Digest::of(key), Digest::of(batch));
+        loop {
+            let link = self.link().await?;
+            let stage = Arc::clone(&self.stage);
+            let answered = async {
+                // A query that was submitted before the connection was lost has its batch, which may be deleted already.
+                let mut state = match link.query_status(name).await {
+                    Ok(state) => state,
+                    Err(error) if is_unknown(&error) => {
+                        let stage = Arc::clone(&stage);
+                        let progress = move |done, total| stage(Stage::Sending(done, total));
+                        link.put(name, Arc::clone(batch), BlobKind::Batch, progress)
+                            .await?;
+                        link.query(model, key, name).await?
+                    }
+                    Err(error) => return Err(error),
+                };
+                let answer = loop {
+                    match state {
+                        QueryState::Done { answer } => break answer,
+                        QueryState::Failed(refusal) => return Err(NetError::Refused(refusal).into()),
+                        QueryState::Queued { ahead } => stage(Stage::Waiting(ahead)),
+                        QueryState::Running { done, total } => stage(Stage::Evaluating(done, total)),
+                    }
+                    tokio::time::sleep(LOOK).await;
+                    state = link.query_status(name).await?;
+                };
+                let sink = MemorySink::new(answer, max_reply);
+                link.get(answer, sink.clone(), |_, _| {}).await?;
+                Ok(sink.take())
+            };
+            let answered = answered.await;
+            if let Some(reply) = self.unless_lost(answered)? {
+                return Ok(reply);
+            }
+        }
+    }
+
+    /// Ends the connection; tells the bytes sent and received.
+    pub(super) fn close(mut self) -> (u64, u64) {
+        self.forget();
+        self.gone
+    }
+
+    async fn link(&mut self) -> Result<Link, PartyError> {
+        if let Some(link) = &self.link {
+            return Ok(link.clone());
+        }
+        let connect = self.client.connect_patiently(|error: &NetError, wait: Duration| {
+            tracing::warn!(%error, wait_s = wait.as_secs_f64(), "the coordinator cannot be reached");
+        });
+        let peer = match tokio::time::timeout(PATIENCE, connect).await {
+            Ok(peer) => peer?,
+            // Once more, so that the error says what is the matter.
+            Err(_) => self.client.connect().await?,
+        };
+        let link = Link::hello(peer, &self.consent).await?;
+        self.link = Some(link.clone());
+        Ok(link)
+    }
+
+    /// `None` if the connection was lost, so that the caller connects again.
+    fn unless_lost<T>(&mut self, result: Result<T, PartyError>) -> Result<Option<T>, PartyError> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            // Refusals are answers, also those that a later time may change; the person who asked decides.
+            Err(error) if error.is_transient() && error.refusal().is_none() => {
+                tracing::warn!(%error, "connection lost");
+                self.forget();
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn forget(&mut self) {
+        if let Some(link) = self.link.take() {
+            let traffic = link.peer().traffic();
+            self.gone.0 += traffic.sent();
+            self.gone.1 += traffic.received();
+            link.peer().close();
+        }
+    }
+}
+
+fn is_unknown(error: &PartyError) -> bool {
+    error
+        .refusal()
+        .is_some_and(|refusal| refusal.code == galen_core::Code::BlobUnknown)
+}
