@@ -90,7 +90,7 @@ pub fn sign(
     text: &[u8],
 ) -> Result<(), PartyError> {
     identity.check_member(study)?;
-    if home.consent().exists() {
+    if home.consent().exists() && config.study.exists() {
         let signed = signed_study(config)?;
         if signed.digest() != study.digest() {
             return Err(PartyError::Consent(format!(

@@ -11,20 +11,22 @@ use crate::home::Home;
 use crate::identity::Identity;
 use crate::link::Link;
 use crate::opening::Opening;
+use crate::perform::blocking;
 use crate::rounds::Rounds;
 use crate::sealed::{Sealed, State};
 use crate::status::{Board, Trouble};
-use crate::steps::{self, Own, Part, Step};
+use crate::steps::{self, History, Own, Part, Step};
 use crate::traffic::{Books, Meter};
 use crate::vault::Vault;
 use galen_core::study::FrozenStudy;
 use galen_core::{Clock, Code, Signed};
 use galen_net::protocol::{StudyPhase, View};
-use galen_net::{Client, NetError, Tuning};
+use galen_net::{Client, NetError, Peer, Tuning};
 use galen_store::{Repository, Store, Table};
 use galen_sums::{Round, RoundId};
 use galen_training::Device;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 
 const TRAFFIC: Table<Books> = Table::new("traffic", *b"TRAF", 1);
@@ -134,15 +136,11 @@ impl Party {
         Ok(party)
     }
 
-    /// Serves until the study is over, something is wrong, or `stop` becomes true.
+    /// Serves until the study is over, something is wrong, or `stop` becomes true or loses its sender.
     pub async fn serve(mut self, mut stop: watch::Receiver<bool>) -> Result<End, PartyError> {
         let board = self.shared.board.clone();
         let writer = tokio::spawn(board.clone().keep_writing());
-        let mut stopping = stop.clone();
-        let end = tokio::select! {
-            end = self.connect_and_serve(&mut stop) => end,
-            _ = stopping.wait_for(|stop| *stop) => Ok(End::Stopped),
-        };
+        let end = self.connect_and_serve(&mut stop).await;
         writer.abort();
         board.update(|status| {
             status.connected = false;
@@ -156,7 +154,7 @@ impl Party {
             }
         });
         // The file tells how it ended; whether that can be written does not change how it ended.
-        if let Err(error) = board.write() {
+        if let Err(error) = blocking(move || board.write()).await {
             tracing::warn!(%error, "status file");
         }
         end
@@ -174,55 +172,66 @@ impl Party {
         )?;
         loop {
             shared.board.phase("connecting");
-            let peer = client
-                .connect_patiently(|error, wait| {
-                    tracing::warn!(%error, wait_s = wait.as_secs_f64(), "the coordinator cannot be reached");
-                })
-                .await?;
+            let connecting = client.connect_patiently(|error, wait| {
+                tracing::warn!(%error, wait_s = wait.as_secs_f64(), "the coordinator cannot be reached");
+            });
+            let peer = tokio::select! {
+                peer = connecting => peer?,
+                _ = stop.wait_for(|stop| *stop) => return Ok(End::Stopped),
+            };
             tracing::info!(coordinator = %peer.remote(), "connected");
             self.meter.connected(self.clock.now_ms());
             self.own.done.clear();
             self.round = None;
-            let ended = match Link::hello(peer.clone(), &shared.consent).await {
-                Ok(link) => {
-                    shared.board.update(|status| status.connected = true);
-                    self.follow(&link, stop).await
-                }
-                Err(error) => Err(error),
+            // What is being written when the signal comes is finished on its blocking thread; everything else is done again.
+            let ended = tokio::select! {
+                ended = self.converse(&peer) => ended,
+                _ = stop.wait_for(|stop| *stop) => Ok(End::Stopped),
             };
             shared.board.update(|status| status.connected = false);
-            self.book(&peer)?;
+            self.meter.book(&peer, self.purpose, self.clock.now_ms());
+            self.keep_books()?;
             match ended {
                 Err(error) if may_pass(&error) => {
                     tracing::warn!(%error, "connection lost");
-                    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+                    tokio::time::sleep(Duration::from_millis(500)).await;
                 }
                 ended => {
-                    peer.close();
+                    peer.leave().await;
                     return ended;
                 }
             }
         }
     }
 
+    async fn converse(&mut self, peer: &Peer) -> Result<End, PartyError> {
+        let link = Link::hello(peer.clone(), &self.shared.consent).await?;
+        self.shared.board.update(|status| status.connected = true);
+        self.follow(&link).await
+    }
+
     /// Does what each view asks for.
-    async fn follow(&mut self, link: &Link, stop: &mut watch::Receiver<bool>) -> Result<End, PartyError> {
+    async fn follow(&mut self, link: &Link) -> Result<End, PartyError> {
         let mut seen = 0;
         loop {
             let view = link.poll(seen).await?;
             seen = view.version;
             self.meter.book(link.peer(), self.purpose, self.clock.now_ms());
+            self.compare(&view)?;
             self.show(&view);
             // What was refused is tried again when the view has changed.
             let mut declined = Vec::new();
             while let Some(step) = self.next(&view, &declined) {
-                if *stop.borrow_and_update() {
-                    return Ok(End::Stopped);
-                }
                 tracing::debug!(?step, "due");
                 match self.perform(link, &step).await {
                     Ok(Some(end)) => return Ok(end),
-                    Ok(None) => self.own.note(step),
+                    Ok(None) => {
+                        self.meter.book(link.peer(), self.purpose, self.clock.now_ms());
+                        if matches!(step, Step::Apply { .. } | Step::Release) {
+                            self.keep_books()?;
+                        }
+                        self.own.note(step);
+                    }
                     Err(error) if is_of_the_moment(&error) => {
                         tracing::info!(%error, "the coordinator has moved on");
                         declined.push(step);
@@ -239,7 +248,6 @@ impl Party {
                     }
                     Err(error) => return Err(error),
                 }
-                self.meter.book(link.peer(), self.purpose, self.clock.now_ms());
                 self.look()?;
                 self.show(&view);
             }
@@ -260,12 +268,24 @@ impl Party {
         Ok(())
     }
 
-    fn book(&mut self, peer: &galen_net::Peer) -> Result<(), PartyError> {
-        self.meter.book(peer, self.purpose, self.clock.now_ms());
-        self.keep_books()
+    /// Checks that the coordinator still says what this party derived.
+    fn compare(&self, view: &View) -> Result<(), PartyError> {
+        let derived = &self.state.derived;
+        match steps::history(derived.applied(), derived.digest(), view) {
+            History::Same => Ok(()),
+            History::Forgotten => Err(PartyError::Untrue(format!(
+                "the coordinator has forgotten round {}, whose sum was opened here: it was put back to an earlier state",
+                derived.applied()
+            ))),
+            History::Other(published) => Err(PartyError::Mismatch {
+                round: derived.applied().saturating_sub(1),
+                published,
+                derived: derived.digest(),
+            }),
+        }
     }
 
-    pub(crate) fn keep_books(&self) -> Result<(), PartyError> {
+    fn keep_books(&self) -> Result<(), PartyError> {
         Ok(self.shared.traffic.put(TRAFFIC_KEY, self.meter.books())?)
     }
 

@@ -20,11 +20,15 @@ impl Home {
         let home = Self {
             root: root.to_owned(),
         };
-        if home.card().exists() || home.keys().exists() {
+        if home.card().exists() {
             return Err(PartyError::home(
                 root,
                 "a party lives here already; nothing was changed",
             ));
+        }
+        if home.keys().exists() {
+            let unfinished = "holds keys but no card: an earlier `party init` did not finish; remove the folder to start again";
+            return Err(PartyError::home(root, unfinished));
         }
         make_private(root)?;
         make_private(&home.keys())?;
@@ -168,6 +172,8 @@ mod tests {
         let root = temp.path().join("a");
         let home = Home::create(&root).unwrap();
         assert!(Home::open(&root).is_err(), "a folder without a card is no party");
+        let error = Home::create(&root).unwrap_err().to_string();
+        assert!(error.contains("did not finish"), "{error}");
         write_durably(&home.card(), b"card").unwrap();
         Home::open(&root).unwrap();
         let error = Home::create(&root).unwrap_err().to_string();

@@ -271,7 +271,7 @@ impl Party {
         .await?;
         tracing::info!(%id, state = %state.derived.digest().short(), noise, bound, "round opened and taken in");
         self.state = state;
-        self.keep_books()
+        Ok(())
     }
 
     async fn erase(&self, before: RoundId) -> Result<(), PartyError> {

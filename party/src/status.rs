@@ -93,6 +93,8 @@ impl From<&PartyError> for Trouble {
 #[derive(Clone)]
 pub struct Board {
     status: Arc<Mutex<Status>>,
+    /// Held while the file is written, so that an older text never replaces a newer one.
+    writing: Arc<Mutex<()>>,
     home: Home,
     clock: Arc<dyn Clock>,
 }
@@ -132,6 +134,7 @@ impl Board {
         };
         Self {
             status: Arc::new(Mutex::new(status)),
+            writing: Arc::default(),
             home: home.clone(),
             clock,
         }
@@ -151,6 +154,11 @@ impl Board {
     /// Says which attempt is under way.
     pub fn attempt(&self, id: Option<RoundId>, purpose: Option<&str>) {
         self.update(|status| {
+            let now = (id.map(|id| id.round), id.map(|id| id.attempt));
+            if (status.round, status.attempt) != now {
+                // What was wrong with the last attempt is over with it.
+                status.error = None;
+            }
             status.round = id.map(|id| id.round);
             status.attempt = id.map(|id| id.attempt);
             status.purpose = purpose.map(str::to_owned);
@@ -159,6 +167,7 @@ impl Board {
 
     /// Writes the file.
     pub fn write(&self) -> Result<(), PartyError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
         status.peak_rss_bytes = telemetry::peak_rss_bytes();
         status.updated_ms = self.clock.now_ms();

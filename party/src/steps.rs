@@ -127,6 +127,30 @@ impl Own {
     }
 }
 
+/// How the published rounds stand to the rounds that this party has taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum History {
+    /// They lead to the same state.
+    Same,
+    /// A round that was taken in here is not published any more.
+    Forgotten,
+    /// Another state was published.
+    Other(Digest),
+}
+
+/// Compares the published rounds with the state derived from `applied` rounds. The digest of a state covers all before it, so the last
+/// one says everything.
+pub fn history(applied: u32, derived: Digest, view: &View) -> History {
+    let Some(last) = applied.checked_sub(1) else {
+        return History::Same;
+    };
+    match view.published.get(last as usize) {
+        Some(round) if round.result == derived => History::Same,
+        Some(round) => History::Other(round.result),
+        None => History::Forgotten,
+    }
+}
+
 /// The steps that are due, most urgent first.
 pub fn due(part: &Part, own: &Own, view: &View) -> Vec<Step> {
     let mut steps = Vec::new();
@@ -469,6 +493,17 @@ mod tests {
             std::slice::from_ref(&close)
         );
         assert_eq!(due(&part(false, true), &own(0), &view), [close]);
+    }
+
+    #[test]
+    fn the_published_past_must_be_the_own_one() {
+        let view = view(2, None);
+        let (first, second) = (view.published[0].result, view.published[1].result);
+        assert_eq!(history(0, Digest::of(b"initial"), &view), History::Same);
+        assert_eq!(history(1, first, &view), History::Same);
+        assert_eq!(history(2, second, &view), History::Same);
+        assert_eq!(history(2, first, &view), History::Other(second));
+        assert_eq!(history(3, second, &view), History::Forgotten);
     }
 
     #[test]

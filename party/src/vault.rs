@@ -197,9 +197,9 @@ impl Vault {
                 Some(Named::Values(round)) if round < before.round => values_key(round),
                 _ => continue,
             };
-            // Unreadable first; that the records go too only saves space.
-            self.store.erasable().erase(&name)?;
+            // The key last: a crash in between leaves its name, and with it the work to be done again.
             self.forget(&prefix)?;
+            self.store.erasable().erase(&name)?;
         }
         erased.sort_unstable();
         Ok(erased)

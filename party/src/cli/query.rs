@@ -2,6 +2,7 @@
 
 use super::args::QueryArgs;
 use super::output::Output;
+use crate::PartyError;
 use crate::home::{self, Home};
 use crate::query::report::{self, Report};
 use crate::query::{self, Question, Stage};
@@ -9,6 +10,7 @@ use anyhow::Context;
 use galen_core::SystemClock;
 use galen_core::telemetry::{self, LogFormat};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +18,9 @@ use std::time::Duration;
 pub(super) fn run(args: &QueryArgs, output: &Output) -> anyhow::Result<()> {
     let home = Home::open(&args.dir)?;
     telemetry::start("warn", LogFormat::Text);
+    if let Some(out) = &args.out {
+        check_target(out)?;
+    }
     let question = Question {
         csv: args.csv.clone(),
         dry_run: args.dry_run,
@@ -39,6 +44,26 @@ pub(super) fn run(args: &QueryArgs, output: &Output) -> anyhow::Result<()> {
         report.out = Some(out.clone());
     }
     output.say(&report, || text(&report))
+}
+
+/// Whether answers can be written there is asked before the coordinator is.
+fn check_target(out: &Path) -> Result<(), PartyError> {
+    let folder = out
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    if !folder.is_dir() || out.is_dir() {
+        let kind = if out.is_dir() {
+            std::io::ErrorKind::IsADirectory
+        } else {
+            std::io::ErrorKind::NotFound
+        };
+        return Err(PartyError::File {
+            path: out.to_owned(),
+            source: kind.into(),
+        });
+    }
+    Ok(())
 }
 
 /// A bar on standard error; it hides itself where that is no terminal.

@@ -4,6 +4,7 @@ use super::args::DirArgs;
 use super::output::Output;
 use crate::home::Home;
 use crate::status::{self, Status};
+use galen_core::{Clock, SystemClock};
 use std::fmt::Write;
 
 /// Shows what the daemon last said.
@@ -13,10 +14,13 @@ pub(super) fn run(args: &DirArgs, output: &Output) -> anyhow::Result<()> {
     if let Some(queries) = crate::query::totals(&home)? {
         status.traffic.insert("query".into(), queries);
     }
-    output.say(&status, || text(&status))
+    output.say(&status, || text(&status, SystemClock.now_ms()))
 }
 
-fn text(status: &Status) -> String {
+/// The daemon writes its status every two seconds; a status older than this was left behind.
+const FRESH_MS: u64 = 10_000;
+
+fn text(status: &Status, now_ms: u64) -> String {
     let mut text = format!(
         "{} in study \"{}\" ({})\n",
         status.name,
@@ -28,6 +32,13 @@ fn text(status: &Status) -> String {
         let _ = writeln!(text, "  {name:<12} {value}");
     };
     line("phase", status.phase.clone());
+    let age_ms = now_ms.saturating_sub(status.updated_ms);
+    if age_ms > FRESH_MS {
+        line(
+            "written",
+            format!("{} s ago: the daemon does not run", age_ms / 1000),
+        );
+    }
     line("connected", if status.connected { "yes" } else { "no" }.into());
     line(
         "rounds",

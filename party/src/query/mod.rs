@@ -149,7 +149,7 @@ pub async fn run(
         );
         replies.push(reply.await?);
     }
-    (report.bytes_sent, report.bytes_received) = connection.close();
+    (report.bytes_sent, report.bytes_received) = connection.close().await;
     stage(Stage::Decrypting);
     let folder = home.clone();
     blocking(move || {

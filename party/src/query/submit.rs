@@ -4,7 +4,7 @@ use super::Stage;
 use crate::error::PartyError;
 use crate::link::Link;
 use crate::sinks::MemorySink;
-use galen_core::{Digest, Signed};
+use galen_core::{Code, Digest, Signed};
 use galen_net::protocol::{BlobKind, KeyState, QueryState, Serving};
 use galen_net::{Client, NetError};
 use std::sync::Arc;
@@ -24,8 +24,6 @@ pub(super) struct Connection {
     consent: Signed,
     stage: Watch,
     link: Option<Link>,
-    /// Bytes of connections that are gone.
-    gone: (u64, u64),
 }
 
 impl Connection {
@@ -35,7 +33,6 @@ impl Connection {
             consent,
             stage,
             link: None,
-            gone: (0, 0),
         }
     }
 
@@ -80,21 +77,26 @@ impl Connection {
         max_reply: u64,
     ) -> Result<Vec<u8>, PartyError> {
         let (key, name) = (Digest::of(key), Digest::of(batch));
+        let mut again = false;
         loop {
             let link = self.link().await?;
             let stage = Arc::clone(&self.stage);
             let answered = async {
-                // A query that was submitted before the connection was lost has its batch, which may be deleted already.
-                let mut state = match link.query_status(name).await {
-                    Ok(state) => state,
-                    Err(error) if is_unknown(&error) => {
+                // A query that was submitted before the connection was lost goes on by itself, and its batch may be gone already.
+                let known = if again {
+                    known(link.query_status(name).await)?
+                } else {
+                    None
+                };
+                let mut state = match known {
+                    Some(state) => state,
+                    None => {
                         let stage = Arc::clone(&stage);
                         let progress = move |done, total| stage(Stage::Sending(done, total));
                         link.put(name, Arc::clone(batch), BlobKind::Batch, progress)
                             .await?;
                         link.query(model, key, name).await?
                     }
-                    Err(error) => return Err(error),
                 };
                 let answer = loop {
                     match state {
@@ -114,13 +116,17 @@ impl Connection {
             if let Some(reply) = self.unless_lost(answered)? {
                 return Ok(reply);
             }
+            again = true;
         }
     }
 
-    /// Ends the connection; tells the bytes sent and received.
-    pub(super) fn close(mut self) -> (u64, u64) {
-        self.forget();
-        self.gone
+    /// Ends the connection; tells the bytes sent and received on all connections.
+    pub(super) async fn close(mut self) -> (u64, u64) {
+        if let Some(link) = self.link.take() {
+            link.peer().clone().leave().await;
+        }
+        let traffic = self.client.traffic();
+        (traffic.sent(), traffic.received())
     }
 
     async fn link(&mut self) -> Result<Link, PartyError> {
@@ -147,25 +153,27 @@ impl Connection {
             // Refusals are answers, also those that a later time may change; the person who asked decides.
             Err(error) if error.is_transient() && error.refusal().is_none() => {
                 tracing::warn!(%error, "connection lost");
-                self.forget();
+                if let Some(link) = self.link.take() {
+                    link.peer().close();
+                }
                 Ok(None)
             }
             Err(error) => Err(error),
         }
     }
-
-    fn forget(&mut self) {
-        if let Some(link) = self.link.take() {
-            let traffic = link.peer().traffic();
-            self.gone.0 += traffic.sent();
-            self.gone.1 += traffic.received();
-            link.peer().close();
-        }
-    }
 }
 
-fn is_unknown(error: &PartyError) -> bool {
-    error
-        .refusal()
-        .is_some_and(|refusal| refusal.code == galen_core::Code::BlobUnknown)
+/// The state of a query, unless the coordinator does not know it.
+fn known(answer: Result<QueryState, PartyError>) -> Result<Option<QueryState>, PartyError> {
+    match answer {
+        Ok(state) => Ok(Some(state)),
+        Err(error)
+            if error
+                .refusal()
+                .is_some_and(|refusal| refusal.code == Code::BlobUnknown) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
