@@ -1,0 +1,175 @@
+//! The hospital's half of a query: it alone can read its patients and the answers.
+
+use crate::program::Program;
+use crate::serving::ServingKey;
+use galen_ckks::CkksError;
+use galen_ckks::ciphertext::Ciphertext;
+use galen_ckks::codec::CiphertextSet;
+use galen_ckks::keys::SecretKey;
+use galen_models::metrics::sigmoid;
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// Holds a secret key for one program.
+#[derive(Debug)]
+pub struct Querier {
+    program: Arc<Program>,
+    key: SecretKey,
+}
+
+/// A batch that cannot be encrypted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueryError {
+    /// No patients, or more than there are slots.
+    #[error("{patients} patients, a batch takes 1 to {max}")]
+    Patients {
+        /// Patients given.
+        patients: usize,
+        /// Slots.
+        max: usize,
+    },
+    /// A row with another number of values than the model has inputs.
+    #[error("patient {patient} has {found} values, the model takes {expected}")]
+    Width {
+        /// Index of the patient.
+        patient: usize,
+        /// The model's inputs.
+        expected: usize,
+        /// Values given.
+        found: usize,
+    },
+    /// A value outside the range for which the program was compiled. It is refused rather than clamped: the answer would be another
+    /// patient's.
+    #[error("patient {patient}, input {input}: {value} is outside {min} to {max}")]
+    OutOfRange {
+        /// Index of the patient.
+        patient: usize,
+        /// Index of the model input.
+        input: usize,
+        /// The value.
+        value: f64,
+        /// Smallest allowed.
+        min: f64,
+        /// Largest allowed.
+        max: f64,
+    },
+    /// The encryption library failed.
+    #[error(transparent)]
+    Ckks(#[from] CkksError),
+}
+
+/// The answer cannot be used. It does not say why: what a querier does on different errors would tell a dishonest coordinator about the
+/// key. The same batch must not be sent again under the same key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the answer cannot be used; do not send this batch again under the same key")]
+pub struct AnswerError;
+
+impl Querier {
+    /// With a fresh secret key.
+    pub fn generate(program: &Arc<Program>) -> Result<Self, CkksError> {
+        let key = SecretKey::generate(program.context())?;
+        Ok(Self {
+            program: Arc::clone(program),
+            key,
+        })
+    }
+
+    /// With a secret key that was stored; errors if it belongs to another preset.
+    pub fn open(program: &Arc<Program>, secret: &[u8]) -> Result<Self, CkksError> {
+        let key = SecretKey::from_secret_bytes(program.context(), secret)?;
+        Ok(Self {
+            program: Arc::clone(program),
+            key,
+        })
+    }
+
+    /// The secret key, to be stored encrypted.
+    pub fn secret_bytes(&self) -> Zeroizing<Vec<u8>> {
+        self.key.to_secret_bytes()
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Arc<Program> {
+        &self.program
+    }
+
+    /// What the coordinator needs, once. Always the same for the same secret key.
+    pub fn serving_key(&self) -> Result<ServingKey, CkksError> {
+        ServingKey::new(self.key.relin_key()?, self.key.public_key()?)
+    }
+
+    /// Encrypts 1 to [`Plan::max_patients`](crate::Plan::max_patients) rows of model inputs: one ciphertext per input, one patient per slot.
+    ///
+    /// Errors before anything is encrypted if a value lies outside its public range.
+    pub fn encrypt_batch<R: AsRef<[f64]>>(&self, rows: &[R]) -> Result<CiphertextSet, QueryError> {
+        let context = self.program.context();
+        let ranges = self.program.ranges();
+        if rows.is_empty() || rows.len() > context.slots() {
+            return Err(QueryError::Patients {
+                patients: rows.len(),
+                max: context.slots(),
+            });
+        }
+        for (patient, row) in rows.iter().enumerate() {
+            let row = row.as_ref();
+            if row.len() != ranges.len() {
+                return Err(QueryError::Width {
+                    patient,
+                    expected: ranges.len(),
+                    found: row.len(),
+                });
+            }
+            let outside =
+                |(_, (value, range)): &(usize, (&f64, &galen_models::Range))| !range.contains(**value);
+            if let Some((input, (&value, range))) = row.iter().zip(ranges).enumerate().find(outside) {
+                return Err(QueryError::OutOfRange {
+                    patient,
+                    input,
+                    value,
+                    min: range.min,
+                    max: range.max,
+                });
+            }
+        }
+        let level = self.program.level();
+        let scale = context.scale(level)?;
+        let mut ciphertexts = Vec::with_capacity(ranges.len());
+        for (input, range) in ranges.iter().enumerate() {
+            let column: Vec<f64> = rows.iter().map(|row| row.as_ref()[input]).collect();
+            let column = Zeroizing::new(column);
+            let plaintext = context.encode_at(&column, range.magnitude(), level, scale)?;
+            ciphertexts.push(self.key.encrypt(&plaintext)?);
+        }
+        Ok(CiphertextSet::new(ciphertexts)?)
+    }
+
+    /// The probabilities of class 1 of a batch's `patients`, from the bytes of its answer.
+    ///
+    /// Logits are rounded to the precision that was asked for at compilation before anything else is done with them, since the raw
+    /// decoding of a CKKS ciphertext tells about the key once it is shared (Li and Micciancio, ePrint 2020/1533), and checked
+    /// against the range that the model can give.
+    pub fn decrypt_batch(&self, answer: &[u8], patients: usize) -> Result<Vec<f64>, AnswerError> {
+        self.logits(answer, patients)
+            .map(|logits| logits.into_iter().map(sigmoid).collect())
+            .ok_or(AnswerError)
+    }
+
+    fn logits(&self, answer: &[u8], patients: usize) -> Option<Vec<f64>> {
+        let context = self.program.context();
+        let answer = Ciphertext::from_bytes(context, answer).ok()?;
+        if !self.program.check_answer(&answer) || answer.slots() < patients {
+            return None;
+        }
+        let (plan, shift) = (self.program.plan(), self.program.shift());
+        let plaintext = self.key.decrypt(&answer).ok()?;
+        let values = context
+            .decode_rounded(&plaintext, plan.rounded_bits + shift)
+            .ok()?;
+        let unit = f64::from(shift).exp2();
+        let slack = (-f64::from(plan.rounded_bits)).exp2();
+        let logits: Vec<f64> = values.iter().take(patients).map(|v| v * unit).collect();
+        let possible = |logit: &f64| logit.abs() <= plan.logit_bound + slack;
+        (logits.len() == patients && logits.iter().all(possible)).then_some(logits)
+    }
+}
