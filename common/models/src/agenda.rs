@@ -6,7 +6,7 @@
 use crate::fedavg::FedAvg;
 use crate::histogram::Histograms;
 use crate::statistics::Statistics;
-use crate::{ModelSpec, SpecError};
+use crate::{ModelSpec, Range, SpecError};
 use galen_core::study::{Purpose, Study};
 use galen_core::{Digest, StudyDigest, Transcript};
 use serde::{Deserialize, Serialize};
@@ -88,6 +88,6 @@ pub fn sums_digest(sums: &[i64]) -> Digest {
 pub struct ReleasedModel {
     /// The model, as safetensors bytes.
     pub safetensors: Vec<u8>,
-    /// Smallest and largest value of each input.
-    pub input_ranges: Vec<(f64, f64)>,
+    /// The public range of each input.
+    pub input_ranges: Vec<Range>,
 }

@@ -3,9 +3,10 @@
 use crate::metrics::sigmoid;
 use crate::model::{Model, ModelError};
 use crate::spec::{Layer, Parameter};
+use serde::{Deserialize, Serialize};
 
 /// A closed interval.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Range {
     /// Smallest value.
     pub min: f64,
