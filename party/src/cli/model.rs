@@ -28,7 +28,10 @@ pub(super) fn export(args: &ExportArgs, output: &Output) -> anyhow::Result<()> {
     if args.out.exists() {
         return Err(PartyError::File {
             path: args.out.clone(),
-            source: std::io::ErrorKind::AlreadyExists.into(),
+            source: std::io::Error::new(
+                std::io::ErrorKind::AlreadyExists,
+                "exists already and is not overwritten",
+            ),
         }
         .into());
     }
