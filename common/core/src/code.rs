@@ -128,7 +128,10 @@ mod tests {
         let page = include_str!("../../../docs/errors.md");
         for code in Code::ALL {
             let row = page.lines().find(|line| line.starts_with(&format!("| {code} |")));
-            assert!(row.is_some_and(|row| row.to_lowercase().contains(&code.hint().to_lowercase())), "{code}");
+            assert!(
+                row.is_some_and(|row| row.to_lowercase().contains(&code.hint().to_lowercase())),
+                "{code}"
+            );
         }
     }
 
