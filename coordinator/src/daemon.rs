@@ -124,7 +124,14 @@ async fn drive(engine: Arc<Engine>, service: Arc<Service>) {
         let work = move || {
             driven.drive()?;
             if let Step::Serve(model) = driven.step() {
-                serving.start(model)?;
+                match serving.start(model) {
+                    // Trying again would end the same way.
+                    Err(error @ ServiceError::Model { .. }) => {
+                        tracing::error!(%error, "the study ends");
+                        driven.fail(error.to_string())?;
+                    }
+                    started => started?,
+                }
             }
             Ok::<_, DaemonError>(())
         };

@@ -95,7 +95,7 @@ impl Engine {
             }
             Decision::Fail(reason) => {
                 tracing::error!(round = id.round, %reason, "the study cannot go on");
-                self.change(|state, _| state.close(false, reason))?;
+                self.fail(reason)?;
             }
             Decision::Certify(_) | Decision::Reassign(_) | Decision::Open => {
                 self.change_attempt(id, |attempt, now| {
@@ -197,6 +197,11 @@ impl Engine {
         self.change(|state, _| state.serving = Some(model))?;
         faults::reach("coordinator.model.serving");
         Ok(())
+    }
+
+    /// Ends a study that cannot go on.
+    pub fn fail(&self, reason: impl Into<String>) -> Result<(), EngineError> {
+        self.change(|state, _| state.close(false, reason))
     }
 
     /// Deletes contributions that no attempt under way refers to. Runs where none can be arriving: when an attempt has ended, and at
