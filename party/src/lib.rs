@@ -16,7 +16,7 @@
 //! | [`contribute`] | computing a round's values, encrypting them once, sending those bytes |
 //! | [`custody`] | one-round keys, judging a set, key sums |
 //! | [`vault`] | what must be unreadable when a round is over |
-//! | [`opening`], [`derive`] | opening a sum, and what follows from it |
+//! | [`opening`], [`mod@derive`] | opening a sum, and what follows from it |
 //! | [`sealed`] | derived state and opened sums on disk |
 //! | [`query`] | encrypted patients in, probabilities out |
 //! | [`status`], [`traffic`] | what the daemon says of itself |

@@ -1,5 +1,8 @@
 //! The commands as a hospital meets them: what they print, what they refuse, and with which exit status.
 
+// Helpers outside of test functions may fail the test too.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use galen_core::Digest;
 use galen_core::study::{Card, FrozenStudy, Study};
 use serde_json::Value;
