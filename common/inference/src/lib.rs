@@ -1,4 +1,4 @@
-//! Encrypted prediction: a hospital asks a model that it does not hold about patients that it does not show.
+//! Encrypted prediction: a hospital asks a model that it need not hold about patients that it does not show.
 //!
 //! Start with [`Program::compile`]: it turns a [`galen_models::Model`] into the fewest encrypted operations that compute its logit,
 //! chooses the smallest standard CKKS preset that gives the precision asked for, and says in a [`Plan`] what that costs. Both

@@ -100,7 +100,10 @@ pub enum CompileError {
         max: f64,
     },
     /// No standard preset is large enough.
-    #[error("no preset has {levels} levels and {precision_bits} bits of precision; the best: {reason}")]
+    #[error(
+        "no preset has {levels} levels and {precision_bits} bits of precision for this model ({reason}); \
+         ask for fewer bits, or train with a stronger penalty or decay, so that values stay smaller"
+    )]
     NoPreset {
         /// Levels needed.
         levels: usize,
@@ -125,6 +128,14 @@ pub enum RunError {
         expected: usize,
         /// Ciphertexts of the batch.
         found: usize,
+    },
+    /// More bytes than a batch has.
+    #[error("the batch has {bytes} bytes, the program takes {max}")]
+    TooLong {
+        /// Bytes given.
+        bytes: usize,
+        /// Bytes of every batch.
+        max: usize,
     },
     /// A ciphertext of another level, scale or degree than the program takes, or with larger stated bounds.
     #[error("ciphertext {input} is not an input of this program: {what}")]
@@ -206,11 +217,17 @@ impl Program {
             }
         };
         // As much flooding as the precision asked for leaves room for, if any.
-        let needed = f64::from(precision_bits + shift);
+        let (requested_bits, lost) = (f64::from(precision_bits), f64::from(shift));
         let enough = |flooding: Option<u32>| {
             let answer = bounds.rerandomised(&bare, flooding)?;
-            answer.budget.check_precision(needed)?;
-            Ok::<Bound, CkksError>(answer)
+            let planned_bits = answer.budget.precision_bits() - lost;
+            if planned_bits >= requested_bits {
+                return Ok(answer);
+            }
+            Err(CkksError::Precision {
+                planned_bits,
+                requested_bits,
+            })
         };
         let (mut flooding_bits, mut answer) = (None, enough(None)?);
         for bits in 0..=MAX_FLOODING {
@@ -304,6 +321,10 @@ impl Program {
         batch: &[u8],
         progress: &mut dyn FnMut(u32, u32),
     ) -> Result<Vec<u8>, RunError> {
+        let (bytes, max) = (batch.len(), self.plan.batch_bytes);
+        if bytes > max {
+            return Err(RunError::TooLong { bytes, max });
+        }
         let key = ServingKey::from_bytes(&self.context, serving_key)?;
         let batch = CiphertextSet::from_bytes(&self.context, batch)?;
         Ok(self.run(&key, batch.ciphertexts(), progress)?.to_bytes()?)

@@ -60,7 +60,7 @@ fn allowed(bits: u32) -> f64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(6))]
+    #![proptest_config(ProptestConfig { cases: 6, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Random networks, widths, ranges and precisions, within the promised error.
     #[test]
@@ -334,6 +334,8 @@ fn damaged_bytes_are_refused_or_come_to_nothing() {
     assert!(answer(&key, &batch[..batch.len() - 1]).is_err());
     assert!(answer(&batch, &key).is_err());
     assert!(answer(&[], &batch).is_err() && answer(&key, &[]).is_err());
+    let long = [batch.clone(), vec![0]].concat();
+    assert!(matches!(answer(&key, &long), Err(RunError::TooLong { .. })));
     // Two halves of different keys.
     let other = Querier::generate(&program)
         .unwrap()

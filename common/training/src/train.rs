@@ -268,10 +268,7 @@ fn is_bias(block: &Parameter) -> bool {
 
 /// The values of a tensor, row by row.
 fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, TrainError> {
-    tensor
-        .into_data()
-        .try_to_vec()
-        .map_err(|error| TrainError::Device {
-            detail: format!("{error:?}"),
-        })
+    let failed = |detail: String| TrainError::Device { detail };
+    let data = tensor.try_into_data().map_err(|e| failed(format!("{e:?}")))?;
+    data.try_to_vec().map_err(|e| failed(format!("{e:?}")))
 }
