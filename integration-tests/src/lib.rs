@@ -12,7 +12,7 @@ pub mod federation;
 pub mod folder;
 pub mod job;
 pub mod oracle;
-mod ports;
+pub mod ports;
 pub mod process;
 pub mod role;
 pub mod scene;

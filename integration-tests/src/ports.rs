@@ -11,7 +11,7 @@ const COUNT: u32 = 12_000;
 
 /// A loopback address that nobody listens on. Federations of one process never get the same; those of different processes start at
 /// different places.
-pub(crate) fn free() -> anyhow::Result<SocketAddr> {
+pub fn free() -> anyhow::Result<SocketAddr> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let start = std::process::id().wrapping_mul(97);
     for _ in 0..COUNT {

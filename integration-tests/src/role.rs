@@ -11,6 +11,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+/// Environment variable of a process that ends when its standard input does.
+const TETHERED: &str = "GALEN_TETHERED";
+
 /// What a process of a federation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -43,7 +46,9 @@ pub fn play(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
     let word = args.next()?;
     let role = Role::ALL.into_iter().find(|role| role.word() == word)?;
     let peak = PathBuf::from(args.next()?);
-    tether();
+    if std::env::var_os(TETHERED).is_some() {
+        tether();
+    }
     let args = [OsString::from(role.program())].into_iter().chain(args);
     let code = match role {
         Role::Coordinator => galen_coordinator::cli::main_from(args),
@@ -74,10 +79,11 @@ impl Program {
         Self(executable.into())
     }
 
-    /// A command in a role; when the process ends by itself, its largest memory in bytes is in the file `peak`.
+    /// A command in a role; when the process ends by itself, its largest memory in bytes is in the file `peak`. It is tethered: its
+    /// standard input must stay open as long as it shall live.
     pub fn command(&self, role: Role, peak: &Path) -> Command {
         let mut command = Command::new(&self.0);
-        command.arg(role.word()).arg(peak);
+        command.arg(role.word()).arg(peak).env(TETHERED, "1");
         command
     }
 }

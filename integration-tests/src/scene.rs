@@ -55,7 +55,11 @@ impl Scene {
     pub fn new(executable: &str, folder: &StudyFolder) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("galen-test-").tempdir()?;
         let federation = Federation::create(Program::new(executable), folder, dir.path())?;
-        Ok(Self { federation, study: folder.study().clone(), dir })
+        Ok(Self {
+            federation,
+            study: folder.study().clone(),
+            dir,
+        })
     }
 
     /// The same with every daemon started.
@@ -77,7 +81,9 @@ impl Scene {
 
     /// Waits until so many rounds are published.
     pub fn wait_published(&mut self, rounds: usize) -> anyhow::Result<()> {
-        self.wait_for(&format!("{rounds} rounds are published"), |_, snapshot| Ok(snapshot.published() >= rounds))
+        self.wait_for(&format!("{rounds} rounds are published"), |_, snapshot| {
+            Ok(snapshot.published() >= rounds)
+        })
     }
 
     /// Waits until every contributor has opened every sum and, if the study says so, the model is served.
@@ -90,7 +96,13 @@ impl Scene {
     /// sets.
     pub fn check_sums(&mut self) -> anyhow::Result<Sets> {
         let mut opened = BTreeMap::new();
-        for party in self.study.with_role(Role::Contributor).into_iter().cloned().collect::<Vec<_>>() {
+        for party in self
+            .study
+            .with_role(Role::Contributor)
+            .into_iter()
+            .cloned()
+            .collect::<Vec<_>>()
+        {
             let sums = oracle::opened(&mut self.federation, &party)?.sums;
             opened.insert(party, sums);
         }
@@ -106,9 +118,17 @@ impl Scene {
 
     /// As [`Scene::check_sums`], and every hospital must be in every sum.
     pub fn check_sums_of_all(&mut self) -> anyhow::Result<()> {
-        let everybody: BTreeSet<PartyId> = self.study.with_role(Role::Contributor).into_iter().cloned().collect();
+        let everybody: BTreeSet<PartyId> = self
+            .study
+            .with_role(Role::Contributor)
+            .into_iter()
+            .cloned()
+            .collect();
         let sets = self.check_sums()?;
-        ensure!(sets.iter().all(|set| *set == everybody), "somebody was left out: {sets:?}");
+        ensure!(
+            sets.iter().all(|set| *set == everybody),
+            "somebody was left out: {sets:?}"
+        );
         Ok(())
     }
 
@@ -124,13 +144,26 @@ impl Scene {
     pub fn check_answers(&mut self, party: &PartyId, out: &Path) -> anyhow::Result<()> {
         let sets = self.check_sums()?;
         let hospitals = oracle::hospitals(&self.study, self.federation.root())?;
-        let trained = Recomputed::among(&self.study, &hospitals, sets)?.federated.trained;
-        let hospital = hospitals.iter().find(|h| h.name == *party).context("no such hospital")?;
+        let trained = Recomputed::among(&self.study, &hospitals, sets)?
+            .federated
+            .trained;
+        let hospital = hospitals
+            .iter()
+            .find(|h| h.name == *party)
+            .context("no such hospital")?;
         let plain = trained.probabilities(&hospital.held_out)?;
         let answers = answers::read(out)?;
-        ensure!(answers.len() == plain.len(), "{} answers for {} patients", answers.len(), plain.len());
+        ensure!(
+            answers.len() == plain.len(),
+            "{} answers for {} patients",
+            answers.len(),
+            plain.len()
+        );
         for ((number, answer), plain) in answers.iter().zip(&plain) {
-            ensure!((answer - plain).abs() < 1e-3, "{party}, patient {number}: {answer} encrypted, {plain} plain");
+            ensure!(
+                (answer - plain).abs() < 1e-3,
+                "{party}, patient {number}: {answer} encrypted, {plain} plain"
+            );
         }
         Ok(())
     }
@@ -160,7 +193,9 @@ impl Scene {
 fn is_done(study: &Study, snapshot: &Snapshot) -> bool {
     let rounds = agenda::rounds(study);
     let contributors = study.with_role(Role::Contributor);
-    let opened = contributors.iter().all(|party| snapshot.parties.get(*party).is_some_and(|s| s.applied == rounds));
+    let opened = contributors
+        .iter()
+        .all(|party| snapshot.parties.get(*party).is_some_and(|s| s.applied == rounds));
     let over = match study.serving.release {
         Release::Coordinator => snapshot.serves(),
         Release::Contributors => snapshot.closed().is_some_and(|(completed, _)| completed),

@@ -1,0 +1,200 @@
+//! What comes out of a run, and whether it held. This is the JSON object.
+
+use galen_core::study::Study;
+use galen_core::{PartyId, StudyDigest};
+use galen_party::sealed::SumSecurity;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The pooled model may be this much better than the federated one.
+const AUC_SLACK: f64 = 0.01;
+/// Largest difference between encrypted and plain inference, in probability.
+const INFERENCE_ERROR: f64 = 1e-3;
+
+/// A whole run.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Report {
+    /// Whether everything held.
+    pub(crate) ok: bool,
+    /// What did not hold.
+    pub(crate) failures: Vec<String>,
+    /// What was run.
+    pub(crate) study: StudyReport,
+    /// Areas under the ROC curve, on the held-out patients of all hospitals together.
+    pub(crate) auc: Auc,
+    /// Whether every sum that any party opened was the plain fixed-point sum, bit for bit.
+    pub(crate) sum_exact: bool,
+    /// How many sums that was.
+    pub(crate) sums: Sums,
+    /// Encrypted queries; `None` if the study serves no model.
+    pub(crate) inference: Option<Inference>,
+    /// Seconds and bytes by phase.
+    pub(crate) phases: Vec<Phase>,
+    /// Largest memory of a process, in bytes.
+    pub(crate) peak_rss_bytes: PeakRss,
+    /// Encryption parameters.
+    pub(crate) security: Security,
+    /// From start to end.
+    pub(crate) seconds: f64,
+}
+
+/// What was run.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct StudyReport {
+    pub(crate) name: PartyId,
+    pub(crate) title: String,
+    pub(crate) digest: StudyDigest,
+    pub(crate) rounds: u32,
+    pub(crate) parameters: usize,
+    pub(crate) hospitals: BTreeMap<PartyId, Patients>,
+}
+
+/// A hospital's patients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Patients {
+    pub(crate) train: usize,
+    pub(crate) held_out: usize,
+}
+
+/// Areas under the ROC curve; `None` where the patients are all of one class.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Auc {
+    /// Each hospital's own model.
+    pub(crate) alone: BTreeMap<PartyId, Option<f64>>,
+    pub(crate) alone_mean: Option<f64>,
+    /// From the histograms that were added encrypted.
+    pub(crate) federated: Option<f64>,
+    /// The same model, with scores compared exactly.
+    pub(crate) federated_exact: Option<f64>,
+    /// All patients in one place, without encryption.
+    pub(crate) pooled: Option<f64>,
+}
+
+/// How many sums were compared.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Sums {
+    pub(crate) opened: usize,
+    pub(crate) values: usize,
+    /// Rounds that were published without somebody.
+    pub(crate) incomplete_rounds: usize,
+}
+
+/// Encrypted queries.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Inference {
+    /// Largest difference to the plain model's probability.
+    pub(crate) max_abs_error: f64,
+    /// Patients over all queries.
+    pub(crate) patients: usize,
+    /// Queries.
+    pub(crate) queries: usize,
+}
+
+/// A phase of the study. Bytes are those of the hospitals together: what they sent and received.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Phase {
+    pub(crate) name: &'static str,
+    pub(crate) seconds: f64,
+    pub(crate) bytes_sent: u64,
+    pub(crate) bytes_received: u64,
+    /// By hospital.
+    pub(crate) parties: BTreeMap<PartyId, Bytes>,
+}
+
+/// Bytes of one hospital.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Bytes {
+    pub(crate) bytes_sent: u64,
+    pub(crate) bytes_received: u64,
+}
+
+/// Largest memory of a process, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct PeakRss {
+    pub(crate) coordinator: u64,
+    /// The largest of all the parties' processes.
+    pub(crate) party: u64,
+}
+
+/// Encryption parameters, as the parties found them in the round records and the program.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Security {
+    pub(crate) sums: SumSecurity,
+    pub(crate) inference: Option<InferenceSecurity>,
+}
+
+/// Parameters of encrypted queries.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct InferenceSecurity {
+    pub(crate) preset: String,
+    pub(crate) n: usize,
+    pub(crate) log2_qp: u32,
+    pub(crate) bound: u32,
+}
+
+/// The mean over the hospitals that have one.
+pub(crate) fn mean(values: &BTreeMap<PartyId, Option<f64>>) -> Option<f64> {
+    let known: Vec<f64> = values.values().copied().flatten().collect();
+    (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
+}
+
+impl Report {
+    /// Adds what did not hold to the failures found on the way, and sums up.
+    pub(crate) fn judged(mut self, study: &Study) -> Self {
+        let mut failures = std::mem::take(&mut self.failures);
+        let mut require = |holds: bool, what: String| {
+            if !holds {
+                failures.push(what);
+            }
+        };
+        let shown = |auc: Option<f64>| auc.map_or("none".to_owned(), |auc| format!("{auc:.4}"));
+        let auc = &self.auc;
+        let above = |a: Option<f64>, b: Option<f64>| a.zip(b).is_some_and(|(a, b)| a > b);
+        require(
+            above(auc.federated.map(|auc| auc + AUC_SLACK), auc.pooled),
+            format!(
+                "auc.federated {} is not within {AUC_SLACK} of auc.pooled {}",
+                shown(auc.federated),
+                shown(auc.pooled)
+            ),
+        );
+        require(
+            above(auc.federated, auc.alone_mean),
+            format!(
+                "auc.federated {} is not above the mean of auc.alone {}",
+                shown(auc.federated),
+                shown(auc.alone_mean)
+            ),
+        );
+        require(self.sum_exact, "an opened sum is not the plain sum".into());
+        let sums = &self.security.sums;
+        require(
+            sums.log2_q <= f64::from(sums.bound),
+            format!(
+                "sums: log2 Q {:.1} is above the bound {} of 128-bit security",
+                sums.log2_q, sums.bound
+            ),
+        );
+        if study.serving.release == galen_core::study::Release::Coordinator {
+            let error = self
+                .inference
+                .map_or(f64::NAN, |inference| inference.max_abs_error);
+            require(
+                error < INFERENCE_ERROR,
+                format!("encrypted inference is off by {error:e}, at most {INFERENCE_ERROR} is allowed"),
+            );
+            require(
+                self.inference.is_some_and(|i| i.patients > 0),
+                "no patient was evaluated encrypted".into(),
+            );
+            let within = |s: &InferenceSecurity| s.log2_qp <= s.bound;
+            require(
+                self.security.inference.as_ref().is_some_and(within),
+                "inference: the preset is not within the bound of 128-bit security".into(),
+            );
+        }
+        self.ok = failures.is_empty();
+        self.failures = failures;
+        self
+    }
+}

@@ -1,0 +1,500 @@
+//! The run itself: from an empty folder to encrypted predictions, and then the comparison.
+
+use crate::baselines::{self, Baselines};
+use crate::options::Options;
+use crate::progress::Progress;
+use crate::report::{
+    Auc, Bytes, Inference, InferenceSecurity, Patients, PeakRss, Phase, Report, Security, StudyReport, Sums,
+    mean,
+};
+use anyhow::{Context, bail, ensure};
+use galen_core::PartyId;
+use galen_core::study::{Release, Role, Study};
+use galen_integration_tests::answers;
+use galen_integration_tests::federation::COORDINATOR;
+use galen_integration_tests::oracle::{self, Recomputed};
+use galen_integration_tests::{Federation, Program, Snapshot, StudyFolder};
+use galen_models::{Histograms, Model, ModelSpec, Statistics, agenda};
+use galen_party::sealed::{OpenedSum, SumSecurity};
+use galen_party::traffic::Entry;
+use galen_training::Preprocessor;
+use galen_training::baseline::{Hospital, Trained};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// Set by Ctrl-C.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+fn check_interrupted() -> anyhow::Result<()> {
+    ensure!(
+        !INTERRUPTED.load(Ordering::Relaxed),
+        "interrupted; every process was ended"
+    );
+    Ok(())
+}
+
+/// Makes Ctrl-C and SIGTERM end the run in order: whatever waits fails, and dropping the federation ends its processes.
+fn heed_signals() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            let interrupt = tokio::signal::ctrl_c();
+            #[cfg(unix)]
+            {
+                let Ok(mut terminate) =
+                    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+                else {
+                    return drop(interrupt.await);
+                };
+                tokio::select! {
+                    _ = interrupt => {}
+                    _ = terminate.recv() => {}
+                }
+            }
+            #[cfg(not(unix))]
+            drop(interrupt.await);
+        });
+        INTERRUPTED.store(true, Ordering::Relaxed);
+    });
+    Ok(())
+}
+
+/// Runs a study and compares its results.
+pub(crate) fn run(options: &Options) -> anyhow::Result<Report> {
+    heed_signals()?;
+    let folder = match &options.study {
+        Some(dir) => StudyFolder::load(dir)?,
+        None => StudyFolder::heart()?,
+    };
+    let temporary;
+    let root: &Path = match &options.keep {
+        Some(dir) => {
+            let mut entries = std::fs::read_dir(dir).into_iter().flatten();
+            ensure!(entries.next().is_none(), "{} is not empty", dir.display());
+            std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+            &std::path::absolute(dir)?
+        }
+        None => {
+            temporary = tempfile::Builder::new().prefix("galen-quickstart-").tempdir()?;
+            temporary.path()
+        }
+    };
+    let names: Vec<_> = folder
+        .study()
+        .party
+        .iter()
+        .map(|member| member.name.clone())
+        .collect();
+    let mut progress = Progress::new(&names);
+    let report = Story::tell(&folder, root, &mut progress);
+    progress.finish();
+    report
+}
+
+/// When each phase was over.
+struct Times {
+    began: Instant,
+    active: Option<Instant>,
+    published: Option<Instant>,
+    served: Option<Instant>,
+    asked: Option<Instant>,
+}
+
+impl Times {
+    fn note(&mut self, snapshot: &Snapshot) {
+        let Some(status) = &snapshot.coordinator else {
+            return;
+        };
+        if status.attempt.is_some() || !status.published.is_empty() {
+            self.active.get_or_insert_with(Instant::now);
+        }
+        if status.published.len() as u32 == status.rounds_total {
+            self.published.get_or_insert_with(Instant::now);
+        }
+        if snapshot.serves() {
+            self.served.get_or_insert_with(Instant::now);
+        }
+    }
+
+    fn between(from: Option<Instant>, to: Option<Instant>) -> f64 {
+        from.zip(to)
+            .map_or(0.0, |(from, to)| to.saturating_duration_since(from).as_secs_f64())
+    }
+}
+
+/// What the parties have to show at the end.
+struct Results {
+    opened: BTreeMap<PartyId, Vec<OpenedSum>>,
+    security: SumSecurity,
+    model: Model,
+    answers: BTreeMap<PartyId, Vec<f64>>,
+    inference: Option<InferenceSecurity>,
+    traffic: BTreeMap<PartyId, BTreeMap<String, Bytes>>,
+    last: Snapshot,
+}
+
+struct Story<'a> {
+    study: &'a Study,
+    federation: Federation,
+    progress: &'a mut Progress,
+    times: Times,
+}
+
+impl<'a> Story<'a> {
+    fn tell(folder: &'a StudyFolder, root: &Path, progress: &'a mut Progress) -> anyhow::Result<Report> {
+        let began = Instant::now();
+        progress.say("setup: keys, cards, the frozen study and every hospital's signature");
+        let executable = std::env::current_exe().context("the path of this executable")?;
+        let federation = Federation::create(Program::new(executable), folder, root)?;
+        let times = Times {
+            began,
+            active: None,
+            published: None,
+            served: None,
+            asked: None,
+        };
+        let mut story = Story {
+            study: folder.study(),
+            federation,
+            progress,
+            times,
+        };
+        let hospitals = oracle::hospitals(story.study, root)?;
+        story.federation.start_all()?;
+        let baselines = baselines::start(story.study.clone(), hospitals.clone());
+        story.watch_rounds()?;
+        let results = story.ask_and_collect()?;
+        story.progress.say("stopping the daemons");
+        let failures = story.federation.stop_all()?;
+        let peak = story.peak_rss();
+        story.progress.say("comparing with what plain data give");
+        let baselines = baselines::join(baselines)?;
+        check_interrupted()?;
+        story.report(&hospitals, results, baselines, failures, peak)
+    }
+
+    /// Until every hospital has opened every sum and, if the study says so, the model is served.
+    fn watch_rounds(&mut self) -> anyhow::Result<()> {
+        let Self {
+            study,
+            federation,
+            progress,
+            times,
+        } = self;
+        let serves = study.serving.release == Release::Coordinator;
+        let contributors = study.with_role(Role::Contributor).len();
+        federation.wait_for("the study is done", |_, snapshot| {
+            check_interrupted()?;
+            times.note(snapshot);
+            progress.show(snapshot);
+            let rounds = agenda::rounds(study);
+            let opened = snapshot
+                .parties
+                .values()
+                .filter(|status| status.applied == rounds)
+                .count();
+            Ok(opened >= contributors && (snapshot.serves() || !serves))
+        })
+    }
+
+    /// Encrypted queries of every querier, then what the parties opened and derived.
+    fn ask_and_collect(&mut self) -> anyhow::Result<Results> {
+        let (answers, inference) = match self.study.serving.release {
+            Release::Coordinator => self.query()?,
+            Release::Contributors => (BTreeMap::new(), None),
+        };
+        self.times.asked = Some(Instant::now());
+        self.progress.say("collecting what every hospital opened");
+        let mut opened = BTreeMap::new();
+        let mut security = None;
+        let mut traffic = BTreeMap::new();
+        let contributors: Vec<_> = self
+            .study
+            .with_role(Role::Contributor)
+            .into_iter()
+            .cloned()
+            .collect();
+        for party in &contributors {
+            check_interrupted()?;
+            let found = oracle::opened(&mut self.federation, party)?;
+            opened.insert(party.clone(), found.sums);
+            security = Some(found.security);
+            let books = self.federation.party_status(party)?.traffic;
+            let bytes = |entry: Entry| Bytes {
+                bytes_sent: entry.bytes_sent,
+                bytes_received: entry.bytes_received,
+            };
+            traffic.insert(
+                party.clone(),
+                books
+                    .into_iter()
+                    .map(|(purpose, entry)| (purpose, bytes(entry)))
+                    .collect(),
+            );
+        }
+        let first = contributors.first().context("no contributors")?;
+        let file = self.federation.root().join("answers").join("model.safetensors");
+        let out = file.to_string_lossy();
+        self.federation
+            .run(first.as_str(), &["model", "export", "--out", &out])?;
+        let model = Model::from_safetensors(&std::fs::read(&file)?)?;
+        let security = security.context("no contributors")?;
+        let last = self.federation.snapshot();
+        Ok(Results {
+            opened,
+            security,
+            model,
+            answers,
+            inference,
+            traffic,
+            last,
+        })
+    }
+
+    /// Every querier's answers, and the parameters that the queries said they used.
+    fn query(&mut self) -> anyhow::Result<(BTreeMap<PartyId, Vec<f64>>, Option<InferenceSecurity>)> {
+        let queriers: Vec<_> = self.study.with_role(Role::Querier).into_iter().cloned().collect();
+        self.progress
+            .say("query: every hospital has its held-out patients evaluated, encrypted under its own key");
+        let mut jobs = Vec::new();
+        for party in &queriers {
+            let out = self.answer_file(party);
+            let args = [
+                "query".into(),
+                "--held-out".into(),
+                "--out".into(),
+                out.into_os_string(),
+            ];
+            jobs.push(self.federation.command(party.as_str(), args)?);
+        }
+        let Self {
+            federation, progress, ..
+        } = self;
+        federation.wait_for("every query is answered", |_, snapshot| {
+            check_interrupted()?;
+            let mut done = 0;
+            for job in &mut jobs {
+                done += usize::from(job.is_done()?);
+            }
+            progress.show_queries(snapshot, done, jobs.len());
+            Ok(done == jobs.len())
+        })?;
+        let (mut answers, mut inference) = (BTreeMap::new(), None);
+        for (party, job) in queriers.iter().zip(jobs) {
+            inference = Some(serde_json::from_value(job.result()?)?);
+            answers.insert(
+                party.clone(),
+                answers::read(&self.answer_file(party))?.into_values().collect(),
+            );
+        }
+        Ok((answers, inference))
+    }
+
+    fn answer_file(&self, party: &PartyId) -> PathBuf {
+        self.federation
+            .root()
+            .join("answers")
+            .join(format!("{party}.csv"))
+    }
+
+    /// Largest memory of the processes, which each leaves behind when it ends.
+    fn peak_rss(&self) -> PeakRss {
+        let mut peak = PeakRss::default();
+        for (name, bytes) in self.federation.logs().peaks() {
+            let side = if name.starts_with(COORDINATOR) {
+                &mut peak.coordinator
+            } else {
+                &mut peak.party
+            };
+            *side = bytes.max(*side);
+        }
+        peak
+    }
+
+    fn report(
+        &self,
+        hospitals: &[Hospital],
+        results: Results,
+        baselines: Baselines,
+        mut failures: Vec<String>,
+        peak: PeakRss,
+    ) -> anyhow::Result<Report> {
+        let study = self.study;
+        let recomputed = self.expected(hospitals, &results, baselines.recomputed)?;
+        let differences: Vec<_> = results
+            .opened
+            .iter()
+            .flat_map(|(party, opened)| recomputed.differences(party, opened))
+            .collect();
+        let sum_exact = differences.is_empty();
+        failures.extend(differences);
+        if results.model != recomputed.federated.trained.model {
+            failures.push("the trained model is not the one that follows from the plain sums".into());
+        }
+        let any = results.opened.values().next().context("nobody opened anything")?;
+        let statistics =
+            Statistics::from_sums(&any.first().context("no sum was opened")?.values, &study.data)?;
+        let preprocessor = Preprocessor::new(&study.data, &statistics)?;
+        let histograms = Histograms::from_sums(
+            &any.last().context("no sum was opened")?.values,
+            &study.evaluation,
+        )?;
+        let trained = Trained {
+            preprocessor,
+            model: results.model.clone(),
+        };
+        let inference = inference(&trained, hospitals, &results.answers)?;
+        let incomplete = recomputed
+            .sets()
+            .iter()
+            .filter(|set| set.len() < hospitals.len())
+            .count();
+        let patients = |h: &Hospital| {
+            (
+                h.name.clone(),
+                Patients {
+                    train: h.train.len(),
+                    held_out: h.held_out.len(),
+                },
+            )
+        };
+        let report = Report {
+            ok: false,
+            failures,
+            study: StudyReport {
+                name: study.name.clone(),
+                title: study.title.clone(),
+                digest: self.federation.frozen().digest(),
+                rounds: agenda::rounds(study),
+                parameters: ModelSpec::from_plan(&study.data, &study.model)?.parameter_count(),
+                hospitals: hospitals.iter().map(patients).collect(),
+            },
+            auc: Auc {
+                alone_mean: mean(&baselines.alone),
+                alone: baselines.alone,
+                federated: histograms.roc().map(|roc| roc.auc),
+                federated_exact: trained.auc(hospitals)?,
+                pooled: baselines.pooled,
+            },
+            sum_exact,
+            sums: Sums {
+                opened: results.opened.values().map(Vec::len).sum(),
+                values: results
+                    .opened
+                    .values()
+                    .flatten()
+                    .map(|sum| sum.values.len())
+                    .sum(),
+                incomplete_rounds: incomplete,
+            },
+            security: Security {
+                sums: results.security.clone(),
+                inference: results.inference.clone(),
+            },
+            inference,
+            phases: self.phases(&results),
+            peak_rss_bytes: peak,
+            seconds: self.times.began.elapsed().as_secs_f64(),
+        };
+        Ok(report.judged(study))
+    }
+
+    /// The plain sums over the hospitals that were in each round's set: normally all, but a round may go on without one that is slow.
+    fn expected(
+        &self,
+        hospitals: &[Hospital],
+        results: &Results,
+        of_all: Recomputed,
+    ) -> anyhow::Result<Recomputed> {
+        let sets = oracle::sets(&results.opened)?;
+        if sets == *of_all.sets() {
+            Ok(of_all)
+        } else {
+            Recomputed::among(self.study, hospitals, sets)
+        }
+    }
+
+    fn phases(&self, results: &Results) -> Vec<Phase> {
+        let times = &self.times;
+        let published = |purpose: &str| {
+            let rounds = results
+                .last
+                .coordinator
+                .iter()
+                .flat_map(|status| &status.published);
+            rounds
+                .filter(|round| round.purpose.is_some_and(|p| p.name() == purpose))
+                .map(|round| round.seconds)
+                .sum()
+        };
+        let mut phases = vec![
+            ("setup", Times::between(Some(times.began), times.active)),
+            ("statistics", published("statistics")),
+            ("training", published("training")),
+            ("evaluation", published("evaluation")),
+        ];
+        if self.study.serving.release == Release::Coordinator {
+            phases.push(("release", Times::between(times.published, times.served)));
+            phases.push(("query", Times::between(times.served, times.asked)));
+        }
+        let phase = |(name, seconds): (&'static str, f64)| {
+            let booked = |books: &BTreeMap<String, Bytes>| books.get(name).copied();
+            let parties: BTreeMap<_, _> = results
+                .traffic
+                .iter()
+                .filter_map(|(party, books)| Some((party.clone(), booked(books)?)))
+                .collect();
+            Phase {
+                name,
+                seconds,
+                bytes_sent: parties.values().map(|bytes| bytes.bytes_sent).sum(),
+                bytes_received: parties.values().map(|bytes| bytes.bytes_received).sum(),
+                parties,
+            }
+        };
+        phases.into_iter().map(phase).collect()
+    }
+}
+
+/// The largest difference between answers and the plain model's probabilities.
+fn inference(
+    trained: &Trained,
+    hospitals: &[Hospital],
+    answers: &BTreeMap<PartyId, Vec<f64>>,
+) -> anyhow::Result<Option<Inference>> {
+    if answers.is_empty() {
+        return Ok(None);
+    }
+    let mut inference = Inference {
+        max_abs_error: 0.0,
+        patients: 0,
+        queries: answers.len(),
+    };
+    for (party, answers) in answers {
+        let hospital = hospitals.iter().find(|hospital| hospital.name == *party);
+        let plain = trained.probabilities(
+            &hospital
+                .with_context(|| format!("{party} has no table"))?
+                .held_out,
+        )?;
+        if plain.len() != answers.len() {
+            bail!(
+                "{party} asked for {} patients and got {} answers",
+                plain.len(),
+                answers.len()
+            );
+        }
+        inference.patients += answers.len();
+        for (answer, plain) in answers.iter().zip(plain) {
+            // A comparison with NaN would be false either way round; `max` would hide it.
+            let error = (answer - plain).abs();
+            ensure!(error.is_finite(), "{party} got {answer} for a patient");
+            inference.max_abs_error = inference.max_abs_error.max(error);
+        }
+    }
+    Ok(Some(inference))
+}

@@ -1,0 +1,54 @@
+//! A study from the first signature to encrypted predictions, every process real.
+
+use galen_integration_tests::federation::COORDINATOR;
+use galen_integration_tests::scene::{Scene, small_heart};
+
+const EXECUTABLE: &str = env!("CARGO_BIN_EXE_quickstart");
+
+#[test]
+fn four_hospitals_train_and_every_one_of_them_queries() -> anyhow::Result<()> {
+    // Long enough that nobody is left out even on a machine that is busy with other things.
+    let mut scene = Scene::started(EXECUTABLE, &small_heart(60)?)?;
+    scene.wait_done()?;
+    scene.check_sums_of_all()?;
+    for party in scene.parties().to_vec() {
+        scene.query(&party)?;
+    }
+    let status = scene.run(COORDINATOR, &["status"])?;
+    anyhow::ensure!(
+        status["queries"]["done"] == 4 && status["queries"]["failed"] == 0,
+        "{status}"
+    );
+    scene.end()?;
+    contributions_are_gone(&scene)
+}
+
+/// Ciphertexts of contributions are deleted when their round is over: the coordinator's folder is smaller than a single round's.
+fn contributions_are_gone(scene: &Scene) -> anyhow::Result<()> {
+    let blobs = scene.home(COORDINATOR).join("data").join("blobs");
+    let mut found = Vec::new();
+    for entry in walk(&blobs)? {
+        found.push(entry.metadata()?.len());
+    }
+    // What stays: a sum per round, the model, evaluation keys and answers.
+    let sums = scene.snapshot().published();
+    let stay = sums + 1 + 2 * scene.parties().len();
+    anyhow::ensure!(
+        found.len() <= stay,
+        "{} blobs are left, at most {stay} should be: {found:?}",
+        found.len()
+    );
+    Ok(())
+}
+
+fn walk(dir: &std::path::Path) -> anyhow::Result<Vec<std::fs::DirEntry>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => files.extend(walk(&entry.path())?),
+            false => files.push(entry),
+        }
+    }
+    Ok(files)
+}
