@@ -7,15 +7,18 @@
 //! [`Program::run`] with the hospital's [`ServingKey`] and sees neither.
 //!
 //! To read the code in the order of a query: `fold` (model to fewest operations), `circuit` (the operations, written once for
-//! ciphertexts and for their `bounds`), `program` (choice of preset, evaluation), `querier`, `serving` (the querier's public keys).
+//! ciphertexts, `encrypted`, and for their `bounds`), `program` and its `plan` (choice of preset, evaluation), `querier`, `serving` (the querier's public keys).
 
 mod bounds;
 mod circuit;
+mod encrypted;
 mod fold;
+mod plan;
 mod program;
 mod querier;
 mod serving;
 
-pub use program::{CompileError, Plan, Program, RunError};
+pub use plan::Plan;
+pub use program::{CompileError, Program, RunError};
 pub use querier::{AnswerError, Querier, QueryError};
 pub use serving::ServingKey;

@@ -1,15 +1,16 @@
 //! A model compiled for encrypted batches: the choice of preset, and the coordinator's half of a query.
 
 use crate::bounds::{Bound, Bounds};
-use crate::circuit::{Arithmetic, Circuit};
+use crate::circuit::Circuit;
+use crate::encrypted::Encrypted;
 use crate::fold::{Folded, fold};
+use crate::plan::Plan;
 use crate::serving::ServingKey;
 use galen_ckks::CkksError;
 use galen_ckks::ciphertext::Ciphertext;
 use galen_ckks::codec::CiphertextSet;
-use galen_ckks::context::{Context, Target};
+use galen_ckks::context::Context;
 use galen_ckks::evaluate::Evaluator;
-use galen_ckks::keys::RelinKey;
 use galen_ckks::preset::Preset;
 use galen_models::{Model, Range};
 use std::sync::Arc;
@@ -22,46 +23,6 @@ const MAX_FLOODING: u32 = 30;
 /// Numbers computed on two platforms may differ in their last bits.
 const TOLERANCE: f64 = 1.0 + 1e-9;
 
-/// What a program needs, costs and promises.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
-    /// Name of the standard CKKS preset.
-    pub preset: String,
-    /// Ring degree N.
-    pub degree: usize,
-    /// Bits of the modulus of the keys, QP.
-    pub log2_qp: u32,
-    /// Largest log2 QP with 128-bit security at this degree.
-    pub security_bound: u32,
-    /// Multiplicative levels from inputs to answer.
-    pub levels: usize,
-    /// Ciphertexts in a batch: one per model input.
-    pub inputs: usize,
-    /// Patients in a batch, at most: one per slot.
-    pub max_patients: usize,
-    /// No logit of a patient within the input ranges is larger than this; an answer beyond is refused.
-    pub logit_bound: f64,
-    /// Bits after the binary point of the logit that are right, by the static noise bound, after re-randomisation.
-    pub precision_bits: f64,
-    /// Bits after the binary point to which logits are rounded, as asked for.
-    pub rounded_bits: u32,
-    /// Bits of flooding that the answer has room for beside that precision; see
-    /// [`rerandomise`](galen_ckks::keys::PublicKey::rerandomise) for what they hide. `None`: the noise of the answer is not flooded.
-    pub flooding_bits: Option<u32>,
-    /// Bytes of a batch, whatever the number of patients.
-    pub batch_bytes: usize,
-    /// Bytes of a serving key, sent once.
-    pub serving_key_bytes: usize,
-    /// Bytes of an answer.
-    pub answer_bytes: usize,
-    /// Encrypted squares.
-    pub squares: u32,
-    /// Relinearisations.
-    pub relinearisations: u32,
-    /// Multiplications of a ciphertext by a scalar.
-    pub multiply_adds: u64,
-}
-
 /// A model compiled for encrypted batches under one preset. Equal arguments compile to equal programs.
 #[derive(Debug)]
 pub struct Program {
@@ -69,7 +30,7 @@ pub struct Program {
     circuit: Circuit,
     ranges: Vec<Range>,
     level: usize,
-    /// Before re-randomisation and as it leaves the coordinator.
+    /// What is known of an answer as it leaves the coordinator.
     answer: Bound,
     plan: Plan,
 }
@@ -210,7 +171,9 @@ impl Program {
         let mut shift = 0;
         let (circuit, bare) = loop {
             let circuit = Circuit::new(folded, shift);
-            match circuit.run(context, &bounds, &inputs, &mut |_, _| {}) {
+            let bare = circuit.run(context, &bounds, &inputs, &mut |_, _| {});
+            // The fresh zero of re-randomisation must fit as well.
+            match bare.and_then(|bare| bounds.rerandomised(&bare, None).map(|_| bare)) {
                 Ok(bound) => break (circuit, bound),
                 Err(CkksError::Overflow { .. }) if shift < MAX_SHIFT => shift += 1,
                 Err(error) => return Err(error),
@@ -234,7 +197,7 @@ impl Program {
             let Ok(flooded) = enough(Some(bits)) else { break };
             (flooding_bits, answer) = (Some(bits), flooded);
         }
-        let plan = plan(
+        let plan = Plan::new(
             context,
             &circuit,
             level,
@@ -289,7 +252,8 @@ impl Program {
     }
 
     /// Evaluates a batch without seeing it: one ciphertext per model input, made by a [`Querier`](crate::Querier) of this program. The answer is
-    /// one ciphertext of level 0 with a logit per slot, re-randomised under the querier's public key.
+    /// one ciphertext of level 0 with a logit per slot, re-randomised under the querier's public key: its polynomials say nothing of how it
+    /// was computed; its noise, which the querier sees, is flooded as far as [`Plan::flooding_bits`] says.
     ///
     /// `progress` gets steps done and steps in all. Everything about the inputs is checked before anything is computed.
     pub fn run(
@@ -365,96 +329,6 @@ impl Program {
             }
         }
         Ok(())
-    }
-}
-
-/// Bits of a prime, rounded up.
-fn prime_bits(prime: u64) -> usize {
-    (u64::BITS - (prime - 1).leading_zeros()) as usize
-}
-
-fn plan(
-    context: &Context,
-    circuit: &Circuit,
-    level: usize,
-    inputs: usize,
-    answer: &Bound,
-    rounded_bits: u32,
-    flooding_bits: Option<u32>,
-) -> Plan {
-    let preset = context.preset();
-    let degree = preset.degree();
-    let poly = |level: usize| -> usize {
-        let primes = preset.primes().iter().take(level + 1);
-        primes.map(|&p| (prime_bits(p) * degree).div_ceil(8)).sum()
-    };
-    // Header and stated bounds, see the table in `galen_ckks::codec`.
-    const HEADER: usize = 39;
-    const FIELDS: usize = 63;
-    const SEED: usize = 32;
-    let work = circuit.work();
-    let unit = f64::from(circuit.shift).exp2();
-    Plan {
-        preset: preset.name().to_owned(),
-        degree,
-        log2_qp: preset.log2_qp(),
-        security_bound: preset.security_bound().unwrap_or(0),
-        levels: level,
-        inputs,
-        max_patients: context.slots(),
-        logit_bound: answer.budget.magnitude * unit,
-        precision_bits: answer.budget.precision_bits() - f64::from(circuit.shift),
-        rounded_bits,
-        flooding_bits,
-        batch_bytes: HEADER + 4 + inputs * (FIELDS + SEED + poly(level)),
-        serving_key_bytes: ServingKey::max_bytes(context),
-        answer_bytes: HEADER + FIELDS + 2 * poly(answer.level),
-        squares: work.squares,
-        relinearisations: work.relinearisations,
-        multiply_adds: work.multiply_adds,
-    }
-}
-
-/// Computes with ciphertexts.
-struct Encrypted<'a> {
-    evaluator: Evaluator,
-    relin: &'a RelinKey,
-}
-
-impl Arithmetic for Encrypted<'_> {
-    type Value = Ciphertext;
-
-    fn linear(
-        &self,
-        inputs: &[&Ciphertext],
-        rows: &[&[f64]],
-        target: Target,
-    ) -> Result<Vec<Ciphertext>, CkksError> {
-        self.evaluator.linear(inputs, rows, target)
-    }
-
-    fn add(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Ciphertext, CkksError> {
-        self.evaluator.add(a, b)
-    }
-
-    fn sub(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Ciphertext, CkksError> {
-        self.evaluator.sub(a, b)
-    }
-
-    fn add_scalar(&self, a: &Ciphertext, constant: f64) -> Result<Ciphertext, CkksError> {
-        self.evaluator.add_scalar(a, constant)
-    }
-
-    fn square(&self, a: &Ciphertext) -> Result<Ciphertext, CkksError> {
-        self.evaluator.square(a)
-    }
-
-    fn relinearise(&self, a: &Ciphertext) -> Result<Ciphertext, CkksError> {
-        self.evaluator.relinearise(a, self.relin)
-    }
-
-    fn rescale(&self, a: &Ciphertext) -> Result<Ciphertext, CkksError> {
-        self.evaluator.rescale(a)
     }
 }
 

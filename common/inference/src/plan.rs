@@ -1,0 +1,95 @@
+//! What a compiled model needs, costs and promises.
+
+use crate::bounds::Bound;
+use crate::circuit::Circuit;
+use crate::serving::ServingKey;
+use galen_ckks::context::Context;
+
+/// What a program needs, costs and promises.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Name of the standard CKKS preset.
+    pub preset: String,
+    /// Ring degree N.
+    pub degree: usize,
+    /// Bits of the modulus of the keys, QP.
+    pub log2_qp: u32,
+    /// Largest log2 QP with 128-bit security at this degree.
+    pub security_bound: u32,
+    /// Multiplicative levels from inputs to answer.
+    pub levels: usize,
+    /// Ciphertexts in a batch: one per model input.
+    pub inputs: usize,
+    /// Patients in a batch, at most: one per slot.
+    pub max_patients: usize,
+    /// No logit of a patient within the input ranges is larger than this; an answer beyond is refused.
+    pub logit_bound: f64,
+    /// Bits after the binary point of the logit that are right, by the static noise bound, after re-randomisation.
+    pub precision_bits: f64,
+    /// Bits after the binary point to which logits are rounded, as asked for.
+    pub rounded_bits: u32,
+    /// Bits of flooding that the answer has room for beside that precision; see
+    /// [`rerandomise`](galen_ckks::keys::PublicKey::rerandomise) for what they hide. `None`: the noise of the answer is not flooded.
+    pub flooding_bits: Option<u32>,
+    /// Bytes of a batch, whatever the number of patients.
+    pub batch_bytes: usize,
+    /// Bytes of a serving key, sent once.
+    pub serving_key_bytes: usize,
+    /// Bytes of an answer.
+    pub answer_bytes: usize,
+    /// Encrypted squares.
+    pub squares: u32,
+    /// Relinearisations.
+    pub relinearisations: u32,
+    /// Multiplications of a ciphertext by a scalar.
+    pub multiply_adds: u64,
+}
+
+impl Plan {
+    pub(crate) fn new(
+        context: &Context,
+        circuit: &Circuit,
+        level: usize,
+        inputs: usize,
+        answer: &Bound,
+        rounded_bits: u32,
+        flooding_bits: Option<u32>,
+    ) -> Self {
+        let preset = context.preset();
+        let degree = preset.degree();
+        let poly = |level: usize| -> usize {
+            let primes = preset.primes().iter().take(level + 1);
+            primes.map(|&p| (prime_bits(p) * degree).div_ceil(8)).sum()
+        };
+        // Header and stated bounds, see the table in `galen_ckks::codec`.
+        const HEADER: usize = 39;
+        const FIELDS: usize = 63;
+        const SEED: usize = 32;
+        let work = circuit.work();
+        let unit = f64::from(circuit.shift).exp2();
+        Self {
+            preset: preset.name().to_owned(),
+            degree,
+            log2_qp: preset.log2_qp(),
+            security_bound: preset.security_bound().unwrap_or(0),
+            levels: level,
+            inputs,
+            max_patients: context.slots(),
+            logit_bound: answer.budget.magnitude * unit,
+            precision_bits: answer.budget.precision_bits() - f64::from(circuit.shift),
+            rounded_bits,
+            flooding_bits,
+            batch_bytes: HEADER + 4 + inputs * (FIELDS + SEED + poly(level)),
+            serving_key_bytes: ServingKey::max_bytes(context),
+            answer_bytes: HEADER + FIELDS + 2 * poly(answer.level),
+            squares: work.squares,
+            relinearisations: work.relinearisations,
+            multiply_adds: work.multiply_adds,
+        }
+    }
+}
+
+/// Bits of a prime, rounded up.
+fn prime_bits(prime: u64) -> usize {
+    (u64::BITS - (prime - 1).leading_zeros()) as usize
+}
