@@ -19,7 +19,7 @@ use crate::steps::{self, History, Own, Part, Step};
 use crate::traffic::{Books, Meter};
 use crate::vault::Vault;
 use galen_core::study::FrozenStudy;
-use galen_core::{Clock, Code, Signed};
+use galen_core::{Clock, Code, Digest, Signed};
 use galen_net::protocol::{StudyPhase, View};
 use galen_net::{Client, NetError, Peer, Tuning};
 use galen_store::{Repository, Store, Table};
@@ -68,6 +68,8 @@ pub struct Party {
     /// An opened sum whose publication is not seen yet.
     pub(crate) pending: Option<(RoundId, Opening)>,
     own: Own,
+    /// Digest of the trained model, and after how many rounds it was looked at: hashing a large model takes a while.
+    model: (Option<u32>, Option<Digest>),
     /// What the connection is used for at the moment.
     purpose: Option<&'static str>,
     meter: Meter,
@@ -127,13 +129,25 @@ impl Party {
             round: None,
             pending: None,
             own: Own::default(),
+            model: (None, None),
             purpose: None,
             meter: Meter::new(books, clock.now_ms()),
             address: config.coordinator,
             clock,
         };
         party.look()?;
+        party.tidy()?;
         Ok(party)
+    }
+
+    /// Brings the notes on contributions up to what was erased, should the process have died between the two.
+    fn tidy(&self) -> Result<(), PartyError> {
+        let gone = RoundId {
+            round: self.own.applied,
+            attempt: 0,
+        };
+        let gone = self.own.oldest_secret.map_or(gone, |oldest| oldest.min(gone));
+        self.shared.contributor.erased_before(gone)
     }
 
     /// Serves until the study is over, something is wrong, or `stop` becomes true or loses its sender.
@@ -236,11 +250,9 @@ impl Party {
                         tracing::info!(%error, "the coordinator has moved on");
                         declined.push(step);
                     }
-                    Err(error)
-                        if matches!(error, PartyError::Untrue(_)) && !matches!(step, Step::Apply { .. }) =>
-                    {
-                        // This party takes no part in what does not verify; the others may go on without it.
-                        tracing::error!(%error, code = error.code(), "refused to take part");
+                    Err(error) if concerns_only(&step, &error) => {
+                        // This party takes no part in what does not verify or is refused; the others may go on without it.
+                        tracing::error!(%error, code = error.code(), ?step, "step given up");
                         self.shared
                             .board
                             .update(|status| status.error = Some(Trouble::from(&error)));
@@ -275,7 +287,7 @@ impl Party {
             History::Same => Ok(()),
             History::Forgotten => Err(PartyError::Untrue(format!(
                 "the coordinator has forgotten round {}, whose sum was opened here: it was put back to an earlier state",
-                derived.applied()
+                derived.applied().saturating_sub(1)
             ))),
             History::Other(published) => Err(PartyError::Mismatch {
                 round: derived.applied().saturating_sub(1),
@@ -332,12 +344,11 @@ impl Party {
             (StudyPhase::Active, None) => (None, None, "all rounds are done".into()),
         };
         self.purpose = purpose_now;
-        let model = self
-            .state
-            .derived
-            .trained(shared.study.study())
-            .ok()
-            .map(|model| model.digest());
+        if self.model.0 != Some(applied) {
+            let model = self.state.derived.trained(shared.study.study()).ok();
+            self.model = (Some(applied), model.map(|model| model.digest()));
+        }
+        let model = self.model.1;
         shared.board.attempt(id, purpose_now);
         shared.board.update(|status| {
             status.phase = phase;
@@ -366,6 +377,16 @@ fn may_pass(error: &PartyError) -> bool {
     busy || error.is_transient()
 }
 
+/// Whether an error ends a step, but not the daemon. What does not verify when a published round is taken in ends the daemon: it could
+/// only go on from a state that is not its own.
+fn concerns_only(step: &Step, error: &PartyError) -> bool {
+    match error {
+        PartyError::Untrue(_) => !matches!(step, Step::Apply { .. }),
+        PartyError::Net(NetError::Refused(_)) => !may_pass(error),
+        _ => false,
+    }
+}
+
 /// Whether a refusal only says that the view is older than the coordinator's state.
 fn is_of_the_moment(error: &PartyError) -> bool {
     let PartyError::Net(NetError::Refused(refusal)) = error else {
@@ -375,4 +396,50 @@ fn is_of_the_moment(error: &PartyError) -> bool {
         refusal.code,
         Code::WrongPhase | Code::WrongRound | Code::BlobUnknown | Code::BlobForbidden | Code::StudyInactive
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use galen_core::Refusal;
+
+    fn refused(code: Code) -> PartyError {
+        NetError::Refused(Refusal::new(code, "")).into()
+    }
+
+    /// Every refusal is of exactly one kind: connect again, look again, give the step up.
+    #[test]
+    fn every_refusal_has_its_consequence() {
+        let id = RoundId { round: 0, attempt: 0 };
+        let step = Step::Announce(id);
+        for &code in Code::ALL {
+            let error = refused(code);
+            let kinds = [
+                may_pass(&error),
+                is_of_the_moment(&error),
+                concerns_only(&step, &error),
+            ];
+            let moment = is_of_the_moment(&error);
+            assert!(kinds.contains(&true), "{code:?} would end the daemon");
+            assert!(!may_pass(&error) || !moment, "{code:?}");
+        }
+        assert!(may_pass(&refused(Code::Busy)) && is_of_the_moment(&refused(Code::WrongRound)));
+        assert!(concerns_only(&step, &refused(Code::Conflict)) && !may_pass(&refused(Code::Conflict)));
+    }
+
+    #[test]
+    fn a_published_round_that_does_not_verify_ends_the_daemon() {
+        let id = RoundId { round: 0, attempt: 0 };
+        let sum = Digest::of(b"sum");
+        let apply = Step::Apply { id, sum, result: sum };
+        let untrue = PartyError::Untrue("x".into());
+        assert!(!concerns_only(&apply, &untrue));
+        assert!(concerns_only(&Step::Endorse { id, sum }, &untrue));
+        let mismatch = PartyError::Mismatch {
+            round: 0,
+            published: sum,
+            derived: Digest::of(b"own"),
+        };
+        assert!(!concerns_only(&apply, &mismatch) && !may_pass(&mismatch));
+    }
 }

@@ -30,6 +30,9 @@ pub enum DeriveError {
     /// The opened sums mean nothing.
     #[error(transparent)]
     Codec(#[from] CodecError),
+    /// The released model cannot be encoded.
+    #[error("the released model cannot be encoded: {0}")]
+    Encoding(#[from] postcard::Error),
     /// No preprocessing follows from the statistics.
     #[error(transparent)]
     Preprocess(#[from] PreprocessError),
@@ -146,12 +149,14 @@ impl Derived {
             .transpose()?)
     }
 
-    /// What goes to the coordinator where the study says so: the trained model and the public ranges of its inputs. Same bytes at
-    /// every contributor.
-    pub fn released(&self, study: &Study) -> Result<ReleasedModel, DeriveError> {
-        Ok(ReleasedModel {
+    /// What goes to the coordinator where the study says so, as bytes: the trained model and the public ranges of its inputs. Same
+    /// bytes at every contributor.
+    pub fn released(&self, study: &Study) -> Result<Vec<u8>, DeriveError> {
+        let ranges = self.preprocessor(study)?.input_ranges();
+        let released = ReleasedModel {
             safetensors: self.trained(study)?.to_safetensors()?,
-            input_ranges: self.preprocessor(study)?.input_ranges(),
-        })
+            input_ranges: ranges.into_iter().map(|range| (range.min, range.max)).collect(),
+        };
+        Ok(postcard::to_stdvec(&released)?)
     }
 }

@@ -288,7 +288,13 @@ impl Party {
 
     async fn release(&self, link: &Link) -> Result<(), PartyError> {
         let (shared, state) = (Arc::clone(&self.shared), Arc::clone(&self.state));
-        let bytes = blocking(move || released_bytes(&state, &shared)).await?;
+        let released = move || {
+            state
+                .derived
+                .released(shared.study.study())
+                .map_err(PartyError::internal)
+        };
+        let bytes = blocking(released).await?;
         let model = Digest::of(&bytes);
         link.put(model, Arc::from(bytes), BlobKind::Model, |_, _| {})
             .await?;
@@ -306,15 +312,6 @@ impl Party {
         let name: &PartyId = &identity.name;
         Authored::sign(&identity.signing, name, domain, &study, statement).map_err(PartyError::internal)
     }
-}
-
-/// The bytes under which the trained model is released; the same at every contributor.
-pub(crate) fn released_bytes(state: &State, shared: &Shared) -> Result<Vec<u8>, PartyError> {
-    let released = state
-        .derived
-        .released(shared.study.study())
-        .map_err(PartyError::internal)?;
-    postcard::to_stdvec(&released).map_err(PartyError::internal)
 }
 
 fn compute(shared: &Shared, state: &State) -> Result<Vec<i64>, PartyError> {

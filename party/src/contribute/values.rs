@@ -99,7 +99,8 @@ pub fn values(sources: Sources<'_>, progress: &mut dyn FnMut(Progress)) -> Resul
 mod tests {
     use super::*;
     use crate::testing;
-    use galen_models::agenda;
+    use galen_models::Model;
+    use galen_models::agenda::{self, ReleasedModel};
     use galen_training::baseline::{self, Hospital};
 
     /// Deriving round by round gives what the unencrypted federation gives, bit for bit.
@@ -151,6 +152,18 @@ mod tests {
             expected.trained.preprocessor
         );
         assert_eq!(derived.histograms(&study).unwrap(), Some(expected.histograms));
+        let released: ReleasedModel = postcard::from_bytes(&derived.released(&study).unwrap()).unwrap();
+        assert_eq!(
+            Model::from_safetensors(&released.safetensors).unwrap(),
+            expected.trained.model
+        );
+        let ranges = expected.trained.preprocessor.input_ranges();
+        assert!(
+            released
+                .input_ranges
+                .iter()
+                .eq(ranges.iter().map(|r| (r.min, r.max)).collect::<Vec<_>>().iter())
+        );
         digests.sort_unstable();
         digests.dedup();
         assert_eq!(digests.len(), 5, "every state has a name of its own");

@@ -198,7 +198,6 @@ impl Prepared {
         let rows = preprocessor.rows(&cohort.table).map_err(PartyError::internal)?;
         let expected = model.probabilities(&rows).map_err(PartyError::internal)?;
         let released = derived.released(plan).map_err(PartyError::internal)?;
-        let released = postcard::to_stdvec(&released).map_err(PartyError::internal)?;
         let program = Program::compile(&model, &preprocessor.input_ranges(), plan.serving.precision_bits);
         let program = Arc::new(program.map_err(PartyError::internal)?);
         let keys = Keys::open(&Store::open(folder)?)?;
