@@ -105,6 +105,13 @@ impl Status {
                 .flatten()
                 .map(|shape| shape.purpose)
         };
+        // Between rounds, what was sent since the last look belongs to the round that was just published.
+        let booked_round = state
+            .attempt
+            .as_ref()
+            .map_or((state.published.len() as u32).saturating_sub(1), |attempt| {
+                attempt.round
+            });
         let attempt = state.attempt.as_ref().map(|attempt| AttemptStatus {
             round: attempt.round,
             attempt: attempt.attempt,
@@ -127,13 +134,13 @@ impl Status {
             study: study.name.to_string(),
             digest: engine.study().digest(),
             listen,
-            phase: phase_text(&step, attempt.as_ref()),
+            phase: phase_text(&step, engine.rounds(), attempt.as_ref()),
             missing: if let Step::AwaitConsent(missing) = &step {
                 missing.clone()
             } else {
                 Vec::new()
             },
-            traffic: ledger.book(traffic_purpose(&step, attempt.as_ref())),
+            traffic: ledger.book(traffic_purpose(&step, purpose(booked_round))),
             attempt,
             rounds_total: engine.rounds(),
             published: published.collect(),
@@ -159,7 +166,7 @@ impl Status {
     }
 }
 
-fn phase_text(step: &Step, attempt: Option<&AttemptStatus>) -> String {
+fn phase_text(step: &Step, rounds: u32, attempt: Option<&AttemptStatus>) -> String {
     match (step, attempt) {
         (Step::AwaitConsent(missing), _) => {
             let names: Vec<_> = missing.iter().map(PartyId::as_str).collect();
@@ -167,11 +174,13 @@ fn phase_text(step: &Step, attempt: Option<&AttemptStatus>) -> String {
         }
         (Step::Attempt, Some(attempt)) => {
             let purpose = attempt.purpose.map_or("unknown", Purpose::name);
-            format!(
-                "round {} ({purpose}), attempt {}: {:?}",
-                attempt.round, attempt.attempt, attempt.phase
-            )
-            .to_lowercase()
+            // People count from 1, as `party status` does; the fields beside count from 0.
+            let again = match attempt.attempt {
+                0 => String::new(),
+                earlier => format!(", attempt {}", earlier + 1),
+            };
+            let (round, phase) = (attempt.round + 1, format!("{:?}", attempt.phase).to_lowercase());
+            format!("round {round} of {rounds} ({purpose}){again}: {phase}")
         }
         (Step::AwaitRelease, _) => "waiting for the contributors to release the model".into(),
         (Step::Serve(_) | Step::Serving, _) => "serving encrypted queries".into(),
@@ -180,11 +189,13 @@ fn phase_text(step: &Step, attempt: Option<&AttemptStatus>) -> String {
     }
 }
 
-fn traffic_purpose(step: &Step, attempt: Option<&AttemptStatus>) -> &'static str {
+fn traffic_purpose(step: &Step, round: Option<Purpose>) -> &'static str {
     match step {
         Step::AwaitConsent(_) => "consent",
         Step::AwaitRelease | Step::Serve(_) => "release",
         Step::Serving => "query",
-        _ => attempt.and_then(|a| a.purpose).map_or("other", Purpose::name),
+        Step::Announce { .. } | Step::Attempt | Step::Complete | Step::Closed => {
+            round.map_or("other", Purpose::name)
+        }
     }
 }

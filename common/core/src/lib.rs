@@ -4,14 +4,15 @@
 //! Once frozen it has a [`StudyDigest`], which every party signs and which is bound into every message after.
 //! Around it stand the small things that must mean the same everywhere: [`id`] (names and digests), [`hash`]
 //! (length-prefixed hashing), [`sign`] (Ed25519 keys and signed envelopes), [`code`] (stable error codes),
-//! [`clock`] (injected time), [`config`] (TOML files whose errors name the line), [`faults`] (named points where a test may
-//! kill a daemon) and [`telemetry`].
+//! [`clock`] (injected time), [`config`] (TOML files whose errors name the line), [`envelope`] (what `--format json`
+//! prints), [`faults`] (named points where a test may kill a daemon) and [`telemetry`].
 //!
 //! This crate is a leaf: it depends on no other Galen crate and does no network or database I/O.
 
 pub mod clock;
 pub mod code;
 pub mod config;
+pub mod envelope;
 pub mod faults;
 pub mod hash;
 pub mod id;

@@ -6,8 +6,7 @@ use serde_json::json;
 use std::path::Path;
 
 pub(crate) const LONG: &str = "\
-Makes a coordinator's folder: a TLS identity, a signing key (both stay in the folder, readable by you only), a commented
-config.toml, and card.toml, the public half that the frozen study will hold. Nothing is overwritten.
+Makes a coordinator's folder: a TLS identity, a signing key (both stay in the folder, readable by you only), a commented config.toml, and card.toml, the public half that the frozen study will hold. Nothing is overwritten.
 
 Example: coordinator init --dir coordinator
 Next:    collect the hospitals' card.toml files, then `coordinator study freeze`.";

@@ -22,20 +22,30 @@ struct Cli {
     format: Format,
 }
 
+// Paragraphs are one line each, so that they wrap at the width of the terminal.
 const LONG: &str = "\
-The operator's daemon of a Galen study. It collects encrypted contributions from hospitals, adds them without being able to
-read them, and, if the study releases its model to the coordinator, evaluates encrypted queries.
+The operator's daemon of a Galen study.
 
-The way from nothing to a running study:
-  1. coordinator init --dir coordinator            makes this coordinator's identity
-  2. each hospital runs `party init` and sends its card.toml
-  3. write study.toml, then: coordinator study check study.toml
-  4. coordinator study freeze study.toml --dir coordinator --card A/card.toml --card B/card.toml --card C/card.toml
-  5. send the frozen study to every hospital; each compares the digest by telephone and runs `party study sign`
-  6. coordinator serve --dir coordinator           and each hospital: `party serve`
-  7. coordinator status --dir coordinator";
+It collects encrypted contributions from hospitals, adds them without being able to read them, and, if the study releases its model to the coordinator, evaluates encrypted queries.
 
-const AFTER: &str = "Exit status: 0 done, 1 failed, 2 wrong usage. With --format json, standard output holds one JSON object and nothing else.";
+In order:
+  coordinator init --dir DIR                make this coordinator's identity
+  (each hospital)                           party init; it sends its card.toml
+  coordinator study check study.toml        see what is wrong, and what it costs
+  coordinator study freeze study.toml ...   join the study with all cards
+  (each hospital)                           compare the digest; party study sign
+  coordinator serve --dir DIR               run it; each hospital: party serve
+  coordinator status --dir DIR              see how far it is";
+
+const AFTER: &str = "\
+Exit codes:
+  0  done
+  1  failed for a reason not listed here
+  2  the command line is wrong
+  3  folder, configuration or study
+  5  the network address cannot be used
+
+Every error has a stable code (C...) and a hint. `--format json` puts one object on standard output: {\"ok\": true, \"command\": ..., \"result\": ...} or {\"ok\": false, \"command\": ..., \"error\": {code, message, hint}}.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -134,6 +144,7 @@ mod tests {
             .join(" ");
         for step in [
             "coordinator init",
+            "party init",
             "study check",
             "study freeze",
             "party study sign",

@@ -8,9 +8,7 @@ use serde_json::json;
 use std::path::Path;
 
 pub(crate) const LONG: &str = "\
-Runs the daemon: listens on the UDP address of config.toml, admits the study's parties by their pinned certificates, and
-drives the study from signatures over rounds to serving. Every step is on disk before it is acknowledged, so the daemon may
-be killed at any moment and started again. Ctrl-C or SIGTERM ends it gracefully.
+Runs the daemon: listens on the UDP address of config.toml, admits the study's parties by their pinned certificates, and drives the study from signatures over rounds to serving. Every step is on disk before it is acknowledged, so the daemon may be killed at any moment and started again. Ctrl-C or SIGTERM ends it gracefully.
 
 Example: coordinator serve --dir coordinator
 See:     coordinator status --dir coordinator";

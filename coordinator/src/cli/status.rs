@@ -10,8 +10,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 pub(crate) const LONG: &str = "\
-Shows where the study stands, who is waited for, what was published, queries, traffic and memory. It reads status.json in
-the folder, which the daemon rewrites as things move; it works while the daemon runs and after it ended.
+Shows where the study stands, who is waited for, what was published, queries, traffic and memory. It reads status.json in the folder, which the daemon rewrites as things move; it works while the daemon runs and after it ended.
 
 Example: coordinator status --dir coordinator --format json";
 

@@ -11,15 +11,12 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 pub(crate) const CHECK: &str = "\
-Reads a study as its author wrote it, names everything that is wrong with it by field, and shows what follows from it: key pieces,
-rounds, encryption parameters and bytes per contribution. Needs no cards and changes nothing.
+Reads a study as its author wrote it, names everything that is wrong with it by field, and shows what follows from it: key pieces, rounds, encryption parameters and bytes per contribution. Needs no cards and changes nothing.
 
 Example: coordinator study check study.toml";
 
 pub(crate) const FREEZE: &str = "\
-Joins a study with the public cards of the coordinator and of every party into one file, whose digest covers every byte that
-matters. The file goes into the coordinator's folder; send it to every hospital. Each hospital compares the digest with the
-others by telephone, and signs it with `party study sign`. Any later change of the file is noticed.
+Joins a study with the public cards of the coordinator and of every party into one file, whose digest covers every byte that matters. The file goes into the coordinator's folder; send it to every hospital. Each hospital compares the digest with the others by telephone, and signs it with `party study sign`. Any later change of the file is noticed.
 
 Example: coordinator study freeze study.toml --dir coordinator --card a/card.toml --card b/card.toml --card c/card.toml
 Next:    coordinator serve --dir coordinator";
