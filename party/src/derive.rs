@@ -152,10 +152,9 @@ impl Derived {
     /// What goes to the coordinator where the study says so, as bytes: the trained model and the public ranges of its inputs. Same
     /// bytes at every contributor.
     pub fn released(&self, study: &Study) -> Result<Vec<u8>, DeriveError> {
-        let ranges = self.preprocessor(study)?.input_ranges();
         let released = ReleasedModel {
             safetensors: self.trained(study)?.to_safetensors()?,
-            input_ranges: ranges.into_iter().map(|range| (range.min, range.max)).collect(),
+            input_ranges: self.preprocessor(study)?.input_ranges(),
         };
         Ok(postcard::to_stdvec(&released)?)
     }

@@ -157,12 +157,9 @@ mod tests {
             Model::from_safetensors(&released.safetensors).unwrap(),
             expected.trained.model
         );
-        let ranges = expected.trained.preprocessor.input_ranges();
-        assert!(
-            released
-                .input_ranges
-                .iter()
-                .eq(ranges.iter().map(|r| (r.min, r.max)).collect::<Vec<_>>().iter())
+        assert_eq!(
+            released.input_ranges,
+            expected.trained.preprocessor.input_ranges()
         );
         digests.sort_unstable();
         digests.dedup();
