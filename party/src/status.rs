@@ -5,6 +5,7 @@
 use crate::error::PartyError;
 use crate::home::{self, Home};
 use crate::traffic::Books;
+use galen_core::envelope::Trouble;
 use galen_core::study::{FrozenStudy, Role};
 use galen_core::{Clock, Digest, telemetry};
 use galen_sums::RoundId;
@@ -66,17 +67,6 @@ pub struct Training {
     pub epochs: u32,
     /// Mean loss of the last pass.
     pub loss: f64,
-}
-
-/// An error in a status.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trouble {
-    /// Stable code.
-    pub code: String,
-    /// What happened.
-    pub message: String,
-    /// What to do.
-    pub hint: String,
 }
 
 impl From<&PartyError> for Trouble {

@@ -61,6 +61,11 @@ const WRONG: &[Wrong] = &[
         "party[0].roles",
     ),
     (
+        "a querier that does not contribute",
+        |s| s.party[0].roles = vec![Role::Querier],
+        "party[0].roles",
+    ),
+    (
         "too few custodians",
         |s| {
             s.party

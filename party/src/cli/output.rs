@@ -1,8 +1,8 @@
 //! Standard output: the one thing that a command has to say. Progress and questions go to standard error.
 
-use crate::status::Trouble;
 use crate::{Exit, PartyError};
 use clap::ValueEnum;
+use galen_core::envelope::{self, Trouble};
 use serde::Serialize;
 use std::process::ExitCode;
 
@@ -22,16 +22,6 @@ pub(super) struct Output {
     command: &'static str,
 }
 
-#[derive(Serialize)]
-struct Envelope<'a, T: Serialize> {
-    ok: bool,
-    command: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    result: Option<T>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<Trouble>,
-}
-
 impl Output {
     /// The output of a command.
     pub(super) fn new(format: Format, command: &'static str) -> Self {
@@ -47,15 +37,7 @@ impl Output {
     pub(super) fn say<T: Serialize>(&self, result: T, text: impl FnOnce() -> String) -> anyhow::Result<()> {
         match self.format {
             Format::Text => print(text().trim_end()),
-            Format::Json => {
-                let envelope = Envelope {
-                    ok: true,
-                    command: self.command,
-                    result: Some(result),
-                    error: None,
-                };
-                print(&serde_json::to_string(&envelope)?);
-            }
+            Format::Json => print(&envelope::success(self.command, result)?),
         }
         Ok(())
     }
@@ -72,16 +54,10 @@ impl Output {
         };
         complain(&format!("error {}: {}", trouble.code, trouble.message));
         complain(&format!("hint: {}", trouble.hint));
-        if self.is_json() {
-            let envelope = Envelope::<()> {
-                ok: false,
-                command: self.command,
-                result: None,
-                error: Some(trouble),
-            };
-            if let Ok(text) = serde_json::to_string(&envelope) {
-                print(&text);
-            }
+        if self.is_json()
+            && let Ok(text) = envelope::failure(self.command, &trouble)
+        {
+            print(&text);
         }
         ExitCode::from(known.map_or(Exit::Failure, PartyError::exit) as u8)
     }

@@ -75,6 +75,11 @@ impl Study {
             c.require(!member.roles.is_empty(), &format!("party[{i}].roles"), || {
                 "is empty".into()
             });
+            let alone = member.roles.contains(&Role::Querier) && !member.roles.contains(&Role::Contributor);
+            c.require(!alone, &format!("party[{i}].roles"), || {
+                "a querier must also be a contributor: preparing patients takes the statistics that only contributors read"
+                    .into()
+            });
             let distinct: BTreeSet<_> = member.roles.iter().collect();
             c.require(
                 distinct.len() == member.roles.len(),
