@@ -75,8 +75,8 @@ pub(crate) struct Auc {
 pub(crate) struct Sums {
     pub(crate) opened: usize,
     pub(crate) values: usize,
-    /// Rounds that were published without somebody.
-    pub(crate) incomplete_rounds: usize,
+    /// How often a round was published without one of the hospitals, counted for each of them.
+    pub(crate) absences: usize,
 }
 
 /// Encrypted queries.

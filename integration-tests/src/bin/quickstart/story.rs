@@ -1,24 +1,17 @@
 //! The run itself: from an empty folder to encrypted predictions, and then the comparison.
 
-use crate::baselines::{self, Baselines};
+use crate::baselines;
+use crate::compare::{Comparison, Durations, Results};
 use crate::options::Options;
 use crate::progress::Progress;
-use crate::report::{
-    Auc, Bytes, Inference, InferenceSecurity, Patients, PeakRss, Phase, Report, Security, StudyReport, Sums,
-    mean,
-};
-use anyhow::{Context, bail, ensure};
+use crate::report::{Bytes, InferenceSecurity, PeakRss, Report};
+use anyhow::{Context, ensure};
 use galen_core::PartyId;
 use galen_core::study::{Release, Role, Study};
-use galen_integration_tests::answers;
 use galen_integration_tests::federation::COORDINATOR;
-use galen_integration_tests::oracle::{self, Recomputed};
-use galen_integration_tests::{Federation, Program, Snapshot, StudyFolder};
-use galen_models::{Histograms, Model, ModelSpec, Statistics, agenda};
-use galen_party::sealed::{OpenedSum, SumSecurity};
+use galen_integration_tests::{Federation, Program, Snapshot, StudyFolder, answers, oracle};
+use galen_models::{Model, agenda};
 use galen_party::traffic::Entry;
-use galen_training::Preprocessor;
-use galen_training::baseline::{Hospital, Trained};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -120,21 +113,18 @@ impl Times {
         }
     }
 
-    fn between(from: Option<Instant>, to: Option<Instant>) -> f64 {
-        from.zip(to)
-            .map_or(0.0, |(from, to)| to.saturating_duration_since(from).as_secs_f64())
+    fn durations(&self) -> Durations {
+        let between = |from: Option<Instant>, to: Option<Instant>| {
+            from.zip(to)
+                .map_or(0.0, |(from, to)| to.saturating_duration_since(from).as_secs_f64())
+        };
+        Durations {
+            setup: between(Some(self.began), self.active),
+            release: between(self.published, self.served),
+            query: between(self.served, self.asked),
+            all: self.began.elapsed().as_secs_f64(),
+        }
     }
-}
-
-/// What the parties have to show at the end.
-struct Results {
-    opened: BTreeMap<PartyId, Vec<OpenedSum>>,
-    security: SumSecurity,
-    model: Model,
-    answers: BTreeMap<PartyId, Vec<f64>>,
-    inference: Option<InferenceSecurity>,
-    traffic: BTreeMap<PartyId, BTreeMap<String, Bytes>>,
-    last: Snapshot,
 }
 
 struct Story<'a> {
@@ -174,7 +164,15 @@ impl<'a> Story<'a> {
         story.progress.say("comparing with what plain data give");
         let baselines = baselines::join(baselines)?;
         check_interrupted()?;
-        story.report(&hospitals, results, baselines, failures, peak)
+        let comparison = Comparison {
+            study: story.study,
+            digest: story.federation.frozen().digest(),
+            hospitals: &hospitals,
+            results: &results,
+            durations: story.times.durations(),
+            peak,
+        };
+        comparison.report(baselines, failures)
     }
 
     /// Until every hospital has opened every sum and, if the study says so, the model is served.
@@ -314,187 +312,4 @@ impl<'a> Story<'a> {
         }
         peak
     }
-
-    fn report(
-        &self,
-        hospitals: &[Hospital],
-        results: Results,
-        baselines: Baselines,
-        mut failures: Vec<String>,
-        peak: PeakRss,
-    ) -> anyhow::Result<Report> {
-        let study = self.study;
-        let recomputed = self.expected(hospitals, &results, baselines.recomputed)?;
-        let differences: Vec<_> = results
-            .opened
-            .iter()
-            .flat_map(|(party, opened)| recomputed.differences(party, opened))
-            .collect();
-        let sum_exact = differences.is_empty();
-        failures.extend(differences);
-        if results.model != recomputed.federated.trained.model {
-            failures.push("the trained model is not the one that follows from the plain sums".into());
-        }
-        let any = results.opened.values().next().context("nobody opened anything")?;
-        let statistics =
-            Statistics::from_sums(&any.first().context("no sum was opened")?.values, &study.data)?;
-        let preprocessor = Preprocessor::new(&study.data, &statistics)?;
-        let histograms = Histograms::from_sums(
-            &any.last().context("no sum was opened")?.values,
-            &study.evaluation,
-        )?;
-        let trained = Trained {
-            preprocessor,
-            model: results.model.clone(),
-        };
-        let inference = inference(&trained, hospitals, &results.answers)?;
-        let incomplete = recomputed
-            .sets()
-            .iter()
-            .filter(|set| set.len() < hospitals.len())
-            .count();
-        let patients = |h: &Hospital| {
-            (
-                h.name.clone(),
-                Patients {
-                    train: h.train.len(),
-                    held_out: h.held_out.len(),
-                },
-            )
-        };
-        let report = Report {
-            ok: false,
-            failures,
-            study: StudyReport {
-                name: study.name.clone(),
-                title: study.title.clone(),
-                digest: self.federation.frozen().digest(),
-                rounds: agenda::rounds(study),
-                parameters: ModelSpec::from_plan(&study.data, &study.model)?.parameter_count(),
-                hospitals: hospitals.iter().map(patients).collect(),
-            },
-            auc: Auc {
-                alone_mean: mean(&baselines.alone),
-                alone: baselines.alone,
-                federated: histograms.roc().map(|roc| roc.auc),
-                federated_exact: trained.auc(hospitals)?,
-                pooled: baselines.pooled,
-            },
-            sum_exact,
-            sums: Sums {
-                opened: results.opened.values().map(Vec::len).sum(),
-                values: results
-                    .opened
-                    .values()
-                    .flatten()
-                    .map(|sum| sum.values.len())
-                    .sum(),
-                incomplete_rounds: incomplete,
-            },
-            security: Security {
-                sums: results.security.clone(),
-                inference: results.inference.clone(),
-            },
-            inference,
-            phases: self.phases(&results),
-            peak_rss_bytes: peak,
-            seconds: self.times.began.elapsed().as_secs_f64(),
-        };
-        Ok(report.judged(study))
-    }
-
-    /// The plain sums over the hospitals that were in each round's set: normally all, but a round may go on without one that is slow.
-    fn expected(
-        &self,
-        hospitals: &[Hospital],
-        results: &Results,
-        of_all: Recomputed,
-    ) -> anyhow::Result<Recomputed> {
-        let sets = oracle::sets(&results.opened)?;
-        if sets == *of_all.sets() {
-            Ok(of_all)
-        } else {
-            Recomputed::among(self.study, hospitals, sets)
-        }
-    }
-
-    fn phases(&self, results: &Results) -> Vec<Phase> {
-        let times = &self.times;
-        let published = |purpose: &str| {
-            let rounds = results
-                .last
-                .coordinator
-                .iter()
-                .flat_map(|status| &status.published);
-            rounds
-                .filter(|round| round.purpose.is_some_and(|p| p.name() == purpose))
-                .map(|round| round.seconds)
-                .sum()
-        };
-        let mut phases = vec![
-            ("setup", Times::between(Some(times.began), times.active)),
-            ("statistics", published("statistics")),
-            ("training", published("training")),
-            ("evaluation", published("evaluation")),
-        ];
-        if self.study.serving.release == Release::Coordinator {
-            phases.push(("release", Times::between(times.published, times.served)));
-            phases.push(("query", Times::between(times.served, times.asked)));
-        }
-        let phase = |(name, seconds): (&'static str, f64)| {
-            let booked = |books: &BTreeMap<String, Bytes>| books.get(name).copied();
-            let parties: BTreeMap<_, _> = results
-                .traffic
-                .iter()
-                .filter_map(|(party, books)| Some((party.clone(), booked(books)?)))
-                .collect();
-            Phase {
-                name,
-                seconds,
-                bytes_sent: parties.values().map(|bytes| bytes.bytes_sent).sum(),
-                bytes_received: parties.values().map(|bytes| bytes.bytes_received).sum(),
-                parties,
-            }
-        };
-        phases.into_iter().map(phase).collect()
-    }
-}
-
-/// The largest difference between answers and the plain model's probabilities.
-fn inference(
-    trained: &Trained,
-    hospitals: &[Hospital],
-    answers: &BTreeMap<PartyId, Vec<f64>>,
-) -> anyhow::Result<Option<Inference>> {
-    if answers.is_empty() {
-        return Ok(None);
-    }
-    let mut inference = Inference {
-        max_abs_error: 0.0,
-        patients: 0,
-        queries: answers.len(),
-    };
-    for (party, answers) in answers {
-        let hospital = hospitals.iter().find(|hospital| hospital.name == *party);
-        let plain = trained.probabilities(
-            &hospital
-                .with_context(|| format!("{party} has no table"))?
-                .held_out,
-        )?;
-        if plain.len() != answers.len() {
-            bail!(
-                "{party} asked for {} patients and got {} answers",
-                plain.len(),
-                answers.len()
-            );
-        }
-        inference.patients += answers.len();
-        for (answer, plain) in answers.iter().zip(plain) {
-            // A comparison with NaN would be false either way round; `max` would hide it.
-            let error = (answer - plain).abs();
-            ensure!(error.is_finite(), "{party} got {answer} for a patient");
-            inference.max_abs_error = inference.max_abs_error.max(error);
-        }
-    }
-    Ok(Some(inference))
 }

@@ -110,11 +110,11 @@ fn exactness(out: &mut String, report: &Report) {
         sums.opened,
         thousands(sums.values as u64)
     );
-    if sums.incomplete_rounds > 0 {
+    if sums.absences > 0 {
         let _ = writeln!(
             out,
-            "             {} of the rounds went on without a hospital that was too slow",
-            sums.incomplete_rounds
+            "             {} times a round went on without a hospital that made no progress",
+            sums.absences
         );
     }
     match report.inference {
@@ -213,24 +213,25 @@ fn parameters(out: &mut String, report: &Report) {
 fn seen(report: &Report) -> String {
     let study = &report.study;
     let mut text = format!(
-        "The coordinator saw who takes part and the plan of the study; when each hospital was connected; {} ciphertexts of {} rounds \
-         with their sizes, digests and senders, sealed key pieces and sealed key sums that it cannot open, and the encrypted sums that \
-         it added up itself. It saw no patient, no statistic, no local update, no score and no opened sum.",
-        study.rounds as usize * study.hospitals.len() - report.sums.incomplete_rounds,
+        "The coordinator saw who takes part and the plan of the study; when each hospital was connected and how many bytes it \
+         sent; {} ciphertexts of {} rounds with their senders, sizes and digests; seeds and key sums sealed to others, which it \
+         cannot open; the encrypted sums that it added up itself; and digests of what the hospitals derived from them. It got no \
+         key, no patient, no hospital's statistics, update or scores, and no opened sum.",
+        study.rounds as usize * study.hospitals.len() - report.sums.absences,
         study.rounds,
     );
     if let Some(inference) = report.inference {
         let _ = write!(
             text,
-            " It did see the final model, with the range of each of its inputs, because this study releases the model to it for serving. \
-             Of the {} queries it saw the sender, the time, the number of ciphertexts and the evaluation key, neither patients nor \
-             probabilities.",
+            " It did get the final model, because this study releases it for serving, with the range that each input can have, from \
+             which means and deviations over all hospitals' patients can be told. Of the {} queries it saw the sender, the time, the \
+             sizes and the evaluation keys, neither patients nor probabilities.",
             inference.queries
         );
     }
     text.push_str(
-        " All this holds for a coordinator that follows the protocol and is curious; one that deviates from it is not defended against \
-         in this version. The hospitals saw every opened sum. SECURITY.md says what is promised and what is not.",
+        " This is what a coordinator sees that is curious but follows the protocol; this version does not defend against one \
+         that deviates from it. The hospitals saw every opened sum. SECURITY.md says what is promised and what is not.",
     );
     text
 }
