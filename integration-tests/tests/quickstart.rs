@@ -8,8 +8,11 @@ use std::time::Duration;
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_quickstart");
 
-/// Everything that a program may rely on: path and whether the value is of the right type.
-const FIELDS: &[(&str, fn(&Value) -> bool)] = &[
+/// A path into the report, and whether what stands there is of the right type.
+type Field = (&'static str, fn(&Value) -> bool);
+
+/// Everything that a program may rely on.
+const FIELDS: &[Field] = &[
     ("/auc/alone/cleveland", Value::is_f64),
     ("/auc/alone/budapest", Value::is_f64),
     ("/auc/alone/zurich", Value::is_f64),
@@ -95,6 +98,46 @@ fn the_heart_study_holds_and_is_one_json_object() -> anyhow::Result<()> {
         std::fs::read_dir(dir.path())?.next().is_none(),
         "something was left in the working folder"
     );
+    Ok(())
+}
+
+#[test]
+fn the_breast_cancer_study_holds_and_is_told_to_people() -> anyhow::Result<()> {
+    let study = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/studies/breast-cancer");
+    let dir = tempfile::tempdir()?;
+    let keep = dir.path().join("kept");
+    let output = Command::new(EXECUTABLE)
+        .arg("--study")
+        .arg(study)
+        .arg("--keep")
+        .arg(&keep)
+        .output()?;
+    let (report, errors) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    ensure!(output.status.success(), "{}\n{report}\n{errors}", output.status);
+    for words in [
+        "east",
+        "federated",
+        "pooled",
+        "bit for bit",
+        "one encrypted query",
+        "log2 Q",
+        "Everything held.",
+    ] {
+        ensure!(report.contains(words), "\"{words}\" is not in\n{report}");
+    }
+    // What was kept can be looked at.
+    for file in [
+        "study.toml",
+        "coordinator/status.json",
+        "hospitals/east/data.csv",
+        "answers/east.csv",
+        "logs/west.log",
+    ] {
+        ensure!(keep.join(file).is_file(), "{file} is missing");
+    }
     Ok(())
 }
 

@@ -14,11 +14,10 @@ fn four_hospitals_train_and_every_one_of_them_queries() -> anyhow::Result<()> {
     for party in scene.parties().to_vec() {
         scene.query(&party)?;
     }
-    let status = scene.run(COORDINATOR, &["status"])?;
-    anyhow::ensure!(
-        status["queries"]["done"] == 4 && status["queries"]["failed"] == 0,
-        "{status}"
-    );
+    scene.wait_for("four queries are answered", |_, snapshot| {
+        let queries = snapshot.coordinator.as_ref().map(|status| status.queries);
+        Ok(queries.is_some_and(|queries| queries.done == 4 && queries.failed == 0))
+    })?;
     scene.end()?;
     contributions_are_gone(&scene)
 }

@@ -164,18 +164,23 @@ impl Comparison<'_> {
         phases
     }
 
-    /// Parties book their bytes once rounds are under way; what they exchanged before, the coordinator has booked.
+    /// Parties book their bytes once rounds are under way. What the coordinator counted beyond that was exchanged before.
     fn setup(&self) -> Phase {
-        let status = self.results.last.coordinator.as_ref();
-        let booked = status
-            .and_then(|status| status.traffic.get("consent"))
-            .copied()
-            .unwrap_or_default();
+        let phases = self.results.traffic.values().flat_map(BTreeMap::values);
+        let (sent, received) = phases.fold((0, 0), |(s, r), b| (s + b.bytes_sent, r + b.bytes_received));
+        let counted = self
+            .results
+            .last
+            .coordinator
+            .iter()
+            .flat_map(|status| status.traffic.values());
+        let (to_parties, from_parties) =
+            counted.fold((0, 0), |(s, r), b| (s + b.bytes_sent, r + b.bytes_received));
         Phase {
             name: "setup",
             seconds: self.durations.setup,
-            bytes_sent: booked.bytes_received,
-            bytes_received: booked.bytes_sent,
+            bytes_sent: u64::saturating_sub(from_parties, sent),
+            bytes_received: u64::saturating_sub(to_parties, received),
             parties: BTreeMap::new(),
         }
     }

@@ -3,22 +3,22 @@
 use clap::{Parser, ValueEnum};
 use std::path::PathBuf;
 
+// Paragraphs are one line each: the help is wrapped to the width of the terminal.
 const LONG: &str = "\
 Watches a study from nothing to encrypted predictions, on this machine alone.
 
-It starts one coordinator and one daemon per hospital as separate processes that talk over UDP on loopback, with real files in
-a temporary folder, and runs the heart study: four hospitals (Cleveland, Budapest, Zurich, Long Beach), 920 patients as
-published.
+It starts one coordinator and one daemon per hospital as separate processes that talk over UDP on loopback, with real files in \
+a temporary folder, and runs the heart study: four hospitals (Cleveland, Budapest, Zurich, Long Beach), 920 patients as published.
 
-  setup        identities, the frozen study, every hospital's signature
-  statistics   one encrypted sum: means and deviations, for imputation and standardisation
+  setup        keys, the frozen study, every hospital's signature
+  statistics   an encrypted sum: means and deviations, for imputation and standardisation
   training     an encrypted sum per round: federated averaging of a small neural network
-  evaluation   an encrypted sum: histograms of scores, which give the pooled ROC curve
-  release      the hospitals agree to give the model to the coordinator for serving, as this study says
-  query        every hospital has its held-out patients evaluated, encrypted under a key of its own
+  evaluation   an encrypted sum: histograms of scores, for the pooled ROC curve
+  release      the hospitals give the model to the coordinator, as this study says
+  query        hospitals have held-out patients evaluated, encrypted under their own keys
 
-Meanwhile it computes without any encryption what every sum must be, and what each hospital reaches alone and all of them with
-pooled data. At the end it compares. It needs about a minute and no network.";
+Meanwhile it computes without any encryption what every sum must be, what each hospital reaches alone, and what pooled data \
+would reach. At the end it compares. It needs some seconds and no network.";
 
 const AFTER: &str = "\
 Examples:
@@ -26,7 +26,7 @@ Examples:
   quickstart --format json            one JSON object on standard output, progress on standard error
   quickstart --keep /tmp/galen        then look around: logs, status.json, the parties' folders
   quickstart --study configs/studies/breast-cancer
-                                      another study: study.toml and NAME.csv for every party (docs/writing-a-study.md)
+                                      another study; docs/writing-a-study.md says how to write one
 
 Exit status: 0 if everything held; 1 if something did not, and the report names it; 2 if the command line is wrong.";
 

@@ -50,7 +50,7 @@ impl Progress {
 
     /// Shows what everybody does.
     pub(crate) fn show(&mut self, snapshot: &Snapshot) {
-        if let Some(line) = step(snapshot) {
+        if let Some(line) = step(snapshot, self.screen.is_some()) {
             self.say(&line);
         }
         if let Some(screen) = &self.screen {
@@ -147,8 +147,8 @@ fn doing(status: &PartyStatus) -> String {
     }
 }
 
-/// The step in a line: as long as it stays the same, it is said once.
-fn step(snapshot: &Snapshot) -> Option<String> {
+/// The step in a line: as long as it stays the same, it is said once. In `brief`, rounds of training are not told one by one.
+fn step(snapshot: &Snapshot, brief: bool) -> Option<String> {
     let status = snapshot.coordinator.as_ref()?;
     if !status.missing.is_empty() {
         return Some("the hospitals connect and show their signatures".into());
@@ -167,11 +167,11 @@ fn step(snapshot: &Snapshot) -> Option<String> {
             format!("statistics: means and deviations of all hospitals together, encrypted{again}")
         }
         Purpose::Training => {
-            format!(
-                "training: round {} of {}{again}",
-                attempt.round,
-                status.rounds_total.saturating_sub(2)
-            )
+            let rounds = status.rounds_total.saturating_sub(2);
+            match brief {
+                true => format!("training: {rounds} rounds, an encrypted sum each"),
+                false => format!("training: round {} of {rounds}{again}", attempt.round),
+            }
         }
         Purpose::Evaluation => format!("evaluation: histograms of scores, encrypted{again}"),
     })

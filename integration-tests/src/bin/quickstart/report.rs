@@ -198,3 +198,103 @@ impl Report {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use galen_integration_tests::StudyFolder;
+
+    /// A report of the heart study in which everything holds.
+    fn sound() -> Report {
+        let names = ["cleveland", "budapest", "zurich"].map(|name| PartyId::new(name).unwrap());
+        let alone: BTreeMap<_, _> = names.into_iter().zip([Some(0.8), Some(0.7), None]).collect();
+        Report {
+            ok: false,
+            failures: Vec::new(),
+            study: StudyReport {
+                name: PartyId::new("heart").unwrap(),
+                title: "Hearts".into(),
+                digest: galen_core::Digest::of(b"study"),
+                rounds: 3,
+                parameters: 9,
+                hospitals: BTreeMap::new(),
+            },
+            auc: Auc {
+                alone_mean: mean(&alone),
+                alone,
+                federated: Some(0.9),
+                federated_exact: Some(0.9),
+                pooled: Some(0.905),
+            },
+            sum_exact: true,
+            sums: Sums::default(),
+            inference: Some(Inference {
+                max_abs_error: 1e-5,
+                patients: 7,
+                queries: 2,
+            }),
+            phases: Vec::new(),
+            peak_rss_bytes: PeakRss::default(),
+            security: Security {
+                sums: SumSecurity {
+                    n: 4096,
+                    log2_q: 43.0,
+                    bound: 106,
+                    pieces: 6,
+                    custodians: 4,
+                    threshold: 3,
+                    agreement: 3,
+                },
+                inference: Some(InferenceSecurity {
+                    preset: "p".into(),
+                    n: 8192,
+                    log2_qp: 214,
+                    bound: 214,
+                }),
+            },
+            seconds: 1.0,
+        }
+    }
+
+    #[test]
+    fn each_thing_that_does_not_hold_is_named() {
+        let heart = StudyFolder::heart().unwrap();
+        let judged = |change: fn(&mut Report)| {
+            let mut report = sound();
+            change(&mut report);
+            report.judged(heart.study())
+        };
+        assert!((mean(&sound().auc.alone).unwrap() - 0.75).abs() < 1e-12);
+        let sound = judged(|_| {});
+        assert!(sound.ok && sound.failures.is_empty(), "{:?}", sound.failures);
+        type Change = fn(&mut Report);
+        let cases: [(Change, &str); 11] = [
+            (
+                |r| r.failures.push("zurich did not end gracefully".into()),
+                "gracefully",
+            ),
+            (|r| r.auc.pooled = Some(0.911), "auc.pooled"),
+            (|r| r.auc.pooled = None, "auc.pooled"),
+            (|r| r.auc.alone_mean = Some(0.9), "auc.alone"),
+            (|r| r.sum_exact = false, "sum"),
+            (|r| r.security.sums.log2_q = 106.1, "sums"),
+            (|r| r.inference = None, "inference"),
+            (
+                |r| r.inference.as_mut().unwrap().max_abs_error = 1e-3,
+                "inference",
+            ),
+            (|r| r.inference.as_mut().unwrap().patients = 0, "no patient"),
+            (|r| r.security.inference = None, "preset"),
+            (|r| r.security.inference.as_mut().unwrap().log2_qp = 215, "preset"),
+        ];
+        for (change, named) in cases {
+            let report = judged(change);
+            assert!(!report.ok, "{named}");
+            assert!(
+                report.failures.iter().any(|failure| failure.contains(named)),
+                "{named}: {:?}",
+                report.failures
+            );
+        }
+    }
+}

@@ -127,6 +127,9 @@ impl Times {
     }
 }
 
+/// Every querier's answers, and the parameters that the queries said they used.
+type Asked = (BTreeMap<PartyId, Vec<f64>>, Option<InferenceSecurity>);
+
 struct Story<'a> {
     study: &'a Study,
     federation: Federation,
@@ -157,11 +160,12 @@ impl<'a> Story<'a> {
         story.federation.start_all()?;
         let baselines = baselines::start(story.study.clone(), hospitals.clone());
         story.watch_rounds()?;
-        let results = story.ask_and_collect()?;
+        let asked = story.query()?;
         story.progress.say("stopping the daemons");
         let failures = story.federation.stop_all()?;
-        let peak = story.peak_rss();
         story.progress.say("comparing with what plain data give");
+        let results = story.collect(asked)?;
+        let peak = story.peak_rss();
         let baselines = baselines::join(baselines)?;
         check_interrupted()?;
         let comparison = Comparison {
@@ -199,14 +203,8 @@ impl<'a> Story<'a> {
         })
     }
 
-    /// Encrypted queries of every querier, then what the parties opened and derived.
-    fn ask_and_collect(&mut self) -> anyhow::Result<Results> {
-        let (answers, inference) = match self.study.serving.release {
-            Release::Coordinator => self.query()?,
-            Release::Contributors => (BTreeMap::new(), None),
-        };
-        self.times.asked = Some(Instant::now());
-        self.progress.say("collecting what every hospital opened");
+    /// What the parties opened, derived and booked; the daemons need not run any more.
+    fn collect(&mut self, (answers, inference): Asked) -> anyhow::Result<Results> {
         let mut opened = BTreeMap::new();
         let mut security = None;
         let mut traffic = BTreeMap::new();
@@ -241,7 +239,6 @@ impl<'a> Story<'a> {
             .run(first.as_str(), &["model", "export", "--out", &out])?;
         let model = Model::from_safetensors(&std::fs::read(&file)?)?;
         let security = security.context("no contributors")?;
-        let last = self.federation.snapshot();
         Ok(Results {
             opened,
             security,
@@ -249,12 +246,15 @@ impl<'a> Story<'a> {
             answers,
             inference,
             traffic,
-            last,
+            last: self.federation.snapshot(),
         })
     }
 
-    /// Every querier's answers, and the parameters that the queries said they used.
-    fn query(&mut self) -> anyhow::Result<(BTreeMap<PartyId, Vec<f64>>, Option<InferenceSecurity>)> {
+    /// Encrypted queries of every querier, if the study serves a model.
+    fn query(&mut self) -> anyhow::Result<Asked> {
+        if self.study.serving.release != Release::Coordinator {
+            return Ok(Asked::default());
+        }
         let queriers: Vec<_> = self.study.with_role(Role::Querier).into_iter().cloned().collect();
         self.progress
             .say("query: every hospital has its held-out patients evaluated, encrypted under its own key");
@@ -289,6 +289,7 @@ impl<'a> Story<'a> {
                 answers::read(&self.answer_file(party))?.into_values().collect(),
             );
         }
+        self.times.asked = Some(Instant::now());
         Ok((answers, inference))
     }
 

@@ -51,7 +51,7 @@ fn prediction(out: &mut String, report: &Report) {
         .sum();
     let _ = writeln!(
         out,
-        "\nHow well is disease predicted? (area under the ROC curve on all {held_out} held-out patients)\n"
+        "\nHow good are the predictions? (area under the ROC curve on all {held_out} held-out patients)\n"
     );
     let number = |auc: Option<f64>| auc.map_or("     -".to_owned(), |auc| format!("{auc:.4}"));
     let width = report
@@ -121,8 +121,10 @@ fn exactness(out: &mut String, report: &Report) {
         Some(inference) => {
             let _ = writeln!(
                 out,
-                "  inference  {} patients in {} encrypted queries; probabilities differ from the plain model's by at most {:.1e}",
-                inference.patients, inference.queries, inference.max_abs_error
+                "  inference  {} patients in {}; probabilities differ from the plain model's by at most {:.1e}",
+                inference.patients,
+                queries(inference.queries),
+                inference.max_abs_error
             );
         }
         None => {
@@ -224,9 +226,9 @@ fn seen(report: &Report) -> String {
         let _ = write!(
             text,
             " It did get the final model, because this study releases it for serving, with the range that each input can have, from \
-             which means and deviations over all hospitals' patients can be told. Of the {} queries it saw the sender, the time, the \
+             which means and deviations over all hospitals' patients can be told. Of {} it saw the sender, the time, the \
              sizes and the evaluation keys, neither patients nor probabilities.",
-            inference.queries
+            queries(inference.queries)
         );
     }
     text.push_str(
@@ -259,6 +261,13 @@ fn verdict(out: &mut String, report: &Report) {
     let _ = writeln!(out, "\nNOT EVERYTHING HELD:");
     for failure in &report.failures {
         let _ = writeln!(out, "  - {failure}");
+    }
+}
+
+fn queries(count: usize) -> String {
+    match count {
+        1 => "one encrypted query".into(),
+        _ => format!("{count} encrypted queries"),
     }
 }
 
