@@ -1,6 +1,8 @@
 //! Blobs coming in and going out.
 
 use crate::rounds::engine::Engine;
+use crate::rounds::steps::Step;
+use galen_core::study::Role;
 use galen_core::{Code, Digest, PartyId, Refusal};
 use galen_net::BlobSink;
 use galen_net::protocol::BlobKind;
@@ -15,7 +17,8 @@ pub struct Sink {
     writer: BlobWriter,
     limit: Limit,
     engine: Arc<Engine>,
-    collecting: bool,
+    party: PartyId,
+    kind: BlobKind,
 }
 
 enum Limit {
@@ -32,25 +35,47 @@ pub struct QueryLimits {
     pub key: u64,
 }
 
+impl Limit {
+    fn check(&self, len: u64) -> Result<(), Refusal> {
+        match *self {
+            Self::Exactly(exact) if len != exact => {
+                let code = if len > exact {
+                    Code::BlobTooLarge
+                } else {
+                    Code::NotConforming
+                };
+                Err(Refusal::new(
+                    code,
+                    format!("{len} bytes announced, the round's plan has {exact}"),
+                ))
+            }
+            Self::AtMost(most) if len > most => {
+                let text = format!("{len} bytes announced, at most {most} are taken");
+                Err(Refusal::new(Code::BlobTooLarge, text))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Sink {
-    /// Opens or resumes an upload, if the party may send this kind of blob.
+    /// Opens or resumes an upload of `len` bytes, if the party may send this kind of blob at this moment.
     pub fn open(
         engine: &Arc<Engine>,
         limits: QueryLimits,
         party: &PartyId,
         digest: &Digest,
+        len: u64,
         kind: BlobKind,
     ) -> Result<Self, Refusal> {
-        use galen_core::study::Role;
-        let study = engine.study().study();
         let (role, limit) = match kind {
-            BlobKind::Contribution => {
-                let len = engine.contribution_len();
-                let len = len
-                    .ok_or_else(|| Refusal::new(Code::WrongPhase, "no contributions are being collected"))?;
-                (Role::Contributor, Limit::Exactly(len))
+            BlobKind::Contribution => (Role::Contributor, Limit::Exactly(collecting(engine)?)),
+            BlobKind::Model => {
+                if engine.step() != Step::AwaitRelease {
+                    return Err(Refusal::new(Code::WrongPhase, "no model is waited for"));
+                }
+                (Role::Contributor, Limit::AtMost(MAX_MODEL_LEN))
             }
-            BlobKind::Model => (Role::Contributor, Limit::AtMost(MAX_MODEL_LEN)),
             BlobKind::EvaluationKey => (Role::Querier, Limit::AtMost(limits.key)),
             BlobKind::Batch => (Role::Querier, Limit::AtMost(limits.batch)),
             BlobKind::Sum | BlobKind::Answer => {
@@ -60,12 +85,14 @@ impl Sink {
                 ));
             }
         };
-        if !study.has_role(party, role) {
+        if !engine.study().study().has_role(party, role) {
             return Err(Refusal::new(
                 Code::RoleMissing,
                 format!("sending this needs the role {role:?}"),
             ));
         }
+        // Before a file is made for it.
+        limit.check(len)?;
         let writer = engine
             .store()
             .blobs()
@@ -75,9 +102,17 @@ impl Sink {
             writer,
             limit,
             engine: Arc::clone(engine),
-            collecting: kind == BlobKind::Contribution,
+            party: party.clone(),
+            kind,
         })
     }
+}
+
+/// Length of a contribution, while contributions are collected.
+fn collecting(engine: &Engine) -> Result<u64, Refusal> {
+    engine
+        .contribution_len()
+        .ok_or_else(|| Refusal::new(Code::WrongPhase, "no contributions are being collected"))
 }
 
 impl BlobSink for Sink {
@@ -86,37 +121,22 @@ impl BlobSink for Sink {
     }
 
     fn announce(&mut self, len: u64) -> Result<(), Refusal> {
-        match self.limit {
-            Limit::Exactly(exact) if len != exact => {
-                let code = if len > exact {
-                    Code::BlobTooLarge
-                } else {
-                    Code::NotConforming
-                };
-                return Err(Refusal::new(
-                    code,
-                    format!("{len} bytes announced, the round's plan has {exact}"),
-                ));
-            }
-            Limit::AtMost(most) if len > most => {
-                return Err(Refusal::new(
-                    Code::BlobTooLarge,
-                    format!("{len} bytes announced, at most {most} are taken"),
-                ));
-            }
-            _ => {}
-        }
+        self.limit.check(len)?;
         self.writer.expect_len(len).map_err(|e| e.refusal())
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
-        if self.collecting {
-            self.engine.touch();
+        if self.kind == BlobKind::Contribution {
+            self.engine.touch(&self.party);
         }
         self.writer.append(bytes).map_err(|e| e.refusal())
     }
 
     fn finish(self) -> Result<(), Refusal> {
+        if self.kind == BlobKind::Contribution {
+            // What ends after its attempt would stay behind the sweep.
+            collecting(&self.engine)?;
+        }
         self.writer.finish().map(drop).map_err(|e| e.refusal())
     }
 }

@@ -22,6 +22,9 @@ pub enum HomeError {
     /// `init` would overwrite.
     #[error("{} already holds a coordinator; choose another folder, or keep using this one", .0.display())]
     Exists(PathBuf),
+    /// An `init` that was interrupted.
+    #[error("{} is there but no config.toml: an init did not finish; delete the folder and try again", .0.display())]
+    Unfinished(PathBuf),
     /// A file cannot be read or written.
     #[error("{}: {source}", path.display())]
     Io {
@@ -64,8 +67,12 @@ impl Home {
     /// Makes identity and configuration in a new folder; returns the public card.
     pub fn init(dir: &Path) -> Result<(Self, Card), HomeError> {
         let home = Self(dir.to_owned());
-        if home.config_path().exists() || home.keys().exists() {
+        // The configuration is written last.
+        if home.config_path().exists() {
             return Err(HomeError::Exists(dir.to_owned()));
+        }
+        if home.keys().exists() {
+            return Err(HomeError::Unfinished(home.keys()));
         }
         let keys = home.keys();
         fs::create_dir_all(&keys).map_err(io(&keys))?;
@@ -83,8 +90,8 @@ impl Home {
             sealing: Digest::default(),
         };
         let text = toml_of(&card, &home.card_path())?;
-        write(&home.card_path(), text.as_bytes())?;
-        write(&home.config_path(), SAMPLE.as_bytes())?;
+        write_durably(&home.card_path(), text.as_bytes())?;
+        write_durably(&home.config_path(), SAMPLE.as_bytes())?;
         Ok((home, card))
     }
 
@@ -152,14 +159,28 @@ impl Home {
     }
 }
 
-/// Writes a public file through a temporary one, so that a reader never sees half of it.
+/// Writes a public file through a temporary one, so that a reader never sees half of it; it may be gone after a power cut.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), HomeError> {
+    let temporary = path.with_extension("tmp");
+    fs::write(&temporary, bytes).map_err(io(&temporary))?;
+    fs::rename(&temporary, path).map_err(io(path))
+}
+
+/// The same, durable on return.
+pub fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), HomeError> {
     let temporary = path.with_extension("tmp");
     let mut file = fs::File::create(&temporary).map_err(io(&temporary))?;
     file.write_all(bytes)
         .and_then(|()| file.sync_all())
         .map_err(io(&temporary))?;
-    fs::rename(&temporary, path).map_err(io(path))
+    fs::rename(&temporary, path).map_err(io(path))?;
+    let folder = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    fs::File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(io(folder))
 }
 
 fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), HomeError> {

@@ -49,10 +49,10 @@ impl Desk {
     async fn dispatch(self, party: &PartyId, exchange: Exchange) -> Result<(), NetError> {
         match exchange.request().clone() {
             Request::Poll { seen } => self.poll(exchange, seen).await,
-            Request::Put { digest, kind, .. } => {
+            Request::Put { digest, len, kind } => {
                 let (engine, party) = (Arc::clone(&self.engine), party.clone());
                 let limits = self.limits;
-                let sink = blocking(move || Sink::open(&engine, limits, &party, &digest, kind)).await;
+                let sink = blocking(move || Sink::open(&engine, limits, &party, &digest, len, kind)).await;
                 match sink {
                     Ok(sink) => exchange.receive_blob(sink, |_, _| {}).await,
                     Err(refusal) => exchange.refuse(refusal).await,

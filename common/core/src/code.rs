@@ -65,7 +65,7 @@ codes! {
     /// Sealed seeds that do not open or do not fit their hashes.
     BadSeeds = 1406, "the contributor named is at fault";
     /// A sum whose remainder is not small: some contribution was not an encryption of small values.
-    BadRemainder = 1407, "the attempt is abandoned; another one follows";
+    BadRemainder = 1407, "find the contributor at fault; the study ends, since an opened attempt is never repeated";
     /// A set of contributions that a custodian must not open.
     SetRefused = 1408, "the set is too small, repeats a member or names a stranger";
     /// The study is not active.

@@ -55,7 +55,7 @@ pub(crate) fn freeze(file: &Path, dir: &Path, cards: &[PathBuf]) -> anyhow::Resu
     let frozen =
         FrozenStudy::freeze(study, home.card()?, cards).with_context(|| file.display().to_string())?;
     let (summary, mut data) = summary(frozen.study())?;
-    home::write(&target, frozen.to_toml()?.as_bytes())?;
+    home::write_durably(&target, frozen.to_toml()?.as_bytes())?;
     let text = format!(
         "{summary}\nFrozen as {}\nDigest, to compare by telephone:\n  {}\nSend the file to every hospital; each runs: party study sign FILE --dir DIR",
         target.display(),

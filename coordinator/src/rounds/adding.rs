@@ -59,10 +59,24 @@ pub fn add(
         });
         let mut out = Sending(sender);
         let computed = adder::add(round, set, sources, &mut out);
+        if computed.is_ok() {
+            // Without this mark the reader takes the end for a failure, so half a sum is never stored.
+            let _ = out.0.send(Vec::new());
+        }
         drop(out);
         let stored = storing.join().map_err(|_| AddingError::Interrupted)?;
-        let digest = computed?;
-        let (stored, _) = stored?;
+        let (stored, digest) = match (stored, computed) {
+            (Ok((stored, _)), Ok(digest)) => (stored, digest),
+            // The adder failed, and the store found the end missing.
+            (Err(StoreError::Io { source, .. }), Err(error))
+                if source.kind() == io::ErrorKind::UnexpectedEof =>
+            {
+                return Err(error.into());
+            }
+            // The store failed, and the adder found its output closed.
+            (Err(error), _) => return Err(error.into()),
+            (Ok(_), Err(error)) => return Err(error.into()),
+        };
         if stored == digest {
             Ok(digest)
         } else {
@@ -75,6 +89,9 @@ struct Sending(mpsc::SyncSender<Vec<u8>>);
 
 impl Write for Sending {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.is_empty() {
+            return Ok(0);
+        }
         self.0
             .send(bytes.to_vec())
             .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
@@ -97,7 +114,7 @@ impl Read for Receiving {
         if self.at == self.rest.len() {
             match self.receiver.recv() {
                 Ok(next) => (self.rest, self.at) = (next, 0),
-                Err(_) => return Ok(0),
+                Err(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
             }
         }
         let n = self.rest[self.at..].len().min(out.len());

@@ -13,7 +13,8 @@ use std::sync::Arc;
 pub struct StudyState {
     /// Parties whose consent has been stored.
     pub consents: BTreeSet<PartyId>,
-    /// Published rounds, in order.
+    /// Published rounds, in order. Each has a record of its own, so that this one does not grow with the study.
+    #[serde(skip)]
     pub published: Vec<Published>,
     /// The attempt under way.
     pub attempt: Option<Attempt>,
@@ -45,6 +46,8 @@ pub struct Published {
     pub set: Vec<PartyId>,
     /// Digest of the sum blob.
     pub sum: Digest,
+    /// Digests of the answers that open it.
+    pub answers: Vec<Digest>,
     /// Digest of the state that the receivers derived.
     pub result: Digest,
     /// When the round's first attempt was announced, in milliseconds since the epoch.
@@ -66,7 +69,7 @@ pub struct Attempt {
     pub phase: AttemptPhase,
     /// When the round's first attempt was announced.
     pub announced_ms: u64,
-    /// When something last moved.
+    /// When something last moved, on the steady clock; set anew at start-up.
     pub progress_ms: u64,
     /// Custodians that sent a one-round key, with the statement's digest.
     pub keys: BTreeMap<PartyId, Digest>,
@@ -182,15 +185,20 @@ impl Rules {
 }
 
 impl Attempt {
+    /// Digests of the answers that are in force; they cover each piece at most once.
+    pub fn answers(&self) -> Vec<Digest> {
+        self.assignments.iter().filter_map(|a| a.answer).collect()
+    }
+
     /// A newly announced attempt.
-    pub fn announce(round: u32, attempt: u32, base: Digest, announced_ms: u64, now_ms: u64) -> Self {
+    pub fn announce(round: u32, attempt: u32, base: Digest, announced_ms: u64, steady_ms: u64) -> Self {
         Self {
             round,
             attempt,
             base,
             phase: AttemptPhase::Announced,
             announced_ms,
-            progress_ms: now_ms,
+            progress_ms: steady_ms,
             keys: BTreeMap::new(),
             record: None,
             custodians: BTreeSet::new(),

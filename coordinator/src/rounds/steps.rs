@@ -33,6 +33,15 @@ pub enum Step {
     Closed,
 }
 
+/// The time on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Milliseconds since the epoch, for records.
+    pub wall_ms: u64,
+    /// Milliseconds on the steady clock, for measuring stand-still.
+    pub steady_ms: u64,
+}
+
 /// The constants of a study that [`StudyState::next`] needs.
 #[derive(Clone, Debug)]
 pub struct Frame {
@@ -103,30 +112,35 @@ impl StudyState {
     }
 
     /// Announces an attempt.
-    pub fn announce(&mut self, round: u32, attempt: u32, base: Digest, now_ms: u64) {
+    pub fn announce(&mut self, round: u32, attempt: u32, base: Digest, now: Now) {
         let announced_ms = self
             .attempt
             .as_ref()
-            .map_or(now_ms, |earlier| earlier.announced_ms);
-        self.attempt = Some(Attempt::announce(round, attempt, base, announced_ms, now_ms));
+            .map_or(now.wall_ms, |earlier| earlier.announced_ms);
+        self.attempt = Some(Attempt::announce(
+            round,
+            attempt,
+            base,
+            announced_ms,
+            now.steady_ms,
+        ));
     }
 
     /// Records the published attempt and makes room for the next round.
-    pub fn publish(&mut self, result: Digest, now_ms: u64) {
-        if let Some(Attempt {
-            attempt,
-            proposal: Some(proposal),
-            announced_ms,
-            ..
-        }) = self.attempt.take()
-        {
+    pub fn publish(&mut self, result: Digest, now: Now) {
+        let Some(attempt) = self.attempt.take() else {
+            return;
+        };
+        let answers = attempt.answers();
+        if let Some(proposal) = attempt.proposal {
             self.published.push(Published {
-                attempt,
+                attempt: attempt.attempt,
                 set: proposal.set,
                 sum: proposal.sum,
+                answers,
                 result,
-                announced_ms,
-                published_ms: now_ms,
+                announced_ms: attempt.announced_ms,
+                published_ms: now.wall_ms,
             });
             self.excluded.clear();
         }

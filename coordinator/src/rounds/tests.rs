@@ -1,7 +1,7 @@
 //! The state machines, without store or network.
 
 use super::state::{Attempt, Contribution, Proposal, Rules, StudyState};
-use super::steps::{Frame, Step};
+use super::steps::{Frame, Now, Step};
 use super::transition::{Decision, Event};
 use galen_core::study::Release;
 use galen_core::{Code, Digest, PartyId, SigningKey};
@@ -11,6 +11,10 @@ use std::sync::Arc;
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 const PATIENCE: u64 = 1000;
+const NOW: Now = Now {
+    wall_ms: 7,
+    steady_ms: 0,
+};
 
 fn id(name: &str) -> PartyId {
     PartyId::new(name).unwrap()
@@ -94,6 +98,7 @@ fn collecting(rules: &Rules) -> Attempt {
         .apply(
             Event::RecordFixed {
                 record: digest("record"),
+                custodians: NAMES.iter().map(|name| id(name)).collect(),
             },
             0,
         )
@@ -375,34 +380,122 @@ fn the_pieces_of_a_silent_custodian_go_to_others_once() {
 }
 
 #[test]
-fn receivers_that_cannot_open_abandon_and_receivers_that_disagree_end_the_study() {
+fn silent_custodians_without_whom_pieces_are_missing_are_waited_for_only_once_somebody_answered() {
+    let rules = rules();
+    let three: BTreeSet<_> = ["a", "b", "c"].iter().map(|n| id(n)).collect();
+    let mut attempt = certified(&rules);
+    attempt.endorsements.retain(|name, _| three.contains(name));
+    attempt.assignments = rules.assign(&three).unwrap();
+    assert_eq!(attempt.decide(&rules, &none(), PATIENCE - 1), Decision::Wait);
+    assert!(
+        matches!(attempt.decide(&rules, &none(), PATIENCE), Decision::Abandon(_)),
+        "nothing was given out"
+    );
+    let answer = answer_of(&attempt, "a");
+    attempt.apply(answer, 0).unwrap();
+    assert_eq!(
+        attempt.decide(&rules, &none(), 100 * PATIENCE),
+        Decision::Wait,
+        "a answers for no other set"
+    );
+}
+
+fn opened(attempt: &mut Attempt, name: &str, result: &str) {
+    attempt
+        .apply(
+            Event::Opened {
+                receiver: id(name),
+                result: digest(result),
+            },
+            0,
+        )
+        .unwrap();
+}
+
+fn failed(attempt: &mut Attempt, name: &str) {
+    attempt
+        .apply(
+            Event::OpeningFailed {
+                receiver: id(name),
+                detail: "remainder".into(),
+            },
+            0,
+        )
+        .unwrap();
+}
+
+#[test]
+fn an_open_attempt_is_never_given_up_for_another() {
     let rules = rules();
     let mut attempt = opening(&rules);
-    for name in ["a", "b", "c"] {
-        attempt
-            .apply(
-                Event::OpeningFailed {
-                    receiver: id(name),
-                    detail: "remainder".into(),
-                },
-                0,
-            )
-            .unwrap();
-    }
-    assert!(matches!(attempt.decide(&rules, &none(), 0), Decision::Abandon(_)));
+    failed(&mut attempt, "a");
+    assert_eq!(
+        attempt.decide(&rules, &none(), 100 * PATIENCE),
+        Decision::Wait,
+        "three may still open"
+    );
+    failed(&mut attempt, "b");
+    let decision = attempt.decide(&rules, &none(), 0);
+    assert!(
+        matches!(&decision, Decision::Fail(reason) if reason.contains("a: remainder")),
+        "{decision:?}"
+    );
+}
+
+#[test]
+fn receivers_that_disagree_end_the_study_only_when_no_state_can_win() {
+    let rules = rules();
     let mut attempt = opening(&rules);
-    for (name, result) in [("a", "x"), ("b", "y"), ("c", "x"), ("d", "y")] {
-        attempt
-            .apply(
-                Event::Opened {
-                    receiver: id(name),
-                    result: digest(result),
-                },
-                0,
-            )
-            .unwrap();
-    }
+    opened(&mut attempt, "a", "x");
+    opened(&mut attempt, "b", "y");
+    opened(&mut attempt, "c", "x");
+    assert_eq!(
+        attempt.decide(&rules, &none(), 100 * PATIENCE),
+        Decision::Wait,
+        "d may be the third"
+    );
+    let mut agreed = attempt.clone();
+    opened(&mut agreed, "d", "x");
+    assert_eq!(agreed.decide(&rules, &none(), 0), Decision::Publish(digest("x")));
+    opened(&mut attempt, "d", "y");
     assert!(matches!(attempt.decide(&rules, &none(), 0), Decision::Fail(_)));
+}
+
+#[test]
+fn a_receiver_has_one_word_and_may_open_at_a_second_try() {
+    let rules = rules();
+    let mut attempt = opening(&rules);
+    failed(&mut attempt, "a");
+    opened(&mut attempt, "a", "x");
+    assert!(attempt.failures.is_empty());
+    let word = Event::OpeningFailed {
+        receiver: id("a"),
+        detail: "after all not".into(),
+    };
+    assert_eq!(attempt.apply(word, 0).unwrap_err().code, Code::Conflict);
+    opened(&mut attempt, "b", "x");
+    opened(&mut attempt, "c", "x");
+    assert_eq!(attempt.decide(&rules, &none(), 0), Decision::Publish(digest("x")));
+}
+
+#[test]
+fn the_record_says_whose_keys_it_holds() {
+    let mut attempt = announced();
+    NAMES.iter().for_each(|name| key(&mut attempt, name));
+    let three: BTreeSet<_> = ["a", "b", "c"].iter().map(|n| id(n)).collect();
+    attempt
+        .apply(
+            Event::RecordFixed {
+                record: digest("record"),
+                custodians: three.clone(),
+            },
+            0,
+        )
+        .unwrap();
+    assert_eq!(
+        attempt.custodians, three,
+        "a key that came while the record was signed does not count"
+    );
 }
 
 fn frame(rounds: u32, release: Release) -> Frame {
@@ -440,12 +533,12 @@ fn the_study_goes_from_consent_over_rounds_to_serving() {
                 base: digest(base)
             }
         );
-        state.announce(round, 0, digest(base), 7);
+        state.announce(round, 0, digest(base), NOW);
         assert_eq!(next(&state), Step::Attempt);
         let mut attempt = opening(&rules);
         attempt.round = round;
         state.attempt = Some(attempt);
-        state.publish(digest(&format!("result {round}")), 9);
+        state.publish(digest(&format!("result {round}")), NOW);
     }
     assert_eq!(next(&state), Step::AwaitRelease);
     state
@@ -479,7 +572,7 @@ fn a_round_that_is_abandoned_too_often_ends_the_study() {
                 base: digest("initial")
             }
         );
-        state.announce(0, attempt, digest("initial"), 0);
+        state.announce(0, attempt, digest("initial"), NOW);
         state
             .attempt
             .as_mut()

@@ -22,6 +22,8 @@ pub enum Event {
     RecordFixed {
         /// Digest of the record.
         record: Digest,
+        /// Custodians whose keys stand in it.
+        custodians: BTreeSet<PartyId>,
     },
     /// A contribution was received whole and stored.
     Contribution {
@@ -107,9 +109,9 @@ impl Attempt {
                     expect(phase, &[Phase::Announced])
                 })?;
             }
-            Event::RecordFixed { record } => {
+            Event::RecordFixed { record, custodians } => {
                 expect(self.phase, &[Phase::Announced])?;
-                self.custodians = self.keys.keys().cloned().collect();
+                self.custodians = custodians;
                 self.record = Some(record);
                 self.phase = Phase::Collecting;
             }
@@ -167,12 +169,17 @@ impl Attempt {
             } => self.answer(&custodian, &pieces, statement)?,
             Event::Opened { receiver, result } => {
                 let phase = self.phase;
-                once(&mut self.opened, receiver, result, || {
+                once(&mut self.opened, receiver.clone(), result, || {
                     expect(phase, &[Phase::Opening])
                 })?;
+                // One word per receiver: whoever opens at a second try has not failed.
+                self.failures.remove(&receiver);
             }
             Event::OpeningFailed { receiver, detail } => {
                 expect(self.phase, &[Phase::Opening])?;
+                if self.opened.contains_key(&receiver) {
+                    return Err(Refusal::new(Code::Conflict, "you opened this sum before"));
+                }
                 self.failures.insert(receiver, detail);
             }
         }
@@ -209,7 +216,7 @@ impl Attempt {
             Phase::Collecting => self.decide_collecting(rules, excluded, stalled),
             Phase::Proposed => self.decide_proposed(rules, stalled),
             Phase::Certified => self.decide_certified(rules, stalled),
-            Phase::Opening => self.decide_opening(rules, stalled),
+            Phase::Opening => self.decide_opening(rules),
             Phase::Published | Phase::Abandoned => Decision::Wait,
         }
     }
@@ -278,15 +285,24 @@ impl Attempt {
             return Decision::Wait;
         }
         let live = self.endorsements.keys().filter(|c| !silent.contains(c));
+        let Some(assigned) = rules.assign(live) else {
+            // Once an answer is here, its custodian answers for no other set of this round, so there is nothing but to wait. Before
+            // that, another attempt may find more custodians.
+            let answered = self.assignments.iter().any(|a| a.answer.is_some());
+            return if answered {
+                Decision::Wait
+            } else {
+                Decision::Abandon(
+                    "the custodians that endorsed do not hold every piece without the silent ones".into(),
+                )
+            };
+        };
         let missing: BTreeSet<u32> = self
             .assignments
             .iter()
             .filter(|a| a.answer.is_none())
             .flat_map(|a| a.pieces.iter().copied())
             .collect();
-        let Some(assigned) = rules.assign(live) else {
-            return Decision::Wait;
-        };
         let mut assignments: Vec<_> = self
             .assignments
             .iter()
@@ -302,31 +318,38 @@ impl Attempt {
         Decision::Reassign(assignments)
     }
 
-    fn decide_opening(&self, rules: &Rules, stalled: bool) -> Decision {
+    /// An attempt that is open is never given up for another: somebody may have read its sum, and the sum over another set would
+    /// then tell the difference.
+    fn decide_opening(&self, rules: &Rules) -> Decision {
         let mut votes: BTreeMap<Digest, usize> = BTreeMap::new();
         for result in self.opened.values() {
             *votes.entry(*result).or_default() += 1;
         }
-        if let Some((result, _)) = votes.iter().find(|(_, count)| **count >= rules.min_contributors) {
+        let best = votes.iter().max_by_key(|(_, count)| **count);
+        if let Some((result, count)) = best
+            && *count >= rules.min_contributors
+        {
             return Decision::Publish(*result);
         }
-        if self.failures.len() >= rules.min_contributors {
-            let (who, what) = self
-                .failures
-                .iter()
-                .next()
-                .map_or(("", ""), |(who, what)| (who.as_str(), what.as_str()));
-            return Decision::Abandon(format!(
-                "{} receivers could not open the sum; {who}: {what}",
-                self.failures.len()
-            ));
+        let silent = rules
+            .contributors
+            .len()
+            .saturating_sub(self.opened.len() + self.failures.len());
+        if best.map_or(0, |(_, count)| *count) + silent >= rules.min_contributors {
+            return Decision::Wait;
         }
-        let disagree = votes.len() > 1 || (!votes.is_empty() && !self.failures.is_empty());
-        let spoken = self.opened.len() + self.failures.len();
-        if disagree && (stalled || spoken >= rules.contributors.len()) {
-            return Decision::Fail("the receivers did not derive the same state from the opened sum".into());
+        match self.failures.iter().next() {
+            Some((who, what)) => Decision::Fail(format!(
+                "{} of {} receivers could not open the sum of round {}; {who}: {what}",
+                self.failures.len(),
+                rules.contributors.len(),
+                self.round
+            )),
+            None => Decision::Fail(format!(
+                "the receivers derived different states from round {}",
+                self.round
+            )),
         }
-        Decision::Wait
     }
 
     /// Carries out the decisions that are transitions of the attempt itself; others change nothing here.

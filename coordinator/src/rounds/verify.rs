@@ -11,6 +11,9 @@ use galen_sums::set::{AnswerHeader, Certificate, Endorsement, check_answer};
 use galen_sums::statement::{self, Opened, OpeningFailed, Release, SeedsRefused};
 use serde::de::DeserializeOwned;
 
+/// Longest reason that a receiver may give, in characters.
+const MAX_DETAIL: usize = 200;
+
 /// Turns a library error into what the sender is told.
 pub fn refusal(error: SumsError) -> Refusal {
     Refusal::new(error.code(), error.to_string())
@@ -44,14 +47,7 @@ pub fn round_key(roster: &Roster, id: RoundId, authored: &Authored) -> Result<()
 
 /// A contribution's header, for the attempt under way and from the right base.
 pub fn contribution(round: &Round, authored: &Authored) -> Result<ContributionHeader, Refusal> {
-    let header = check_header(round, authored).map_err(refusal)?;
-    if header.base != round.record().base {
-        return Err(Refusal::new(
-            Code::WrongBase,
-            "the contribution starts from another state than the round",
-        ));
-    }
-    Ok(header)
+    check_header(round, authored).map_err(refusal)
 }
 
 /// A custodian's endorsement of exactly this set and sum.
@@ -104,7 +100,9 @@ pub fn opening_failed(round: &Round, authored: &Authored) -> Result<String, Refu
     if said.record != *round.digest() {
         return Err(wrong_round(round.id()));
     }
-    Ok(said.detail)
+    // It is stored, logged and shown to everyone: a line of plain text, not what a member likes to put there.
+    let plain = said.detail.chars().map(|c| if c.is_control() { ' ' } else { c });
+    Ok(plain.take(MAX_DETAIL).collect())
 }
 
 /// A contributor's agreement to release a model.

@@ -14,8 +14,12 @@ use galen_net::protocol::{BlobKind, KeyState, QueryState, Serving};
 use galen_store::StoreError;
 use queue::Queue;
 use served::Served;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
+
+/// How often a query may be started: a restart of the coordinator is not its fault, again and again is.
+const MAX_STARTS: u32 = 3;
 
 /// Why the service itself cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -55,8 +59,15 @@ impl Service {
             queue: Mutex::new(queue),
             wake: Notify::new(),
         };
-        if let Some(model) = engine.state().serving {
-            service.load(model)?;
+        for query in service.queue().ended() {
+            // The process may have ended between recording the outcome and deleting the batch.
+            engine.store().blobs().delete(&query)?;
+        }
+        if let Some(model) = engine.state().serving
+            && let Err(error) = service.load(model)
+        {
+            // Receivers that were away still catch up; only queries are refused.
+            tracing::error!(%error, "queries cannot be served");
         }
         Ok(service)
     }
@@ -147,10 +158,20 @@ impl Service {
         let Some(served) = self.served() else {
             return Ok(false);
         };
-        let Some(query) = self.queue().start() else {
+        let Some(query) = self.queue().start()? else {
             return Ok(false);
         };
-        let outcome = self.evaluate(&served, &query);
+        let outcome = if query.starts > MAX_STARTS {
+            // Whatever ended the process before would end it again, and nobody else would be served.
+            Err(Refusal::new(
+                Code::EvaluationFailed,
+                "the evaluation was interrupted too often",
+            ))
+        } else {
+            let evaluated = panic::catch_unwind(AssertUnwindSafe(|| self.evaluate(&served, &query)));
+            evaluated
+                .unwrap_or_else(|_| Err(Refusal::new(Code::EvaluationFailed, "the evaluation broke off")))
+        };
         if let Err(refusal) = &outcome {
             tracing::warn!(party = %query.party, %refusal, "query failed");
         }
@@ -181,7 +202,7 @@ impl Service {
             .blobs()
             .info(digest)
             .map_err(|e| e.refusal())?;
-        Ok(info.is_some_and(|info| info.kind == kind as u16 && info.owners.contains(party)))
+        Ok(info.is_some_and(|info| info.kind == kind as u16 && info.has_owner(party)))
     }
 
     fn served(&self) -> Option<Arc<Served>> {

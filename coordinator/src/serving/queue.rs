@@ -23,6 +23,8 @@ pub struct QueryRecord {
     pub key: Digest,
     /// Batch blob; names the query.
     pub batch: Digest,
+    /// How often its evaluation was started.
+    pub starts: u32,
     /// How it ended; `None` while it waits or runs.
     pub outcome: Option<Result<Digest, Refusal>>,
 }
@@ -102,6 +104,7 @@ impl Queue {
             model,
             key,
             batch,
+            starts: 0,
             outcome: None,
         };
         self.repository
@@ -137,16 +140,32 @@ impl Queue {
         })
     }
 
-    /// The oldest waiting query, which runs from now on. After a restart, what ran before waits again.
-    pub(super) fn start(&mut self) -> Option<QueryRecord> {
-        let next = self
+    /// The oldest waiting query, which runs from now on; that it was started is on disk. After a restart, what ran before waits again.
+    pub(super) fn start(&mut self) -> Result<Option<QueryRecord>, StoreError> {
+        let oldest = self
             .queries
             .values()
             .filter(|q| q.outcome.is_none())
-            .min_by_key(|q| q.number)?
-            .clone();
-        self.running = Some(((next.party.clone(), next.batch), Progress::default()));
-        Some(next)
+            .min_by_key(|q| q.number);
+        let Some(oldest) = oldest else { return Ok(None) };
+        let next = QueryRecord {
+            starts: oldest.starts + 1,
+            ..oldest.clone()
+        };
+        self.repository.put(record_key(&next), &next)?;
+        let name = (next.party.clone(), next.batch);
+        self.queries.insert(name.clone(), next.clone());
+        self.running = Some((name, Progress::default()));
+        Ok(Some(next))
+    }
+
+    /// The batches of queries that have ended.
+    pub(super) fn ended(&self) -> Vec<Digest> {
+        self.queries
+            .values()
+            .filter(|q| q.outcome.is_some())
+            .map(|q| q.batch)
+            .collect()
     }
 
     pub(super) fn progress(&self, query: &QueryRecord) -> Progress {
@@ -222,7 +241,7 @@ mod tests {
             submit(&mut queue, "a", "second").unwrap(),
             QueryState::Queued { ahead: 1 }
         );
-        let running = queue.start().unwrap();
+        let running = queue.start().unwrap().unwrap();
         assert_eq!(
             (running.party.clone(), running.batch),
             (party("b"), digest("first"))
@@ -243,7 +262,7 @@ mod tests {
             }
         );
         let refusal = Refusal::new(Code::BadQuery, "not a batch");
-        let second = queue.start().unwrap();
+        let second = queue.start().unwrap().unwrap();
         queue.finish(&second, Err(refusal.clone())).unwrap();
         assert_eq!(
             queue.state(&party("a"), &digest("second")).unwrap(),
@@ -258,7 +277,7 @@ mod tests {
                 failed: 1
             }
         );
-        assert!(queue.start().is_none());
+        assert!(queue.start().unwrap().is_none());
     }
 
     #[test]
@@ -269,7 +288,7 @@ mod tests {
         submit(&mut queue, "a", "2").unwrap();
         assert_eq!(submit(&mut queue, "a", "3").unwrap_err().code, Code::Busy);
         submit(&mut queue, "b", "3").unwrap();
-        let first = queue.start().unwrap();
+        let first = queue.start().unwrap().unwrap();
         queue.finish(&first, Ok(digest("answer"))).unwrap();
         submit(&mut queue, "a", "3").unwrap();
     }
@@ -281,9 +300,9 @@ mod tests {
             let mut queue = Queue::open(&Store::open(dir.path()).unwrap(), 8).unwrap();
             submit(&mut queue, "a", "1").unwrap();
             submit(&mut queue, "a", "2").unwrap();
-            let first = queue.start().unwrap();
+            let first = queue.start().unwrap().unwrap();
             queue.finish(&first, Ok(digest("answer"))).unwrap();
-            assert!(queue.start().is_some());
+            assert!(queue.start().unwrap().is_some());
         }
         let mut queue = Queue::open(&Store::open(dir.path()).unwrap(), 8).unwrap();
         assert_eq!(
@@ -295,6 +314,11 @@ mod tests {
                 failed: 0
             }
         );
-        assert_eq!(queue.start().unwrap().batch, digest("2"));
+        let again = queue.start().unwrap().unwrap();
+        assert_eq!(
+            (again.batch, again.starts),
+            (digest("2"), 2),
+            "that it ran before is known"
+        );
     }
 }

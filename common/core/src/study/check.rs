@@ -22,6 +22,10 @@ impl fmt::Display for Problem {
 
 /// Most pieces into which a key is cut: C(n, t-1) above this makes contributions and custodians slow.
 const MAX_PIECES: u64 = 512;
+/// Most members: a custodian's answer is sealed to each receiver and must fit into one stored record.
+const MAX_PARTIES: usize = 128;
+/// Most training rounds: every view lists the rounds that are published.
+const MAX_ROUNDS: u32 = 1000;
 
 struct Checker(Vec<Problem>);
 
@@ -63,6 +67,7 @@ impl Study {
     }
 
     fn check_members(&self, c: &mut Checker) {
+        c.range("party", self.party.len(), 3, MAX_PARTIES);
         let mut names = BTreeSet::new();
         for (i, member) in self.party.iter().enumerate() {
             let field = format!("party[{i}].name");
@@ -185,7 +190,7 @@ impl Study {
         c.range("model.power", m.power, 2, 2);
         c.range("model.scale", m.scale, 1e-3, 10.0);
         let t = &self.training;
-        c.range("training.rounds", t.rounds, 1, 10_000);
+        c.range("training.rounds", t.rounds, 1, MAX_ROUNDS);
         c.range("training.local_epochs", t.local_epochs, 1, 1000);
         c.range("training.batch_size", t.batch_size, 1, 1 << 16);
         c.range("training.learning_rate", t.learning_rate, 1e-8, 10.0);

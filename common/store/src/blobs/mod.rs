@@ -125,11 +125,7 @@ impl BlobStore {
 
     /// Whether a partial file is of a blob that its owner has delivered completely.
     fn is_delivered(&self, partial: &Path) -> Result<bool, StoreError> {
-        let name = partial.file_name().and_then(|name| name.to_str());
-        let Some((digest, owner)) = name.and_then(|name| name.split_once('.')) else {
-            return Ok(false);
-        };
-        let (Ok(digest), Ok(owner)) = (digest.parse(), owner.parse()) else {
+        let Some((digest, owner)) = upload_of(partial) else {
             return Ok(false);
         };
         let info = self.info(&digest)?;
@@ -259,6 +255,12 @@ impl BlobStore {
         Ok(())
     }
 
+    /// The uploads that have begun and not ended: digest and owner of each.
+    pub fn partials(&self) -> Result<Vec<(Digest, PartyId)>, StoreError> {
+        let files = durable::list(&self.0.partial)?;
+        Ok(files.iter().filter_map(|path| upload_of(path)).collect())
+    }
+
     /// Discards the part of a blob that has arrived from this owner.
     pub fn discard_partial(&self, digest: &Digest, owner: &PartyId) -> Result<(), StoreError> {
         let lease = self.lease(digest, owner);
@@ -274,6 +276,12 @@ impl BlobStore {
         }
         Arc::clone(leases.entry((*digest, owner.clone())).or_default())
     }
+}
+
+/// Digest and owner that the name of a partial file says.
+fn upload_of(partial: &Path) -> Option<(Digest, PartyId)> {
+    let (digest, owner) = partial.file_name()?.to_str()?.split_once('.')?;
+    Some((digest.parse().ok()?, owner.parse().ok()?))
 }
 
 impl std::fmt::Debug for BlobStore {

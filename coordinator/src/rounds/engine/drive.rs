@@ -1,7 +1,7 @@
 //! Doing what is due: announcing, fixing records, adding, publishing, abandoning, sweeping.
 
 use super::{Engine, EngineError, statement_key};
-use crate::rounds::adding;
+use crate::rounds::adding::{self, AddingError};
 use crate::rounds::state::{Attempt, Proposal};
 use crate::rounds::steps::Step;
 use crate::rounds::transition::{Decision, Event};
@@ -33,7 +33,7 @@ impl Engine {
                     let Some(attempt) = &state.attempt else {
                         return Ok(());
                     };
-                    let decision = attempt.decide(&self.rules, &state.excluded, self.clock.now_ms());
+                    let decision = attempt.decide(&self.rules, &state.excluded, self.clock.steady_ms());
                     if decision == Decision::Wait {
                         return Ok(());
                     }
@@ -68,48 +68,80 @@ impl Engine {
                 self.fix_record(attempt, id)?;
                 faults::reach("coordinator.round.collecting");
             }
-            Decision::Sum(members) => {
-                let proposal = self.sum(round()?, attempt, &members)?;
-                tracing::info!(round = id.round, contributors = proposal.set.len(), sum = %proposal.sum.short(), "set closed and added");
-                self.change_attempt(id, |attempt, now| attempt.apply(Event::SetFixed(proposal), now))?;
-                faults::reach("coordinator.round.proposed");
-            }
+            Decision::Sum(ref members) => match self.sum(round()?, attempt, members) {
+                Ok(proposal) => {
+                    let (contributors, sum) = (proposal.set.len(), proposal.sum.short());
+                    tracing::info!(round = id.round, contributors, %sum, "set closed and added");
+                    self.fix_set(id, proposal)?;
+                    faults::reach("coordinator.round.proposed");
+                }
+                // A stored contribution is damaged. Nothing was given out, so another attempt may collect it again.
+                Err(EngineError::Adding(AddingError::Sums(error))) => {
+                    self.abandon(&decision, format!("the contributions cannot be added: {error}"))?;
+                }
+                Err(error) => return Err(error),
+            },
             Decision::Publish(result) => {
-                tracing::info!(round = id.round, state = %result.short(), "published");
-                self.change(|state, now| state.publish(result, now))?;
-                self.reload_round()?;
-                faults::reach("coordinator.round.published");
-                self.sweep()?;
+                if self.change_if(&decision, |state, now| state.publish(result, now))? {
+                    tracing::info!(round = id.round, state = %result.short(), "published");
+                    self.reload_round()?;
+                    faults::reach("coordinator.round.published");
+                    self.sweep()?;
+                }
             }
-            Decision::Abandon(ref reason) => {
-                tracing::warn!(round = id.round, attempt = id.attempt, %reason, "attempt abandoned");
-                self.change(|state, now| {
-                    if let Some(attempt) = &mut state.attempt {
-                        attempt.carry_out(&decision, now);
-                    }
-                    state.note_abandoned(&self.rules);
-                })?;
-                self.reload_round()?;
-                faults::reach("coordinator.round.abandoned");
-                self.sweep()?;
-            }
-            Decision::Fail(reason) => {
-                tracing::error!(round = id.round, %reason, "the study cannot go on");
-                self.fail(reason)?;
+            Decision::Abandon(ref reason) => self.abandon(&decision, reason.clone())?,
+            Decision::Fail(ref reason) => {
+                if self.change_if(&decision, |state, _| state.close(false, reason.clone()))? {
+                    tracing::error!(round = id.round, %reason, "the study cannot go on");
+                    self.sweep()?;
+                }
             }
             Decision::Certify(_) | Decision::Reassign(_) | Decision::Open => {
-                self.change_attempt(id, |attempt, now| {
-                    attempt.carry_out(&decision, now);
-                    Ok(())
+                let carried_out = self.change_if(&decision, |state, now| {
+                    if let Some(attempt) = &mut state.attempt {
+                        attempt.carry_out(&decision, now.steady_ms);
+                    }
                 })?;
-                faults::reach(if decision == Decision::Open {
-                    "coordinator.round.opening"
-                } else {
-                    "coordinator.round.certified"
-                });
+                if carried_out {
+                    let opening = decision == Decision::Open;
+                    faults::reach(if opening {
+                        "coordinator.round.opening"
+                    } else {
+                        "coordinator.round.certified"
+                    });
+                }
             }
         }
         Ok(())
+    }
+
+    /// Gives the attempt up, if the decision that leads there still holds.
+    fn abandon(&self, decision: &Decision, reason: String) -> Result<(), EngineError> {
+        tracing::warn!(%reason, "attempt abandoned");
+        let abandoned = self.change_if(decision, |state, now| {
+            if let Some(attempt) = &mut state.attempt {
+                attempt.carry_out(&Decision::Abandon(reason), now.steady_ms);
+            }
+            state.note_abandoned(&self.rules);
+        })?;
+        if abandoned {
+            self.reload_round()?;
+            faults::reach("coordinator.round.abandoned");
+            self.sweep()?;
+        }
+        Ok(())
+    }
+
+    fn fix_set(&self, id: RoundId, proposal: Proposal) -> Result<(), EngineError> {
+        let mut inner = self.lock();
+        let mut state = inner.state.clone();
+        let attempt = state
+            .attempt
+            .as_mut()
+            .filter(|a| (a.round, a.attempt) == (id.round, id.attempt));
+        let attempt = attempt.ok_or(EngineError::Missing("the attempt"))?;
+        attempt.apply(Event::SetFixed(proposal), self.clock.steady_ms())?;
+        Ok(self.commit(&mut inner, state, None)?)
     }
 
     fn fix_record(&self, attempt: &Attempt, id: RoundId) -> Result<(), EngineError> {
@@ -149,8 +181,9 @@ impl Engine {
         current.apply(
             Event::RecordFixed {
                 record: *round.digest(),
+                custodians: round.custodians().keys().cloned().collect(),
             },
-            self.clock.now_ms(),
+            self.clock.steady_ms(),
         )?;
         self.commit(
             &mut inner,
@@ -201,23 +234,32 @@ impl Engine {
 
     /// Ends a study that cannot go on.
     pub fn fail(&self, reason: impl Into<String>) -> Result<(), EngineError> {
-        self.change(|state, _| state.close(false, reason))
+        self.change(|state, _| state.close(false, reason))?;
+        self.sweep()
     }
 
-    /// Deletes contributions that no attempt under way refers to. Runs where none can be arriving: when an attempt has ended, and at
-    /// start-up unless contributions are being collected.
+    /// Deletes what no attempt under way needs: contributions, uploads that did not end, sums that were not published. An upload that
+    /// goes on meanwhile is refused when it ends, because nothing is being collected.
     pub(super) fn sweep(&self) -> Result<(), EngineError> {
         let state = self.state();
-        let in_use = state
-            .attempt
-            .as_ref()
-            .is_some_and(|a| (AttemptPhase::Collecting..=AttemptPhase::Opening).contains(&a.phase));
+        let busy = AttemptPhase::Collecting..=AttemptPhase::Opening;
+        let in_use =
+            state.closed.is_none() && state.attempt.as_ref().is_some_and(|a| busy.contains(&a.phase));
         if in_use {
             return Ok(());
         }
-        for (digest, info) in self.store.blobs().list()? {
-            if info.kind == BlobKind::Contribution as u16 {
-                self.store.blobs().delete(&digest)?;
+        let blobs = self.store.blobs();
+        for (digest, info) in blobs.list()? {
+            let kept = info.kind == BlobKind::Sum as u16 && state.published.iter().any(|p| p.sum == digest);
+            let swept = [BlobKind::Contribution as u16, BlobKind::Sum as u16].contains(&info.kind);
+            if swept && !kept {
+                blobs.delete(&digest)?;
+            }
+        }
+        if (state.published.len() as u32) < self.frame.rounds || state.closed.is_some() {
+            // Afterwards only queriers upload, and theirs may go on.
+            for (digest, owner) in blobs.partials()? {
+                blobs.discard_partial(&digest, &owner)?;
             }
         }
         Ok(())

@@ -54,7 +54,10 @@ impl Engine {
             let attempt = inner.state.attempt.clone();
             (
                 inner.round.clone(),
-                attempt.ok_or_else(|| Refusal::new(Code::WrongRound, "no round is under way"))?,
+                attempt.ok_or_else(|| match self.next_step(&inner.state) {
+                    Step::AwaitConsent(_) => Refusal::new(Code::StudyInactive, "signatures are missing"),
+                    _ => Refusal::new(Code::WrongRound, "no round is under way"),
+                })?,
             )
         };
         let id = RoundId {
@@ -149,7 +152,7 @@ impl Engine {
             .filter(|a| (a.round, a.attempt) == (id.round, id.attempt));
         let current = current.ok_or_else(|| Refusal::new(Code::WrongRound, "the attempt has ended"))?;
         let before = current.clone();
-        current.apply(event, self.clock.now_ms())?;
+        current.apply(event, self.clock.steady_ms())?;
         if *current
             == (Attempt {
                 progress_ms: current.progress_ms,
@@ -178,7 +181,7 @@ impl Engine {
         let header = verify::contribution(round, authored)?;
         let blobs = self.store.blobs();
         let info = blobs.info(&header.ciphertext).map_err(store_refusal)?;
-        if !info.is_some_and(|info| info.owners.contains(&authored.author)) {
+        if !info.is_some_and(|info| info.has_owner(&authored.author)) {
             return Err(Refusal::new(
                 Code::BlobUnknown,
                 "send the ciphertexts before the header",

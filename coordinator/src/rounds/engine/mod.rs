@@ -7,8 +7,9 @@ mod intake;
 mod reading;
 
 use super::adding::AddingError;
-use super::state::{Attempt, Proposal, Rules, StudyState};
-use super::steps::{Frame, Step};
+use super::state::{Attempt, Proposal, Published, Rules, StudyState};
+use super::steps::{Frame, Now, Step};
+use super::transition::Decision;
 use super::view;
 use galen_core::study::FrozenStudy;
 use galen_core::{Clock, Code, PartyId, Refusal, SigningKey};
@@ -26,6 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 
 const STATES: Table<StudyState> = Table::new("study", *b"STUD", 1);
+const PUBLISHED: Table<Published> = Table::new("published", *b"PUBL", 1);
 const STATEMENTS: Table<Authored> = Table::new("statements", *b"STMT", 1);
 const STATE_KEY: &str = "state";
 
@@ -70,6 +72,7 @@ pub struct Engine {
     own: PartyId,
     store: Store,
     states: Repository<StudyState>,
+    published: Repository<Published>,
     statements: Repository<Authored>,
     clock: Arc<dyn Clock>,
     inner: Mutex<Inner>,
@@ -101,17 +104,21 @@ impl Engine {
         };
         let states = store.database().repository(&STATES)?;
         let statements = store.database().repository(&STATEMENTS)?;
+        let published = store.database().repository(&PUBLISHED)?;
         let mut state = states.get(STATE_KEY)?.unwrap_or_default();
-        let now = clock.now_ms();
+        state.published = published
+            .iter()
+            .map(|entry| entry.map(|(_, round)| round))
+            .collect::<Result<_, _>>()?;
         if let Some(attempt) = &mut state.attempt {
             // The time while this process did not run is nobody's stand-still.
-            attempt.progress_ms = now;
+            attempt.progress_ms = clock.steady_ms();
         }
         let engine = Self {
             rules: Rules::of(plan, Arc::clone(&roster)),
             own: study.coordinator().name.clone(),
             // A restarted coordinator must not repeat a view number: parties would wait for a change that has happened.
-            version: watch::Sender::new(now),
+            version: watch::Sender::new(clock.now_ms()),
             inner: Mutex::new(Inner { state, round: None }),
             wake: Notify::new(),
             study,
@@ -121,6 +128,7 @@ impl Engine {
             signing,
             store,
             states,
+            published,
             statements,
             clock,
         };
@@ -190,10 +198,13 @@ impl Engine {
             .map(|round| round.plan().blob_len())
     }
 
-    /// Takes note that bytes of a contribution arrived.
-    pub fn touch(&self) {
-        let now = self.clock.now_ms();
-        if let Some(attempt) = &mut self.lock().state.attempt {
+    /// Takes note that bytes of a party's contribution arrived. What it sends besides keeps nothing waiting.
+    pub fn touch(&self, party: &PartyId) {
+        let now = self.clock.steady_ms();
+        if let Some(attempt) = &mut self.lock().state.attempt
+            && attempt.phase == AttemptPhase::Collecting
+            && !attempt.contributions.contains_key(party)
+        {
             attempt.progress_ms = now;
         }
     }
@@ -222,29 +233,39 @@ impl Engine {
             .collect::<Result<_, _>>()?)
     }
 
-    fn change(&self, change: impl FnOnce(&mut StudyState, u64)) -> Result<(), EngineError> {
+    fn now(&self) -> Now {
+        Now {
+            wall_ms: self.clock.now_ms(),
+            steady_ms: self.clock.steady_ms(),
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut StudyState, Now)) -> Result<(), EngineError> {
         let mut inner = self.lock();
         let mut state = inner.state.clone();
-        change(&mut state, self.clock.now_ms());
+        change(&mut state, self.now());
         Ok(self.commit(&mut inner, state, None)?)
     }
 
-    fn change_attempt(
+    /// Changes the state as a decision says, if the decision still holds: statements may have come in since it was made.
+    fn change_if(
         &self,
-        id: RoundId,
-        change: impl FnOnce(&mut Attempt, u64) -> Result<(), Refusal>,
-    ) -> Result<(), EngineError> {
+        decision: &Decision,
+        change: impl FnOnce(&mut StudyState, Now),
+    ) -> Result<bool, EngineError> {
         let mut inner = self.lock();
         let mut state = inner.state.clone();
-        let attempt = state
+        let now = self.now();
+        let current = state
             .attempt
-            .as_mut()
-            .filter(|a| (a.round, a.attempt) == (id.round, id.attempt));
-        change(
-            attempt.ok_or(EngineError::Missing("the attempt"))?,
-            self.clock.now_ms(),
-        )?;
-        Ok(self.commit(&mut inner, state, None)?)
+            .as_ref()
+            .map(|a| a.decide(&self.rules, &state.excluded, now.steady_ms));
+        if current.as_ref() != Some(decision) {
+            return Ok(false);
+        }
+        change(&mut state, now);
+        self.commit(&mut inner, state, None)?;
+        Ok(true)
     }
 
     /// Makes a state, and a statement with it, durable in one step; then it is the state.
@@ -258,6 +279,11 @@ impl Engine {
         batch
             .put(&self.states, STATE_KEY, &state)
             .map_err(store_refusal)?;
+        for (round, published) in (0u32..).zip(&state.published).skip(inner.state.published.len()) {
+            batch
+                .put(&self.published, round.to_be_bytes(), published)
+                .map_err(store_refusal)?;
+        }
         if let Some((key, authored)) = &statement {
             batch
                 .put(&self.statements, key, authored)

@@ -18,22 +18,20 @@ impl Engine {
         if item == Item::Answers && !self.roster.receivers().contains(party) {
             return Err(Refusal::new(Code::RoleMissing, "only receivers fetch answers"));
         }
-        let (kind, names) = match item {
-            Item::Record => ("record", None),
-            Item::Headers => ("contribution", Some(self.set_of(id)?)),
-            Item::Endorsements => ("endorsement", None),
-            Item::Answers => ("answer", None),
-        };
-        if item == Item::Answers {
-            self.require_open(id)?;
-        }
-        let found = self.collect(id, kind).map_err(internal)?;
-        let found: Vec<_> = match names {
-            Some(names) => names
-                .iter()
-                .filter_map(|name| found.iter().find(|a| &a.author == name).cloned())
-                .collect(),
-            None => found,
+        let found = match item {
+            Item::Record => self.collect(id, "record").map_err(internal)?,
+            Item::Endorsements => self.collect(id, "endorsement").map_err(internal)?,
+            Item::Headers => {
+                let stored = self.collect(id, "contribution").map_err(internal)?;
+                let of = |name: &PartyId| stored.iter().find(|a| &a.author == name).cloned();
+                self.set_of(id)?.iter().filter_map(of).collect()
+            }
+            Item::Answers => {
+                let in_force = self.open_answers(id)?;
+                let mut stored = self.collect(id, "answer").map_err(internal)?;
+                stored.retain(|answer| in_force.contains(&answer.digest()));
+                stored
+            }
         };
         if found.is_empty() {
             return Err(Refusal::new(
@@ -44,23 +42,20 @@ impl Engine {
         Ok(found.into_iter().map(|a| (a.author, a.statement)).collect())
     }
 
-    /// Answers of an attempt are given out only when all pieces are answered, so that receivers open once and completely.
-    fn require_open(&self, id: RoundId) -> Result<(), Refusal> {
+    /// The answers in force of an attempt. They are given out only when all pieces are answered, so that receivers open once and
+    /// completely.
+    fn open_answers(&self, id: RoundId) -> Result<Vec<Digest>, Refusal> {
         let inner = self.lock();
-        let published = inner
-            .state
-            .published
-            .get(id.round as usize)
-            .is_some_and(|p| p.attempt == id.attempt);
-        let current = inner.state.attempt.as_ref().is_some_and(|a| {
-            (a.round, a.attempt) == (id.round, id.attempt)
-                && matches!(a.phase, AttemptPhase::Opening | AttemptPhase::Published)
-        });
-        if published || current {
-            Ok(())
-        } else {
-            Err(Refusal::new(Code::WrongPhase, "the answers are not complete"))
+        if let Some(published) = inner.state.published.get(id.round as usize)
+            && published.attempt == id.attempt
+        {
+            return Ok(published.answers.clone());
         }
+        let current = inner.state.attempt.as_ref();
+        let open = current
+            .filter(|a| (a.round, a.attempt) == (id.round, id.attempt) && a.phase == AttemptPhase::Opening);
+        let open = open.ok_or_else(|| Refusal::new(Code::WrongPhase, "the answers are not complete"))?;
+        Ok(open.answers())
     }
 
     fn set_of(&self, id: RoundId) -> Result<Vec<PartyId>, Refusal> {
@@ -86,8 +81,7 @@ impl Engine {
         let receiver = self.roster.receivers().contains(party);
         let allowed = match info.kind {
             kind if kind == BlobKind::Sum as u16 => receiver && self.sum_is_open(digest),
-            kind if kind == BlobKind::Model as u16 => true,
-            kind if kind == BlobKind::Answer as u16 => info.owners.contains(party),
+            kind if kind == BlobKind::Answer as u16 => info.has_owner(party),
             _ => false,
         };
         if allowed {
