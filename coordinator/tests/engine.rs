@@ -1,0 +1,241 @@
+//! The engine on a real store: what is accepted is there after a restart, and what is refused changes nothing.
+
+#![allow(clippy::unwrap_used)] // A test that cannot set itself up has failed.
+
+use galen_coordinator::rounds::engine::Engine;
+use galen_core::study::{Card, FrozenStudy, STUDY_SIGNATURE, Study};
+use galen_core::{Code, Digest, ManualClock, PartyId, SigningKey};
+use galen_net::protocol::{AttemptPhase, BlobKind, Item, Statement, StudyPhase};
+use galen_store::Store;
+use galen_sums::record::{OneRoundKey, RoundId};
+use galen_sums::statement::{RELEASE, Release};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+struct Member {
+    name: PartyId,
+    signing: SigningKey,
+}
+
+struct Scene {
+    dir: tempfile::TempDir,
+    study: FrozenStudy,
+    coordinator: Vec<u8>,
+    members: Vec<Member>,
+    clock: Arc<ManualClock>,
+}
+
+fn card(name: &PartyId, signing: &SigningKey) -> Card {
+    let of = |what: &str| Digest::of(format!("{what} of {name}").as_bytes());
+    Card {
+        name: name.clone(),
+        certificate: of("certificate"),
+        signing: signing.public(),
+        sealing: of("sealing"),
+    }
+}
+
+impl Scene {
+    fn new() -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/studies/heart/study.toml");
+        let study: Study = galen_core::config::load(&path).unwrap();
+        let coordinator = SigningKey::generate().unwrap();
+        let member = |name: &PartyId| Member {
+            name: name.clone(),
+            signing: SigningKey::generate().unwrap(),
+        };
+        let members: Vec<_> = study.party.iter().map(|m| member(&m.name)).collect();
+        let cards = members.iter().map(|m| card(&m.name, &m.signing)).collect();
+        let own = card(&PartyId::new("coordinator").unwrap(), &coordinator);
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            study: FrozenStudy::freeze(study, own, cards).unwrap(),
+            coordinator: coordinator.to_pkcs8().to_vec(),
+            members,
+            clock: Arc::new(ManualClock::at(1_000_000)),
+        }
+    }
+
+    /// A fresh engine on the same folder, as after a restart.
+    fn engine(&self) -> Engine {
+        let store = Store::open(self.dir.path()).unwrap();
+        let signing = SigningKey::from_pkcs8(&self.coordinator).unwrap();
+        Engine::open(
+            self.study.clone(),
+            signing,
+            store,
+            Arc::<ManualClock>::clone(&self.clock),
+        )
+        .unwrap()
+    }
+
+    fn consent(&self, engine: &Engine, member: &Member) {
+        let digest = self.study.digest();
+        let consent = member.signing.sign(STUDY_SIGNATURE, &digest, &digest).unwrap();
+        engine.consent(&member.name, &consent).unwrap();
+    }
+
+    fn key(&self, member: &Member, attempt: u32) -> Statement {
+        let statement = OneRoundKey {
+            round: RoundId { round: 0, attempt },
+            custodian: member.name.clone(),
+            key: Digest::of(member.name.as_str().as_bytes()).0,
+            incarnation: None,
+        };
+        Statement::RoundKey(
+            statement
+                .sign(&member.signing, &self.study.digest())
+                .unwrap()
+                .statement,
+        )
+    }
+}
+
+#[test]
+fn consents_and_keys_survive_restarts_and_the_record_is_the_same_after() {
+    let scene = Scene::new();
+    for member in &scene.members {
+        // A restart between any two.
+        let engine = scene.engine();
+        engine.drive().unwrap();
+        assert!(
+            matches!(engine.view().study, StudyPhase::Frozen { ref missing } if missing.contains(&member.name))
+        );
+        let early = engine.post(&member.name, scene.key(member, 0)).unwrap_err();
+        assert_eq!(early.code, Code::StudyInactive);
+        scene.consent(&engine, member);
+    }
+    for member in &scene.members {
+        let engine = scene.engine();
+        engine.drive().unwrap();
+        let attempt = engine.view().attempt.unwrap();
+        assert_eq!(
+            (attempt.phase, attempt.round, attempt.attempt),
+            (AttemptPhase::Announced, 0, 0)
+        );
+        assert!(attempt.awaiting.contains(&member.name));
+        engine.post(&member.name, scene.key(member, 0)).unwrap();
+        engine.post(&member.name, scene.key(member, 0)).unwrap();
+    }
+    let record = {
+        let engine = scene.engine();
+        engine.drive().unwrap();
+        assert_eq!(engine.view().attempt.unwrap().phase, AttemptPhase::Collecting);
+        engine.fetch(&scene.members[0].name, 0, 0, Item::Record).unwrap()
+    };
+    let engine = scene.engine();
+    assert_eq!(
+        engine.fetch(&scene.members[0].name, 0, 0, Item::Record).unwrap(),
+        record
+    );
+    assert!(engine.contribution_len().is_some());
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_its_code_and_changes_nothing() {
+    let scene = Scene::new();
+    let engine = scene.engine();
+    let [first, second, ..] = scene.members.as_slice() else {
+        panic!("the study has four parties")
+    };
+    let digest = scene.study.digest();
+    let other = Digest::of(b"another study");
+    for consent in [
+        first.signing.sign(STUDY_SIGNATURE, &other, &digest).unwrap(),
+        second.signing.sign(STUDY_SIGNATURE, &digest, &digest).unwrap(),
+        first.signing.sign("another statement", &digest, &digest).unwrap(),
+    ] {
+        assert_eq!(
+            engine.consent(&first.name, &consent).unwrap_err().code,
+            Code::BadSignature
+        );
+    }
+    let consent = first.signing.sign(STUDY_SIGNATURE, &digest, &other).unwrap();
+    assert_eq!(
+        engine.consent(&first.name, &consent).unwrap_err().code,
+        Code::WrongStudy
+    );
+    scene
+        .members
+        .iter()
+        .for_each(|member| scene.consent(&engine, member));
+    engine.drive().unwrap();
+    let before = engine.state();
+    let refused = |statement: Statement| engine.post(&first.name, statement).unwrap_err().code;
+    assert_eq!(refused(scene.key(second, 0)), Code::BadSignature);
+    assert_eq!(refused(scene.key(first, 1)), Code::WrongRound);
+    let release = Release { model: other };
+    let release = first.signing.sign(RELEASE, &digest, &release).unwrap();
+    assert_eq!(refused(Statement::Release(release)), Code::WrongPhase);
+    assert_eq!(engine.state(), before);
+    assert!(engine.fetch(&first.name, 0, 0, Item::Answers).is_err());
+    assert_eq!(
+        engine.may_read(&first.name, &other).unwrap_err().code,
+        Code::BlobUnknown
+    );
+}
+
+#[test]
+fn blobs_are_for_those_they_concern_and_go_when_the_study_ends() {
+    let scene = Scene::new();
+    let engine = scene.engine();
+    let (asker, other) = (&scene.members[0].name, &scene.members[1].name);
+    let blobs = engine.store().blobs();
+    let put = |bytes: &[u8], kind: BlobKind| blobs.put_bytes(bytes, kind as u16, asker).unwrap();
+    let answer = put(b"answer", BlobKind::Answer);
+    assert!(engine.may_read(asker, &answer).is_ok());
+    assert_eq!(
+        engine.may_read(other, &answer).unwrap_err().code,
+        Code::BlobForbidden
+    );
+    let ciphertexts = put(b"ciphertexts", BlobKind::Contribution);
+    let sum = put(b"a sum that is not published", BlobKind::Sum);
+    for secret in [
+        ciphertexts,
+        sum,
+        put(b"model", BlobKind::Model),
+        put(b"batch", BlobKind::Batch),
+    ] {
+        assert_eq!(
+            engine.may_read(asker, &secret).unwrap_err().code,
+            Code::BlobForbidden
+        );
+    }
+    let begun = Digest::of(b"an upload that does not end");
+    drop(blobs.begin(&begun, BlobKind::Contribution as u16, asker).unwrap());
+    assert_eq!(blobs.partials().unwrap(), [(begun, asker.clone())]);
+    engine.fail("a test ends it").unwrap();
+    assert!(blobs.partials().unwrap().is_empty());
+    assert!(blobs.info(&ciphertexts).unwrap().is_none() && blobs.info(&sum).unwrap().is_none());
+    assert!(blobs.info(&answer).unwrap().is_some());
+    assert!(matches!(
+        engine.view().study,
+        StudyPhase::Closed { completed: false, .. }
+    ));
+}
+
+#[test]
+fn a_round_goes_on_with_three_of_four_keys_when_the_fourth_stands_still() {
+    let scene = Scene::new();
+    let engine = scene.engine();
+    scene
+        .members
+        .iter()
+        .for_each(|member| scene.consent(&engine, member));
+    engine.drive().unwrap();
+    for member in &scene.members[..3] {
+        engine.post(&member.name, scene.key(member, 0)).unwrap();
+    }
+    let patience = Duration::from_secs(scene.study.study().sums.patience_s.into());
+    scene.clock.advance(patience - Duration::from_millis(1));
+    engine.drive().unwrap();
+    assert_eq!(engine.view().attempt.unwrap().phase, AttemptPhase::Announced);
+    scene.clock.advance(Duration::from_millis(1));
+    engine.drive().unwrap();
+    assert_eq!(engine.view().attempt.unwrap().phase, AttemptPhase::Collecting);
+    let late = engine
+        .post(&scene.members[3].name, scene.key(&scene.members[3], 0))
+        .unwrap_err();
+    assert_eq!(late.code, Code::WrongPhase);
+}
