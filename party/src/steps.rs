@@ -111,13 +111,16 @@ impl Step {
         match self {
             Self::Announce(id) | Self::Contribute(id) => Some(*id),
             Self::Endorse { id, .. } | Self::Answer { id, .. } | Self::Open { id, .. } => Some(*id),
-            Self::Close { .. } | Self::Apply { .. } | Self::Erase { .. } | Self::Release => None,
+            Self::Apply { id, .. } => Some(*id),
+            Self::Erase { before } => Some(*before),
+            Self::Close { .. } | Self::Release => None,
         }
     }
 }
 
 impl Own {
-    /// Notes that a step is not to be done again, and forgets those of earlier attempts.
+    /// Notes that a step is not to be done again, and forgets those of earlier attempts: what is remembered does not grow with the number
+    /// of rounds.
     pub fn note(&mut self, step: Step) {
         if let Some(id) = step.attempt() {
             self.done
@@ -155,6 +158,15 @@ pub fn history(applied: u32, derived: Digest, view: &View) -> History {
 pub fn due(part: &Part, own: &Own, view: &View) -> Vec<Step> {
     let mut steps = Vec::new();
     let published = u32::try_from(view.published.len()).unwrap_or(u32::MAX);
+    let attempt = view.attempt.as_ref().filter(|attempt| attempt.round == published);
+    // First of all, whatever else may fail: for no later step needs what is erased, also not if the party was away and has yet to
+    // take in published sums.
+    let before = erasable_before(&view.study, published, attempt);
+    let attempts = own.oldest_secret.is_some_and(|oldest| oldest < before);
+    let values = own.oldest_values.is_some_and(|oldest| oldest < before.round);
+    if attempts || values {
+        steps.push(Step::Erase { before });
+    }
     if part.contributor
         && let Some(round) = view.published.get(own.applied as usize)
     {
@@ -169,15 +181,6 @@ pub fn due(part: &Part, own: &Own, view: &View) -> Vec<Step> {
         });
     }
     let caught_up = !part.contributor || own.applied == published;
-    let attempt = view.attempt.as_ref().filter(|attempt| attempt.round == published);
-    if caught_up {
-        let before = erasable_before(published, attempt);
-        let attempts = own.oldest_secret.is_some_and(|oldest| oldest < before);
-        let values = own.oldest_values.is_some_and(|oldest| oldest < before.round);
-        if attempts || values {
-            steps.push(Step::Erase { before });
-        }
-    }
     match &view.study {
         StudyPhase::Frozen { .. } => {}
         StudyPhase::Closed { completed, reason } if caught_up => {
@@ -234,8 +237,15 @@ fn due_in_attempt(part: &Part, caught_up: bool, view: &AttemptView) -> Vec<Step>
     steps
 }
 
-/// The first attempt whose secrets may still be needed. What an abandoned attempt drew is never used again.
-fn erasable_before(published: u32, attempt: Option<&AttemptView>) -> RoundId {
+/// The first attempt whose secrets may still be needed. What an abandoned attempt drew is never used again, and once the study is over
+/// nothing is.
+fn erasable_before(study: &StudyPhase, published: u32, attempt: Option<&AttemptView>) -> RoundId {
+    if matches!(study, StudyPhase::Closed { .. }) {
+        return RoundId {
+            round: published.saturating_add(1),
+            attempt: 0,
+        };
+    }
     let number = match attempt {
         Some(view) if view.phase == Phase::Abandoned => view.attempt.saturating_add(1),
         Some(view) => view.attempt,
@@ -444,12 +454,75 @@ mod tests {
             Some(id(1, 2))
         );
         assert_eq!(erase(&with(id(0, 0), None), &view(1, None)), Some(id(1, 0)));
-        // The own values are needed until the round is applied here.
+    }
+
+    #[test]
+    fn erasing_comes_first_and_waits_for_nothing() {
+        // Away while round 0 was published: if its sum cannot be taken in, the secrets are gone all the same.
         let behind = Own {
             applied: 0,
-            ..with(id(0, 0), Some(0))
+            oldest_secret: Some(id(0, 0)),
+            oldest_values: Some(0),
+            done: Vec::new(),
         };
-        assert_eq!(erase(&behind, &view(1, None)), None);
+        for part in [part(true, true), part(true, false)] {
+            let steps = due(&part, &behind, &view(1, None));
+            assert!(
+                matches!(steps[..], [Step::Erase { before }, Step::Apply { .. }] if before == id(1, 0)),
+                "{steps:?}"
+            );
+        }
+        let given_up = Own {
+            done: due(&part(true, true), &Own::default(), &view(1, None)),
+            ..behind
+        };
+        assert_eq!(
+            due(&part(true, true), &given_up, &view(1, None)),
+            [Step::Erase { before: id(1, 0) }]
+        );
+    }
+
+    #[test]
+    fn a_closed_study_leaves_no_secret_of_its_last_attempt() {
+        for completed in [true, false] {
+            for phase in [
+                None,
+                Some(Phase::Announced),
+                Some(Phase::Collecting),
+                Some(Phase::Certified),
+                Some(Phase::Opening),
+                Some(Phase::Abandoned),
+            ] {
+                let mut view = view(1, phase);
+                view.study = StudyPhase::Closed {
+                    completed,
+                    reason: "over".into(),
+                };
+                for (applied, part) in [
+                    (1, part(true, true)),
+                    (0, part(true, true)),
+                    (0, part(false, true)),
+                    (1, part(true, false)),
+                ] {
+                    let holding = |secret, values| Own {
+                        applied,
+                        oldest_secret: secret,
+                        oldest_values: values,
+                        done: Vec::new(),
+                    };
+                    for own in [holding(Some(id(1, 1)), None), holding(None, Some(1))] {
+                        let steps = due(&part, &own, &view);
+                        assert_eq!(steps[0], Step::Erase { before: id(2, 0) }, "{phase:?}");
+                        let caught_up = !part.contributor || applied == 1;
+                        assert_eq!(
+                            matches!(steps[1..], [Step::Close { .. }]),
+                            caught_up,
+                            "{phase:?} {steps:?}"
+                        );
+                    }
+                }
+            }
+        }
     }
 
     #[test]
@@ -521,5 +594,41 @@ mod tests {
                 Step::Contribute(id(1, 1))
             ]
         );
+    }
+
+    #[test]
+    fn what_is_remembered_does_not_grow_with_the_rounds() {
+        let mut own = own(0);
+        for round in 0..100 {
+            for attempt in 0..3 {
+                let (at, sum) = (id(round, attempt), Digest::of(b"sum"));
+                own.note(Step::Erase { before: at });
+                own.note(Step::Announce(at));
+                own.note(Step::Contribute(at));
+                own.note(Step::Endorse { id: at, sum });
+                own.note(Step::Answer {
+                    id: at,
+                    pieces: vec![1],
+                });
+                own.note(Step::Open { id: at, sum });
+                own.note(Step::Apply {
+                    id: at,
+                    sum,
+                    result: sum,
+                });
+                assert!(own.done.len() <= 7, "{}", own.done.len());
+            }
+        }
+        // Nor with the rounds that are caught up with.
+        let mut own = Own::default();
+        for round in 0..100 {
+            let sum = Digest::of(b"sum");
+            own.note(Step::Apply {
+                id: id(round, 0),
+                sum,
+                result: sum,
+            });
+        }
+        assert_eq!(own.done.len(), 1);
     }
 }

@@ -119,7 +119,10 @@ impl Vault {
 
     /// Keeps the own values of a round. Durable when this returns.
     pub fn keep_values(&self, round: u32, values: &[i64]) -> Result<(), StoreError> {
-        let bytes: Zeroizing<Vec<u8>> = Zeroizing::new(values.iter().flat_map(|v| v.to_le_bytes()).collect());
+        let mut bytes = Zeroizing::new(Vec::with_capacity(size_of_val(values)));
+        for value in values {
+            bytes.extend_from_slice(&value.to_le_bytes());
+        }
         let mut batch = self.store.database().batch();
         self.put_under(&mut batch, &values_name(round), &values_key(round), &bytes)?;
         batch.commit()
@@ -154,7 +157,7 @@ impl Vault {
     }
 
     fn read(&self, key: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
-        let mut bytes = Zeroizing::new(Vec::new());
+        let mut chunks = Vec::new();
         for index in 0.. {
             let chunk = match self
                 .secrets
@@ -164,10 +167,16 @@ impl Vault {
                 Ok(None) | Err(StoreError::Erased { .. }) => return Ok(None),
                 Err(error) => return Err(error),
             };
-            bytes.extend_from_slice(&chunk);
-            if chunk.len() < CHUNK {
+            let last = chunk.len() < CHUNK;
+            chunks.push(chunk);
+            if last {
                 break;
             }
+        }
+        // A vector that grows leaves copies of its content behind, which nobody overwrites.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(chunks.iter().map(|chunk| chunk.len()).sum()));
+        for chunk in &chunks {
+            bytes.extend_from_slice(chunk);
         }
         Ok(Some(bytes))
     }
@@ -242,11 +251,9 @@ mod tests {
         for len in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK] {
             let bytes: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
             put(&vault, id(1, 0), &Item::Ciphertext, &bytes);
-            assert_eq!(
-                *vault.get(id(1, 0), &Item::Ciphertext).unwrap().unwrap(),
-                bytes,
-                "{len}"
-            );
+            let read = vault.get(id(1, 0), &Item::Ciphertext).unwrap().unwrap();
+            assert_eq!(*read, bytes, "{len}");
+            assert_eq!(read.capacity(), len, "grown, so that copies were left behind");
         }
         vault.keep_values(3, &[i64::MIN, -1, 0, 7, i64::MAX]).unwrap();
         assert_eq!(*vault.values(3).unwrap().unwrap(), [i64::MIN, -1, 0, 7, i64::MAX]);

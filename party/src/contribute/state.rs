@@ -46,6 +46,8 @@ impl State {
             (Drawn | Sent, Event::Accepted) => Ok(Sent),
             // A crash may have come between the coordinator's answer and the note of it.
             (Drawn | Sent | Certified, Event::Opened) => Ok(Certified),
+            // Erasing does not wait until this party has opened the sum itself.
+            (Erased, Event::Opened) => Ok(Erased),
             (Drawn | Sent | Burned, Event::Passed) => Ok(Burned),
             (Certified | Burned | Erased, Event::Erased) => Ok(Erased),
             (from, event) => Err(Impossible { from, event }),
@@ -72,7 +74,7 @@ mod tests {
             (Sent, [Some(Sent), Some(Certified), Some(Burned), None]),
             (Certified, [None, Some(Certified), None, Some(Erased)]),
             (Burned, [None, None, Some(Burned), Some(Erased)]),
-            (Erased, [None, None, None, Some(Erased)]),
+            (Erased, [None, Some(Erased), None, Some(Erased)]),
         ];
         for (state, expected) in table {
             for (event, expected) in events.into_iter().zip(expected) {

@@ -7,6 +7,7 @@ use crate::error::PartyError;
 use galen_inference::{Program, Querier};
 use galen_store::{Repository, Store, Table};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 const KEYS: Table<KeyEntry> = Table::new("query-keys", *b"QKEY", 1);
@@ -30,13 +31,31 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Opens the keys of a store.
+    /// Opens the keys of a store that holds nothing else erasable.
     pub fn open(store: &Store) -> Result<Self, PartyError> {
-        Ok(Self {
+        let keys = Self {
             keys: store.database().repository(&KEYS)?,
             secrets: store.database().repository(&SECRETS)?,
             store: store.clone(),
-        })
+        };
+        keys.erase_replaced()?;
+        Ok(keys)
+    }
+
+    /// Erases every key but the present one of each preset, also those that were made or replaced when the process was killed.
+    fn erase_replaced(&self) -> Result<(), PartyError> {
+        let mut present = BTreeSet::new();
+        for entry in self.keys.iter() {
+            let (preset, entry) = entry?;
+            present.insert(name(&String::from_utf8_lossy(&preset), entry.number));
+        }
+        let erasable = self.store.erasable();
+        for name in erasable.names()? {
+            if !present.contains(&name) {
+                erasable.erase(&name)?;
+            }
+        }
+        Ok(())
     }
 
     /// The querier of a program, under the key of its preset; the first call, and a call that asks for a new key, makes it.
@@ -78,9 +97,7 @@ impl Keys {
             },
         )?;
         batch.commit()?;
-        if let Some(old) = known {
-            self.store.erasable().erase(&name(preset, old.number))?;
-        }
+        self.erase_replaced()?;
         Ok(querier)
     }
 
@@ -137,5 +154,32 @@ mod tests {
             1,
             "the old key is erased"
         );
+    }
+
+    /// As if the process had been killed after it stored a new key and before it erased the old one, or before it stored the new one.
+    #[test]
+    fn what_a_kill_left_of_other_keys_is_erased_and_the_present_one_is_kept() {
+        let temp = tempfile::tempdir().unwrap();
+        let model = Model::initial(ModelSpec::residual_mlp(2, &[2], 0.1, 2).unwrap(), 1).unwrap();
+        let program = Arc::new(Program::compile(&model, &[Range::new(-1.0, 1.0); 2], 8).unwrap());
+        let preset = program.plan().preset.clone();
+        let querier = {
+            let store = Store::open(temp.path()).unwrap();
+            let keys = Keys::open(&store).unwrap();
+            keys.querier(&program, false).unwrap();
+            let querier = keys.querier(&program, true).unwrap();
+            for number in [0, 2] {
+                store.erasable().create(&name(&preset, number)).unwrap();
+            }
+            querier.serving_key().unwrap().digest()
+        };
+        let store = Store::open(temp.path()).unwrap();
+        let keys = Keys::open(&store).unwrap();
+        assert_eq!(store.erasable().names().unwrap(), [name(&preset, 1)]);
+        let kept = keys.querier(&program, false).unwrap();
+        assert_eq!(kept.serving_key().unwrap().digest(), querier);
+        store.erasable().create(&name(&preset, 0)).unwrap();
+        keys.querier(&program, true).unwrap();
+        assert_eq!(store.erasable().names().unwrap(), [name(&preset, 2)]);
     }
 }
