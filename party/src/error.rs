@@ -2,6 +2,7 @@
 
 use galen_core::study::StudyError;
 use galen_core::{Code, Digest, PartyId, Refusal};
+use galen_custody::LedgerError;
 use galen_net::NetError;
 use std::path::PathBuf;
 
@@ -51,12 +52,18 @@ pub enum PartyError {
     /// Stored state that cannot be read or written.
     #[error("stored state: {0}")]
     Store(#[from] galen_store::StoreError),
+    /// An object that is not what it should be, or cannot be read. What is stored or arrived here is at fault, not what others said.
+    #[error("{0}")]
+    Spoilt(String),
     /// The coordinator cannot be reached, or refused something.
     #[error(transparent)]
     Net(#[from] NetError),
     /// The coordinator or another member said something that does not verify.
     #[error("{0}")]
     Untrue(String),
+    /// As a custodian, the party takes no part in an attempt, because of what it has done in the same round before.
+    #[error("{0}")]
+    StandsAside(LedgerError),
     /// This party derived another state than the one that was published.
     #[error(
         "round {round}: the state published as {published} is not the one derived here from the opened sum, {derived}"
@@ -125,9 +132,11 @@ impl PartyError {
             Self::Device(_) => 107,
             Self::Data(_) => 201,
             Self::Store(_) => 301,
+            Self::Spoilt(_) => 302,
             Self::Net(_) => 401,
             Self::Untrue(_) => 501,
             Self::Mismatch { .. } => 502,
+            Self::StandsAside(_) => 503,
             Self::NotYet(_) => 601,
             Self::Role { .. } => 602,
             Self::Answer => 603,
@@ -161,6 +170,12 @@ impl PartyError {
             Self::Device(_) => "set device = \"cpu\" in config.toml, or run a build that has the device",
             Self::Data(_) => "correct the named line of the table; the study file describes every column",
             Self::Store(_) => "check the disk and that no other `party serve` runs on this folder",
+            Self::Spoilt(_) => {
+                "it is fetched again by itself; if this repeats, check the disk and call the operator"
+            }
+            Self::StandsAside(_) => {
+                "nothing to do: the others go on with the round; if too few custodians are left for it, the operator ends the study"
+            }
             Self::Net(_) => "check `coordinator` in config.toml and that outgoing UDP to it is open",
             Self::Untrue(_) | Self::Mismatch { .. } => {
                 "stop and call the operator and the other parties: somebody's software or somebody is at fault"
@@ -189,7 +204,12 @@ impl PartyError {
             Self::Net(_) => Exit::Network,
             Self::Untrue(_) | Self::Mismatch { .. } | Self::Answer => Exit::Untrue,
             Self::Closed(_) => Exit::Closed,
-            Self::Store(_) | Self::NotYet(_) | Self::Role { .. } | Self::Internal(_) => Exit::Failure,
+            Self::Store(_)
+            | Self::Spoilt(_)
+            | Self::StandsAside(_)
+            | Self::NotYet(_)
+            | Self::Role { .. }
+            | Self::Internal(_) => Exit::Failure,
         }
     }
 

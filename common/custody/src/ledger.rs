@@ -9,6 +9,9 @@
 //! durable BEFORE it sends what the step allows, and [`crate::custodian`] signs nothing that the state it is shown does
 //! not allow. Repeating a step with the same content changes nothing, so that a daemon that died between the two can
 //! go on. Announcing a newer round or attempt ends all older ones: nothing is signed or answered for them any more.
+//!
+//! Whoever has answered in a round takes part in no later attempt of it. Contributors encrypt the same values in every attempt,
+//! so the difference of the sums over two sets would be the sum over the members of only one of them.
 
 use galen_core::Code;
 use galen_sums::Endorsement;
@@ -55,6 +58,8 @@ struct Entry {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerState {
     newest: Option<Entry>,
+    /// The newest attempt that was answered. Rounds only go up, so no older one can come again.
+    answered: Option<RoundId>,
 }
 
 /// A step that the ledger does not allow.
@@ -72,6 +77,14 @@ pub enum LedgerError {
     /// The step is for a round or attempt for which no key was announced.
     #[error("no key was announced for {0}")]
     Unknown(RoundId),
+    /// The step is for another attempt of a round in which the custodian has answered.
+    #[error("{asked} is refused: the custodian has answered in {answered}, and a round is opened once")]
+    RoundAnswered {
+        /// Asked for.
+        asked: RoundId,
+        /// The attempt that it answered in.
+        answered: RoundId,
+    },
     /// A second, different statement.
     #[error("for {round} the custodian is bound to another {what}")]
     Conflict {
@@ -95,7 +108,7 @@ impl LedgerError {
     pub fn code(&self) -> Code {
         match self {
             Self::Older { .. } | Self::Unknown(_) => Code::WrongRound,
-            Self::Conflict { .. } => Code::Conflict,
+            Self::Conflict { .. } | Self::RoundAnswered { .. } => Code::Conflict,
             Self::Phase { .. } => Code::WrongPhase,
         }
     }
@@ -110,7 +123,8 @@ impl LedgerState {
     /// Gives out the one-round key of an attempt; ends all older attempts.
     ///
     /// # Errors
-    /// [`LedgerError::Older`], or [`LedgerError::Conflict`] for a second key of the same attempt.
+    /// [`LedgerError::Older`], [`LedgerError::Conflict`] for a second key of the same attempt, or
+    /// [`LedgerError::RoundAnswered`] for a later attempt of a round that was answered in.
     pub fn announce(&self, round: RoundId, key: &[u8; 32]) -> Result<Self, LedgerError> {
         match &self.newest {
             Some(entry) if round < entry.round => Err(LedgerError::Older {
@@ -122,13 +136,17 @@ impl LedgerState {
                 Phase::Erased => Err(refused(entry)),
                 _ => Ok(self.clone()),
             },
-            _ => Ok(Self {
-                newest: Some(Entry {
+            _ => match self.answered {
+                Some(answered) if answered.round == round.round => Err(LedgerError::RoundAnswered {
+                    asked: round,
+                    answered,
+                }),
+                _ => Ok(self.with(Entry {
                     round,
                     key: *key,
                     phase: Phase::Announced,
-                }),
-            }),
+                })),
+            },
         }
     }
 
@@ -139,7 +157,7 @@ impl LedgerState {
     pub fn sign(&self, round: RoundId, endorsement: &Endorsement) -> Result<Self, LedgerError> {
         let entry = self.entry(round)?;
         match &entry.phase {
-            Phase::Announced => Ok(entry.to(Phase::Signed(endorsement.clone()))),
+            Phase::Announced => Ok(self.at(entry, Phase::Signed(endorsement.clone()))),
             Phase::Signed(bound) | Phase::Answered(bound) if bound == endorsement => Ok(self.clone()),
             Phase::Signed(_) | Phase::Answered(_) => Err(LedgerError::Conflict { round, what: "set" }),
             Phase::Abandoned => Err(LedgerError::Conflict {
@@ -157,7 +175,7 @@ impl LedgerState {
     pub fn abandon(&self, round: RoundId) -> Result<Self, LedgerError> {
         let entry = self.entry(round)?;
         match &entry.phase {
-            Phase::Announced => Ok(entry.to(Phase::Abandoned)),
+            Phase::Announced => Ok(self.at(entry, Phase::Abandoned)),
             Phase::Abandoned => Ok(self.clone()),
             Phase::Signed(_) | Phase::Answered(_) => Err(LedgerError::Conflict {
                 round,
@@ -175,19 +193,22 @@ impl LedgerState {
     pub fn answer(&self, round: RoundId, certified: &Endorsement) -> Result<Self, LedgerError> {
         let entry = self.entry(round)?;
         match &entry.phase {
-            Phase::Signed(bound) if bound == certified => Ok(entry.to(Phase::Answered(bound.clone()))),
+            Phase::Signed(bound) if bound == certified => Ok(Self {
+                answered: Some(round),
+                ..self.at(entry, Phase::Answered(bound.clone()))
+            }),
             Phase::Answered(bound) if bound == certified => Ok(self.clone()),
             Phase::Signed(_) | Phase::Answered(_) => Err(LedgerError::Conflict { round, what: "set" }),
             Phase::Announced | Phase::Abandoned | Phase::Erased => Err(refused(entry)),
         }
     }
 
-    /// Records that the one-round key is erased; possible in every phase.
+    /// Records that the one-round key is erased; possible in every phase. That the attempt was answered stays on record.
     ///
     /// # Errors
     /// Only for an attempt that is not the newest.
     pub fn erase(&self, round: RoundId) -> Result<Self, LedgerError> {
-        Ok(self.entry(round)?.to(Phase::Erased))
+        Ok(self.at(self.entry(round)?, Phase::Erased))
     }
 
     /// Whether the state allows endorsing exactly this.
@@ -229,6 +250,21 @@ impl LedgerState {
         }
     }
 
+    fn with(&self, newest: Entry) -> Self {
+        Self {
+            newest: Some(newest),
+            answered: self.answered,
+        }
+    }
+
+    fn at(&self, entry: &Entry, phase: Phase) -> Self {
+        self.with(Entry {
+            round: entry.round,
+            key: entry.key,
+            phase,
+        })
+    }
+
     fn entry(&self, round: RoundId) -> Result<&Entry, LedgerError> {
         match &self.newest {
             Some(entry) if entry.round == round => Ok(entry),
@@ -241,68 +277,11 @@ impl LedgerState {
     }
 }
 
-impl Entry {
-    fn to(&self, phase: Phase) -> LedgerState {
-        LedgerState {
-            newest: Some(Self {
-                round: self.round,
-                key: self.key,
-                phase,
-            }),
-        }
-    }
-}
-
 fn refused(entry: &Entry) -> LedgerError {
     LedgerError::Phase {
         round: entry.round,
         phase: entry.phase.name(),
     }
-}
-
-/// Where a custodian's state is kept.
-pub trait CustodianLedger {
-    /// What the storage refuses with.
-    type Error;
-
-    /// The state; the default one if none was stored yet.
-    ///
-    /// # Errors
-    /// If the storage cannot be read.
-    fn load(&self) -> Result<LedgerState, Self::Error>;
-
-    /// Stores the state. It is durable when this returns: a crash after it finds this state again.
-    ///
-    /// # Errors
-    /// If the storage cannot be written.
-    fn store(&mut self, state: &LedgerState) -> Result<(), Self::Error>;
-}
-
-/// A step that was refused, or a storage that failed.
-#[derive(Debug, thiserror::Error)]
-pub enum AdvanceError<E> {
-    /// The ledger does not allow the step.
-    #[error(transparent)]
-    Refused(LedgerError),
-    /// The storage failed.
-    #[error("the ledger's storage failed: {0}")]
-    Storage(E),
-}
-
-/// Takes one step: loads the state, applies the step, makes the new state durable, and returns it.
-///
-/// # Errors
-/// [`AdvanceError`]; on a refusal nothing is stored.
-pub fn advance<L: CustodianLedger>(
-    ledger: &mut L,
-    step: impl FnOnce(&LedgerState) -> Result<LedgerState, LedgerError>,
-) -> Result<LedgerState, AdvanceError<L::Error>> {
-    let state = ledger.load().map_err(AdvanceError::Storage)?;
-    let next = step(&state).map_err(AdvanceError::Refused)?;
-    if next != state {
-        ledger.store(&next).map_err(AdvanceError::Storage)?;
-    }
-    Ok(next)
 }
 
 #[cfg(test)]
@@ -435,44 +414,35 @@ mod tests {
         );
     }
 
-    #[derive(Default)]
-    struct Memory {
-        bytes: Vec<u8>,
-        full: bool,
-    }
-
-    impl CustodianLedger for Memory {
-        type Error = &'static str;
-        fn load(&self) -> Result<LedgerState, Self::Error> {
-            if self.bytes.is_empty() {
-                return Ok(LedgerState::default());
-            }
-            postcard::from_bytes(&self.bytes).map_err(|_| "unreadable")
-        }
-        fn store(&mut self, state: &LedgerState) -> Result<(), Self::Error> {
-            if self.full {
-                return Err("full");
-            }
-            self.bytes = postcard::to_stdvec(state).map_err(|_| "unwritable")?;
-            Ok(())
-        }
-    }
-
     #[test]
-    fn advancing_stores_before_it_returns_and_nothing_on_refusal() {
-        let mut ledger = Memory::default();
+    fn who_answered_in_a_round_takes_part_in_no_later_attempt_of_it() {
         let a = endorsement(b"a");
-        advance(&mut ledger, |state| state.announce(FIRST, &[1; 32])).unwrap();
-        let signed = advance(&mut ledger, |state| state.sign(FIRST, &a)).unwrap();
-        assert_eq!(ledger.load().unwrap(), signed);
-        let refused = advance(&mut ledger, |state| state.sign(FIRST, &endorsement(b"b")));
-        assert!(matches!(refused, Err(AdvanceError::Refused(_))));
-        assert_eq!(ledger.load().unwrap(), signed);
-        ledger.full = true;
-        assert!(matches!(
-            advance(&mut ledger, |state| state.answer(FIRST, &a)),
-            Err(AdvanceError::Storage("full"))
-        ));
-        assert_eq!(ledger.load().unwrap(), signed);
+        let signed = announced().sign(FIRST, &a).unwrap();
+        let answered = signed.answer(FIRST, &a).unwrap();
+        let erased = answered.erase(FIRST).unwrap();
+        let stored: LedgerState = postcard::from_bytes(&postcard::to_stdvec(&erased).unwrap()).unwrap();
+        for state in [&answered, &erased, &stored] {
+            for attempt in [1, 2, u32::MAX] {
+                let asked = RoundId { round: 3, attempt };
+                let refused = state.announce(asked, &[2; 32]).unwrap_err();
+                assert_eq!(
+                    refused,
+                    LedgerError::RoundAnswered {
+                        asked,
+                        answered: FIRST
+                    }
+                );
+                assert_eq!(refused.code(), Code::Conflict);
+            }
+        }
+        // The next round is another matter, also its later attempts, and it does not make the round possible again.
+        let mut next = erased;
+        for attempt in 0..3 {
+            next = next.announce(RoundId { round: 4, attempt }, &[3; 32]).unwrap();
+            assert!(next.announce(SECOND, &[2; 32]).is_err());
+        }
+        // Whoever only endorsed may take part again.
+        assert!(signed.announce(SECOND, &[2; 32]).is_ok());
+        assert!(signed.erase(FIRST).unwrap().announce(SECOND, &[2; 32]).is_ok());
     }
 }

@@ -37,5 +37,5 @@ pub use custodian::{OneRoundSecret, OpenedSeeds, answer, check_contribution, che
 pub use error::CustodyError;
 pub use identity::ReceiverKey;
 pub use key_sum::KeySum;
-pub use ledger::{AdvanceError, CustodianLedger, LedgerError, LedgerState, Phase, advance};
+pub use ledger::{LedgerError, LedgerState, Phase};
 pub use open::{Opened, open_answers, open_sum};

@@ -9,14 +9,14 @@ use crate::identity::Identity;
 use crate::vault::{Item, Vault};
 use galen_core::{Code, Digest, PartyId, StudyDigest, faults};
 use galen_custody::custodian::{self, OneRoundSecret, OpenedSeeds};
-use galen_custody::ledger::LedgerState;
+use galen_custody::ledger::{LedgerError, LedgerState};
 use galen_store::{Repository, Store, Table};
 use galen_sums::statement::{SEEDS_REFUSED, SeedsRefused};
 use galen_sums::{Authored, ContributionSet, Endorsement, Round, RoundId, check_certificate};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-const LEDGER: Table<LedgerState> = Table::new("custody", *b"LEDG", 1);
+const LEDGER: Table<LedgerState> = Table::new("custody", *b"LEDG", 2);
 const LEDGER_KEY: &str = "ledger";
 
 /// What a custodian says of a proposed set.
@@ -61,7 +61,8 @@ impl Custodian {
     /// The one-round key of an attempt: drawn once, the same statement ever after.
     ///
     /// # Errors
-    /// If a newer attempt was seen, or the key of this one was erased.
+    /// If a newer attempt was seen, or the key of this one was erased; [`PartyError::StandsAside`] if another attempt of the round was
+    /// answered for.
     pub fn announce(&self, id: RoundId) -> Result<Authored, PartyError> {
         if let Some(said) = self.vault.get(id, &Item::KeyStatement)? {
             return postcard::from_bytes(&said).map_err(PartyError::internal);
@@ -269,7 +270,10 @@ fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, PartyError> {
     postcard::to_stdvec(value).map_err(PartyError::internal)
 }
 
-fn refused(id: RoundId, error: impl std::fmt::Display) -> PartyError {
+fn refused(id: RoundId, error: LedgerError) -> PartyError {
+    if matches!(error, LedgerError::RoundAnswered { .. }) {
+        return PartyError::StandsAside(error);
+    }
     PartyError::Untrue(format!("the custodian's ledger refuses this for {id}: {error}"))
 }
 

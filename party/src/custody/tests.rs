@@ -97,6 +97,35 @@ fn older_attempts_are_refused() {
 }
 
 #[test]
+fn who_answered_in_a_round_stands_aside_in_its_later_attempts() {
+    let mut federation = Federation::new();
+    let round = federation.statistics_round(0, base());
+    let parcels = federation.contribute(&round, values);
+    federation.whole_round(&round, &parcels);
+    let again = RoundId { round: 0, attempt: 1 };
+    for erased in [false, true] {
+        if erased {
+            let member = &federation.members[0];
+            let gone = member.vault.erase_before(again).unwrap();
+            member.custodian.erased(&gone).unwrap();
+        }
+        federation.restart();
+        let custodian = &federation.members[0].custodian;
+        let error = custodian.announce(again).unwrap_err();
+        assert!(matches!(error, PartyError::StandsAside(_)), "{error}");
+        assert_eq!(error.code(), "P503");
+        assert!(
+            federation.members[0]
+                .vault
+                .get(again, &Item::OneRoundSecret)
+                .unwrap()
+                .is_none()
+        );
+    }
+    federation.announce(RoundId { round: 1, attempt: 0 });
+}
+
+#[test]
 fn nothing_is_answered_without_the_certificate_of_what_was_endorsed() {
     let federation = Federation::new();
     let round = federation.statistics_round(0, base());
