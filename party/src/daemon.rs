@@ -33,6 +33,9 @@ use tokio::sync::watch;
 const TRAFFIC: Table<Books> = Table::new("traffic", *b"TRAF", 1);
 const TRAFFIC_KEY: &str = "traffic";
 
+/// How often a step that fails on this party's side is tried before it is given up.
+const TRIES: u32 = 5;
+
 /// How a daemon ended without an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
@@ -69,6 +72,8 @@ pub struct Party {
     /// An opened sum whose publication is not seen yet.
     pub(crate) pending: Option<(RoundId, Opening)>,
     own: Own,
+    /// The step that failed last on this party's side, and how often in a row.
+    failing: Option<(Step, u32)>,
     /// Digest of the trained model, and after how many rounds it was looked at: hashing a large model takes a while.
     model: (Option<u32>, Option<Digest>),
     /// What the connection is used for at the moment.
@@ -130,6 +135,7 @@ impl Party {
             round: None,
             pending: None,
             own: Own::default(),
+            failing: None,
             model: (None, None),
             purpose: None,
             meter: Meter::new(books, clock.now_ms()),
@@ -245,18 +251,22 @@ impl Party {
                         if matches!(step, Step::Apply { .. } | Step::Release) {
                             self.keep_books()?;
                         }
+                        self.failing = self.failing.take().filter(|(failing, _)| *failing != step);
                         self.own.note(step);
                     }
                     Err(error) if is_of_the_moment(&error) => {
                         tracing::info!(%error, "the coordinator has moved on");
                         declined.push(step);
                     }
+                    Err(error) if is_of_this_side(&step, &error) && self.failed(&step) < TRIES => {
+                        tracing::warn!(%error, code = error.code(), ?step, "step failed here, tried again with the next view");
+                        self.trouble(&error);
+                        declined.push(step);
+                    }
                     Err(error) if concerns_only(&step, &error) => {
                         // This party takes no part in what does not verify or is refused; the others may go on without it.
                         tracing::error!(%error, code = error.code(), ?step, "step given up");
-                        self.shared
-                            .board
-                            .update(|status| status.error = Some(Trouble::from(&error)));
+                        self.trouble(&error);
                         self.own.note(step);
                     }
                     Err(error) => return Err(error),
@@ -265,6 +275,20 @@ impl Party {
                 self.show(&view);
             }
         }
+    }
+
+    fn trouble(&self, error: &PartyError) {
+        self.shared
+            .board
+            .update(|status| status.error = Some(Trouble::from(error)));
+    }
+
+    /// Counts a failure of a step; tells how many there were in a row.
+    fn failed(&mut self, step: &Step) -> u32 {
+        let before = self.failing.take().filter(|(failing, _)| failing == step);
+        let times = before.map_or(0, |(_, times)| times).saturating_add(1);
+        self.failing = Some((step.clone(), times));
+        times
     }
 
     fn next(&self, view: &View, declined: &[Step]) -> Option<Step> {
@@ -382,10 +406,17 @@ fn may_pass(error: &PartyError) -> bool {
 /// only go on from a state that is not its own.
 fn concerns_only(step: &Step, error: &PartyError) -> bool {
     match error {
-        PartyError::Untrue(_) => !matches!(step, Step::Apply { .. }),
+        PartyError::Untrue(_) | PartyError::Spoilt(_) => !matches!(step, Step::Apply { .. }),
+        PartyError::StandsAside(_) => true,
         PartyError::Net(NetError::Refused(_)) => !may_pass(error),
         _ => false,
     }
+}
+
+/// Whether a sum could not be opened for a reason that lies with this party's disk or with the transfer, so that another try may do.
+fn is_of_this_side(step: &Step, error: &PartyError) -> bool {
+    let opens = matches!(step, Step::Apply { .. } | Step::Open { .. });
+    opens && matches!(error, PartyError::Spoilt(_) | PartyError::Store(_))
 }
 
 /// Whether a refusal only says that the view is older than the coordinator's state.
@@ -403,6 +434,8 @@ fn is_of_the_moment(error: &PartyError) -> bool {
 mod tests {
     use super::*;
     use galen_core::Refusal;
+    use galen_custody::LedgerError;
+    use galen_store::StoreError;
 
     fn refused(code: Code) -> PartyError {
         NetError::Refused(Refusal::new(code, "")).into()
@@ -442,5 +475,31 @@ mod tests {
             derived: Digest::of(b"own"),
         };
         assert!(!concerns_only(&apply, &mismatch) && !may_pass(&mismatch));
+    }
+
+    #[test]
+    fn what_fails_on_this_side_is_tried_again_and_then_ends_what_cannot_go_on() {
+        let id = RoundId { round: 0, attempt: 0 };
+        let sum = Digest::of(b"sum");
+        let apply = Step::Apply { id, sum, result: sum };
+        let open = Step::Open { id, sum };
+        let spoilt = PartyError::Spoilt("x".into());
+        let disk = PartyError::Store(StoreError::BlobUnknown { digest: sum });
+        for step in [&apply, &open] {
+            assert!(is_of_this_side(step, &spoilt) && is_of_this_side(step, &disk));
+            assert!(!is_of_this_side(step, &PartyError::Untrue("x".into())));
+        }
+        assert!(!concerns_only(&apply, &spoilt) && concerns_only(&open, &spoilt));
+        assert!(!concerns_only(&apply, &disk) && !concerns_only(&open, &disk));
+        assert!(!is_of_this_side(&Step::Announce(id), &disk));
+    }
+
+    #[test]
+    fn a_custodian_that_stands_aside_goes_on_with_everything_else() {
+        let id = RoundId { round: 0, attempt: 1 };
+        let answered = RoundId { round: 0, attempt: 0 };
+        let aside = PartyError::StandsAside(LedgerError::RoundAnswered { asked: id, answered });
+        let step = Step::Announce(id);
+        assert!(concerns_only(&step, &aside) && !may_pass(&aside) && !is_of_the_moment(&aside));
     }
 }

@@ -76,8 +76,9 @@ impl Derived {
         Ok(agenda::shape(study, self.applied)?.map(|shape| shape.purpose))
     }
 
-    /// The state after the next round, whose opened sums these are.
-    pub fn apply(&self, study: &Study, sums: &[i64]) -> Result<Self, DeriveError> {
+    /// The state after the next round, whose opened sums these are. The opening secret goes into the digest of the state and nowhere
+    /// else: models are the same bytes whatever keys their sums were encrypted under.
+    pub fn apply(&self, study: &Study, sums: &[i64], opening_secret: &Digest) -> Result<Self, DeriveError> {
         let purpose = self
             .next_purpose(study)?
             .ok_or(DeriveError::NoRound(self.applied))?;
@@ -100,7 +101,7 @@ impl Derived {
             }
         };
         next.applied += 1;
-        next.digest = agenda::next_state(&self.digest, &object);
+        next.digest = agenda::next_state(&self.digest, &object, opening_secret);
         Ok(next)
     }
 

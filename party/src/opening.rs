@@ -4,9 +4,11 @@ use crate::derive::Derived;
 use crate::error::PartyError;
 use crate::identity::Identity;
 use crate::sealed::{OpenedSum, SumSecurity};
-use galen_core::Digest;
 use galen_core::study::Study;
-use galen_sums::{Authored, Certificate, ContributionSet, Round, check_certificate};
+use galen_core::{Code, Digest};
+use galen_custody::CustodyError;
+use galen_sums::{Authored, Certificate, ContributionSet, Round, RoundId, SumsError, check_certificate};
+use std::fmt::Display;
 use std::io::Read;
 
 /// What members signed about a round.
@@ -20,13 +22,49 @@ pub struct Evidence {
     pub answers: Vec<Authored>,
 }
 
-/// Why a round does not open.
+/// Why a round does not open: what was said about it does not hold, or its sum is no sum.
 #[derive(Debug, thiserror::Error)]
 #[error("{} does not open: {detail}", id)]
 pub struct Unopened {
-    id: galen_sums::RoundId,
+    id: RoundId,
     detail: String,
 }
+
+/// Why a round was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum NotOpened {
+    /// The round is at fault. Others are told.
+    #[error(transparent)]
+    Round(#[from] Unopened),
+    /// This party is at fault: its disk, its copy of the sum. That says nothing of the round, and is tried again.
+    #[error(transparent)]
+    Here(#[from] PartyError),
+}
+
+impl NotOpened {
+    fn round(id: RoundId, detail: impl Display) -> Self {
+        let detail = detail.to_string();
+        Unopened { id, detail }.into()
+    }
+
+    fn from_custody(id: RoundId, error: CustodyError) -> Self {
+        let local = matches!(
+            error.code(),
+            Code::Internal | Code::BlobMismatch | Code::BlobTruncated | Code::BlobTooLarge
+        );
+        match &error {
+            // The store took the sum's bytes only with their digest and length; what is wrong with those now went wrong here.
+            CustodyError::Sums(SumsError::Blob { .. }) if local => {
+                PartyError::Spoilt(format!("the copy of the sum of {id} that was fetched: {error}")).into()
+            }
+            _ if error.code() == Code::Internal => PartyError::internal(error).into(),
+            _ => Self::round(id, error),
+        }
+    }
+}
+
+/// Longest reason that goes to the coordinator.
+const DETAIL_CHARS: usize = 200;
 
 /// An opened round and the state after it.
 #[derive(Clone, Debug)]
@@ -49,20 +87,16 @@ pub struct Verified<'a> {
 
 impl<'a> Verified<'a> {
     /// Checks the evidence: headers, at least g endorsements of exactly this set and sum. Answers are checked when they are opened.
-    pub fn new(round: &'a Round, sum: Digest, evidence: Evidence) -> Result<Self, Unopened> {
-        let refuse = |detail: String| Unopened {
-            id: round.id(),
-            detail,
-        };
-        let set = ContributionSet::new(round, &evidence.headers).map_err(|e| refuse(e.to_string()))?;
-        let certificate =
-            check_certificate(round, &evidence.endorsements).map_err(|e| refuse(e.to_string()))?;
-        certificate
-            .check_set(round, &set)
-            .map_err(|e| refuse(e.to_string()))?;
+    pub fn new(round: &'a Round, sum: Digest, evidence: Evidence) -> Result<Self, NotOpened> {
+        let id = round.id();
+        let refuse = |error: SumsError| NotOpened::from_custody(id, error.into());
+        let set = ContributionSet::new(round, &evidence.headers).map_err(refuse)?;
+        let certificate = check_certificate(round, &evidence.endorsements).map_err(refuse)?;
+        certificate.check_set(round, &set).map_err(refuse)?;
         if certificate.endorsement().sum != sum {
-            return Err(refuse(
-                "the custodians endorsed another sum than the published one".into(),
+            return Err(NotOpened::round(
+                id,
+                "the custodians endorsed another sum than the published one",
             ));
         }
         Ok(Self {
@@ -80,12 +114,13 @@ impl<'a> Verified<'a> {
         study: &Study,
         before: &Derived,
         blob: impl Read,
-    ) -> Result<Opening, Unopened> {
+    ) -> Result<Opening, NotOpened> {
         let (round, id) = (self.round, self.round.id());
-        let refuse = |detail: String| Unopened { id, detail };
+        let refuse = |error| NotOpened::from_custody(id, error);
         if round.record().base != before.digest() || id.round != before.applied() {
-            return Err(refuse(
-                "its record starts from another state than this party's".into(),
+            return Err(NotOpened::round(
+                id,
+                "its record starts from another state than this party's",
             ));
         }
         let key = galen_custody::open::open_answers(
@@ -96,13 +131,14 @@ impl<'a> Verified<'a> {
             &identity.sealing,
             &self.answers,
         );
-        let key = key.map_err(|e| refuse(e.to_string()))?;
-        let opened = galen_custody::open::open_sum(round, &self.certificate, &self.set, &key, blob)
-            .map_err(|e| refuse(e.to_string()))?;
+        let key = key.map_err(refuse)?;
+        let opened =
+            galen_custody::open::open_sum(round, &self.certificate, &self.set, &key, blob).map_err(refuse)?;
         // Sums are no patient's values; still, errors that leave this party name no number of theirs.
-        let derived = before.apply(study, &opened.values).map_err(|error| {
+        let derived = before.apply(study, &opened.values, &opened.opening_secret);
+        let derived = derived.map_err(|error| {
             tracing::debug!(%id, %error, "opened sum refused");
-            refuse("the opened sum means nothing under this study".into())
+            NotOpened::round(id, "the opened sum means nothing under this study")
         })?;
         let (plan, roster) = (round.plan(), round.roster());
         let sum = OpenedSum {
@@ -134,9 +170,9 @@ impl<'a> Verified<'a> {
 }
 
 impl Unopened {
-    /// Why, for the statement that goes to the coordinator.
-    pub fn detail(&self) -> &str {
-        &self.detail
+    /// Why, for the statement that goes to the coordinator: a line, whatever names and lists the reason holds.
+    pub fn detail(&self) -> String {
+        self.detail.chars().take(DETAIL_CHARS).collect()
     }
 }
 
@@ -178,13 +214,43 @@ mod tests {
             results.push(opening.sum.result);
         }
         assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
-        assert_eq!(
-            results[0],
-            before
-                .apply(plan, &[33, 15, 36, 3 << 20, 9 << 20])
-                .unwrap()
-                .digest()
-        );
+    }
+
+    /// The digest that is published can be computed by receivers only: knowing or guessing the sum is not enough.
+    #[test]
+    fn the_result_follows_from_the_keys_too_and_is_the_same_for_all_receivers() {
+        let mut federation = Federation::new();
+        let before = Derived::initial(&federation.study);
+        let mut results = Vec::new();
+        for _ in 0..2 {
+            let round = federation.statistics_round(0, before.digest());
+            let parcels = federation.contribute(&round, values);
+            let (mut evidence, blob, sum) = federation.whole_round(&round, &parcels);
+            // Who was away may find other answers than the others did: two custodians' instead of three's.
+            let absent = &federation.members[0].identity.name;
+            let present = round.custodians().keys().filter(|name| *name != absent).cloned();
+            let assigned = round.assign(&present.collect()).unwrap();
+            let others = federation.answer_as(&round, &evidence, &assigned);
+            assert_ne!(others, evidence.answers);
+            let mut of_all = Vec::new();
+            for answers in [evidence.answers.clone(), others] {
+                evidence.answers = answers;
+                for member in &federation.members {
+                    let verified = Verified::new(&round, sum, evidence.clone()).unwrap();
+                    let plan = federation.study.study();
+                    let opening = verified
+                        .open(&member.identity, plan, &before, blob.as_slice())
+                        .unwrap();
+                    assert_eq!(opening.sum.values, [33, 15, 36, 3 << 20, 9 << 20]);
+                    assert_eq!(opening.sum.result, opening.derived.digest());
+                    of_all.push(opening.sum.result);
+                }
+            }
+            assert!(of_all.iter().all(|result| *result == of_all[0]));
+            results.push(of_all[0]);
+            federation.forget();
+        }
+        assert_ne!(results[0], results[1], "equal sums of equal contributors");
     }
 
     #[test]
@@ -199,7 +265,9 @@ mod tests {
         let refused = |evidence: Evidence, sum: Digest, before: &Derived, blob: &[u8], part: &str| {
             let opened =
                 Verified::new(&round, sum, evidence).and_then(|v| v.open(identity, plan, before, blob));
-            let error = opened.map(|_| ()).unwrap_err().to_string();
+            let error = opened.map(|_| ()).unwrap_err();
+            assert!(matches!(error, NotOpened::Round(_)), "{error:?}");
+            let error = error.to_string();
             assert!(error.contains(part), "{error}");
         };
         let with = |change: &dyn Fn(&mut Evidence)| {
@@ -230,13 +298,64 @@ mod tests {
             &blob,
             "piece",
         );
+        let secret = Digest::of(b"opening secret");
+        let later = before
+            .apply(plan, &[33, 15, 36, 3 << 20, 9 << 20], &secret)
+            .unwrap();
+        refused(evidence.clone(), sum, &later, &blob, "another state");
+        // A sum that custodians endorsed and that is none: the coordinator made it.
+        let mut other = blob.clone();
+        other[0] ^= 1;
+        refused(evidence.clone(), sum, &before, &other, "the sum");
+    }
+
+    struct Broken;
+
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            Err(std::io::Error::other("a bad sector"))
+        }
+    }
+
+    /// What goes wrong on this party's side says nothing of the round, and is not told to others as if it did.
+    #[test]
+    fn a_copy_that_cannot_be_read_is_not_the_round_s_fault() {
+        let federation = Federation::new();
+        let before = Derived::initial(&federation.study);
+        let round = federation.statistics_round(0, before.digest());
+        let parcels = federation.contribute(&round, values);
+        let (evidence, blob, sum) = federation.whole_round(&round, &parcels);
         let mut flipped = blob.clone();
         let at = flipped.len() / 2;
         flipped[at] ^= 1;
-        refused(evidence.clone(), sum, &before, &flipped, "the sum");
-        refused(evidence.clone(), sum, &before, &blob[..at], "the sum");
-        let later = before.apply(plan, &[33, 15, 36, 3 << 20, 9 << 20]).unwrap();
-        refused(evidence.clone(), sum, &later, &blob, "another state");
+        let longer = [&blob[..], &[0]].concat();
+        let copies: [&mut dyn Read; 5] = [
+            &mut Broken,
+            &mut blob[..at].chain(Broken),
+            &mut &blob[..at],
+            &mut flipped.as_slice(),
+            &mut longer.as_slice(),
+        ];
+        let identity = &federation.members[0].identity;
+        for copy in copies {
+            let verified = Verified::new(&round, sum, evidence.clone()).unwrap();
+            let error = verified
+                .open(identity, federation.study.study(), &before, copy)
+                .unwrap_err();
+            assert!(
+                matches!(&error, NotOpened::Here(PartyError::Spoilt(_))),
+                "{error:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_reason_that_is_told_is_short() {
+        let error = Unopened {
+            id: RoundId { round: 0, attempt: 0 },
+            detail: "\u{e9}".repeat(1000),
+        };
+        assert_eq!(error.detail().chars().count(), 200);
     }
 
     #[test]
@@ -253,7 +372,7 @@ mod tests {
             .open(identity, federation.study.study(), &before, blob.as_slice())
             .unwrap_err();
         assert!(
-            error.detail().contains("means nothing") && !error.detail().contains("231"),
+            error.to_string().contains("means nothing") && !error.to_string().contains("231"),
             "{error}"
         );
     }

@@ -5,7 +5,7 @@ use crate::custody::Verdict;
 use crate::daemon::{End, Party, Shared};
 use crate::error::PartyError;
 use crate::link::Link;
-use crate::opening::{Evidence, Opening, Unopened, Verified};
+use crate::opening::{Evidence, NotOpened, Opening, Unopened, Verified};
 use crate::sealed::State;
 use crate::sinks::StoreSink;
 use crate::status::Training;
@@ -125,7 +125,8 @@ impl Party {
         Ok(())
     }
 
-    /// Fetches what a round's opening needs, verifies it and opens the sum.
+    /// Fetches what a round's opening needs, verifies it and opens the sum. What goes wrong on this side is an error; what is wrong with
+    /// the round is not.
     async fn opening(
         &mut self,
         link: &Link,
@@ -146,14 +147,18 @@ impl Party {
         );
         let opening = blocking(move || {
             let blob = shared.store.blobs().open_read(&sum)?;
-            let open = || {
+            let open = || -> Result<Opening, NotOpened> {
                 let verified = Verified::new(&verifying, sum, evidence)?;
                 verified.open(&shared.identity, shared.study.study(), &state.derived, blob)
             };
             let opening = open();
             // What was opened is kept in its own form; what did not open is fetched again.
             shared.store.blobs().delete(&sum)?;
-            Ok(opening)
+            match opening {
+                Ok(opening) => Ok(Ok(opening)),
+                Err(NotOpened::Round(unopened)) => Ok(Err(unopened)),
+                Err(NotOpened::Here(error)) => Err(error),
+            }
         });
         Ok((round, opening.await?))
     }
@@ -187,10 +192,7 @@ impl Party {
                         .discard_partial(&sum, &shared.study.coordinator().name)?)
                 })
                 .await?;
-                Err(PartyError::Untrue(format!(
-                    "the sum of {} cannot be fetched: {error}",
-                    round.id()
-                )))
+                Err(PartyError::Spoilt(format!("the sum of {}: {error}", round.id())))
             }
             fetched => fetched,
         }
@@ -219,7 +221,7 @@ impl Party {
                 tracing::error!(%error, "opening failed");
                 let said = OpeningFailed {
                     record,
-                    detail: error.detail().to_owned(),
+                    detail: error.detail(),
                 };
                 link.post(Statement::OpeningFailed(
                     self.sign(OPENING_FAILED, &said)?.statement,

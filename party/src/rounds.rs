@@ -19,17 +19,11 @@ impl Rounds {
     /// The rounds of a study.
     pub fn of(study: &FrozenStudy) -> Result<Self, PartyError> {
         let plan = study.study();
-        let mut rounds = Vec::new();
-        for round in 0..agenda::rounds(plan) {
-            if let Some(shape) = agenda::shape(plan, round).map_err(PartyError::internal)? {
-                let count = u32::try_from(shape.values).map_err(PartyError::internal)?;
-                rounds.push((shape.purpose, count, shape.max_abs));
-            }
-        }
+        let shapes = agenda::schedule_shapes(plan).map_err(PartyError::internal)?;
         let roster = Arc::new(Roster::from_study(study).map_err(PartyError::internal)?);
         Ok(Self {
             roster,
-            schedule: Schedule::new(rounds, plan.sums.max_attempts),
+            schedule: Schedule::new(shapes, plan.sums.max_attempts),
         })
     }
 
@@ -71,6 +65,28 @@ mod tests {
     use super::*;
     use crate::testing::federation::Federation;
     use galen_core::Digest;
+
+    #[test]
+    fn the_schedule_has_the_shape_of_every_round() {
+        let federation = Federation::new();
+        let study = federation.study.study();
+        let shapes = agenda::schedule_shapes(study).unwrap();
+        assert_eq!(shapes.len(), agenda::rounds(study) as usize);
+        for (round, (purpose, count, max_abs)) in (0u32..).zip(shapes) {
+            let shape = agenda::shape(study, round).unwrap().unwrap();
+            assert_eq!(
+                (purpose, count as usize, max_abs),
+                (shape.purpose, shape.values, shape.max_abs)
+            );
+            let inputs = federation.rounds.inputs(round).unwrap();
+            assert_eq!(
+                (inputs.ranges[0].count, inputs.ranges[0].max_abs),
+                (count, max_abs)
+            );
+            assert_eq!(federation.rounds.purpose(round), Some(purpose));
+        }
+        assert!(federation.rounds.inputs(agenda::rounds(study)).is_none());
+    }
 
     #[test]
     fn only_the_record_that_follows_from_the_study_is_accepted() {

@@ -52,6 +52,18 @@ impl KeySum {
         }
     }
 
+    /// A digest that only those have who have the whole sum; see [`crate::open::Opened::opening_secret`].
+    pub(crate) fn opening_secret(&self, record: &Digest) -> Digest {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(self.coefficients.len() * size_of::<i64>()));
+        for coefficient in &self.coefficients {
+            bytes.extend_from_slice(&coefficient.to_le_bytes());
+        }
+        Transcript::new("galen opening secret v1")
+            .field(&record.0)
+            .field(&bytes)
+            .digest()
+    }
+
     /// The same, as residues modulo the round's primes.
     pub(crate) fn transformed(&self, round: &Round) -> Result<Zeroizing<Poly<Eval>>, CustodyError> {
         Ok(Zeroizing::new(

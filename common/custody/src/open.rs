@@ -4,7 +4,7 @@ use crate::custodian::{answer_context, terms};
 use crate::error::CustodyError;
 use crate::identity::ReceiverKey;
 use crate::key_sum::{KeySum, encoding_digest};
-use galen_core::PartyId;
+use galen_core::{Digest, PartyId};
 use galen_rns::basis::Composer;
 use galen_rns::poly::{Coeff, Poly};
 use galen_rns::ring::Ring;
@@ -13,8 +13,8 @@ use galen_sums::{Authored, Certificate, ContributionSet, Round, SumPlan, check_a
 use std::io::Read;
 use zeroize::Zeroizing;
 
-/// An opened sum.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An opened sum. Debug prints neither the sums nor the opening secret.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Opened {
     /// The sums of the fixed-point values, exact.
     pub values: Vec<i64>,
@@ -22,6 +22,17 @@ pub struct Opened {
     pub max_noise: u64,
     /// The sum of the squares of all remainders, filling included.
     pub noise_squares: u128,
+    /// Hash of the round record and the total key sum. Every receiver has the same, whichever custodians answered for which
+    /// pieces and whenever it opens the round. It has the entropy of the one-round keys: the coordinator lacks every piece, and
+    /// with up to t-1 custodians it still lacks one. So what is published about the sums (their digest, say) can be made
+    /// unguessable by hashing this into it. It must not leave the receivers itself.
+    pub opening_secret: Digest,
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Opened({} values)", self.values.len())
+    }
 }
 
 impl Opened {
@@ -103,6 +114,7 @@ pub fn open_sum(
     certificate.check_set(round, set)?;
     let of_sum = |error| CustodyError::blob("the sum", error);
     let plan = round.plan();
+    let opening_secret = key.opening_secret(round.digest());
     let key = key.transformed(round)?;
     let mut reader = BlobReader::new(round, &Subject::Sum(set.digest()), sum).map_err(of_sum)?;
     let rounding = Rounding::new(round.ring(), plan.delta)?;
@@ -112,6 +124,7 @@ pub fn open_sum(
         values: Vec::with_capacity(plan.values() as usize),
         max_noise: 0,
         noise_squares: 0,
+        opening_secret,
     };
     let (mut bad, mut first_bad) = (0u64, None);
     let mut block = Poly::<Coeff>::zero(round.ring());

@@ -63,17 +63,39 @@ pub fn shape(study: &Study, round: u32) -> Result<Option<RoundShape>, SpecError>
     Ok(Some(shape))
 }
 
+/// Purpose, values per contribution and largest absolute value of every round, in order: what coordinator and parties alike build the
+/// schedule of the study's sums from.
+///
+/// # Errors
+/// If the study's model cannot be built.
+pub fn schedule_shapes(study: &Study) -> Result<Vec<(Purpose, u32, u64)>, SpecError> {
+    let mut shapes = Vec::new();
+    for round in 0..rounds(study) {
+        if let Some(shape) = shape(study, round)? {
+            // What does not fit is far above what any plan takes, and the planner says so.
+            let values = u32::try_from(shape.values).unwrap_or(u32::MAX);
+            shapes.push((shape.purpose, values, shape.max_abs));
+        }
+    }
+    Ok(shapes)
+}
+
 /// Digest of the state before the first round.
 pub fn initial_state(study: &StudyDigest) -> Digest {
     Transcript::new("galen initial state v1").field(&study.0).digest()
 }
 
-/// Digest of the state after a round: the state before it and what was derived from the opened sum (the model after
-/// training, the sums themselves after statistics and evaluation).
-pub fn next_state(base: &Digest, derived: &Digest) -> Digest {
+/// Digest of the state after a round: the state before it, what was derived from the opened sum (the model after
+/// training, the sums themselves after statistics and evaluation), and what only those who opened it have.
+///
+/// The digest is published, and sums of counts have little entropy: were it computed from them alone, whoever sees it could try
+/// all plausible sums until one fits. `opening_secret` follows from the summed one-round keys (`galen_custody::Opened`): every
+/// receiver has the same, whenever it opens the round, and nobody else can tell it from random.
+pub fn next_state(base: &Digest, derived: &Digest, opening_secret: &Digest) -> Digest {
     Transcript::new("galen derived state v1")
         .field(&base.0)
         .field(&derived.0)
+        .field(&opening_secret.0)
         .digest()
 }
 
@@ -90,4 +112,23 @@ pub struct ReleasedModel {
     pub safetensors: Vec<u8>,
     /// The public range of each input.
     pub input_ranges: Vec<Range>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_binds_its_past_its_content_and_what_only_receivers_have() {
+        let [a, b] = [b"a", b"b"].map(|tag| Digest::of(tag));
+        let state = next_state(&a, &a, &a);
+        for other in [
+            next_state(&b, &a, &a),
+            next_state(&a, &b, &a),
+            next_state(&a, &a, &b),
+        ] {
+            assert_ne!(other, state);
+        }
+        assert_eq!(next_state(&a, &a, &a), state);
+    }
 }

@@ -103,32 +103,14 @@ impl PieceTable {
 
     /// Divides all pieces among the available custodians as evenly as their holdings allow; `None` if some piece has no
     /// available holder. Custodians without pieces are left out. The same input gives the same answer everywhere.
-    pub fn assign(&self, available: &BTreeSet<usize>) -> Option<Vec<Assignment>> {
-        let all: Vec<u32> = (0..self.len() as u32).collect();
-        self.divide(&all, available)
-    }
-
-    /// Divides the pieces that dead custodians were assigned among living holders; what the others were assigned
-    /// stays with them and is not repeated. Any custodian that is not dead may receive pieces.
-    pub fn reassign(&self, previous: &[Assignment], dead: &BTreeSet<usize>) -> Option<Vec<Assignment>> {
-        let mut orphans: Vec<u32> = previous
-            .iter()
-            .filter(|assignment| dead.contains(&assignment.custodian))
-            .flat_map(|assignment| assignment.pieces.iter().copied())
-            .collect();
-        orphans.sort_unstable();
-        orphans.dedup();
-        let living: BTreeSet<usize> = (0..self.custodians).filter(|c| !dead.contains(c)).collect();
-        self.divide(&orphans, &living)
-    }
-
+    ///
     /// A semi-matching: first greedily, then improved along chains that move one piece from a custodian to one with
     /// at least two fewer (Harvey, Ladner, Lovasz, Tamir, "Semi-matchings for bipartite graphs and load balancing",
     /// J. Algorithms 2006: without such chains the loads are as even as possible). Every move lowers the sum of the
     /// squared loads, so it ends.
-    fn divide(&self, pieces: &[u32], available: &BTreeSet<usize>) -> Option<Vec<Assignment>> {
+    pub fn assign(&self, available: &BTreeSet<usize>) -> Option<Vec<Assignment>> {
         let mut owned: Vec<BTreeSet<u32>> = vec![BTreeSet::new(); self.custodians];
-        for &piece in pieces {
+        for piece in 0..self.len() as u32 {
             let lightest = self
                 .holders(piece)
                 .iter()
@@ -292,25 +274,6 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn reassignment_moves_only_what_the_dead_had() {
-        let table = PieceTable::new(5, 3).unwrap();
-        let all: BTreeSet<usize> = (0..5).collect();
-        let first = table.assign(&all).unwrap();
-        let dead = BTreeSet::from([1, 3]);
-        let more = table.reassign(&first, &dead).unwrap();
-        let mut covered: Vec<u32> = first
-            .iter()
-            .filter(|a| !dead.contains(&a.custodian))
-            .chain(&more)
-            .flat_map(|a| a.pieces.clone())
-            .collect();
-        covered.sort_unstable();
-        assert_eq!(covered, (0..10).collect::<Vec<_>>());
-        assert!(more.iter().all(|a| !dead.contains(&a.custodian)));
-        assert_eq!(table.reassign(&first, &BTreeSet::from([0, 1, 2])), None);
     }
 
     #[test]

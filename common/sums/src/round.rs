@@ -111,28 +111,6 @@ impl Round {
         Some(self.named(self.roster.pieces().assign(&numbers)?))
     }
 
-    /// Gives the pieces of custodians that died to living ones; only those pieces are in the answer. `None` if some piece
-    /// has no living holder.
-    pub fn reassign(&self, previous: &Assignments, dead: &BTreeSet<PartyId>) -> Option<Assignments> {
-        let gone = |party: &&PartyId| dead.contains(*party) || !self.custodians.contains_key(*party);
-        let dead_numbers: BTreeSet<usize> = self
-            .roster
-            .custodians()
-            .iter()
-            .filter(gone)
-            .filter_map(|party| self.roster.custodian_index(party))
-            .collect();
-        let assignment = |(party, pieces): (&PartyId, &Vec<u32>)| {
-            let custodian = self.roster.custodian_index(party)?;
-            Some(Assignment {
-                custodian,
-                pieces: pieces.clone(),
-            })
-        };
-        let previous: Vec<Assignment> = previous.iter().filter_map(assignment).collect();
-        Some(self.named(self.roster.pieces().reassign(&previous, &dead_numbers)?))
-    }
-
     fn named(&self, assignments: Vec<Assignment>) -> Assignments {
         let named = assignments.into_iter().filter_map(|assignment| {
             let name = self.roster.custodians().get(assignment.custodian)?;

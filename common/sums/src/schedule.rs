@@ -52,3 +52,75 @@ impl Schedule {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::roster::{RosterMember, RosterParts};
+    use crate::{PlanError, SumPlan};
+    use galen_core::{Digest, PartyId, PublicKey};
+
+    fn roster() -> Roster {
+        let member = |index: u8| RosterMember {
+            name: PartyId::new(format!("h{index}")).unwrap(),
+            signing: PublicKey(Digest::of(&[index])),
+            sealing: [index; 32],
+            contributor: true,
+            custodian: index < 3,
+        };
+        Roster::new(RosterParts {
+            study: Digest::of(b"study"),
+            coordinator: PublicKey(Digest::of(b"coordinator")),
+            members: (0..5).map(member).collect(),
+            threshold: 2,
+            agreement: 2,
+            min_contributors: 3,
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn every_round_has_its_own_range_and_the_study_s_coefficients() {
+        let rounds = vec![
+            (Purpose::Statistics, 10, 1 << 30),
+            (Purpose::Training, 5000, 1 << 38),
+            (Purpose::Training, 5000, 1 << 38),
+            (Purpose::Evaluation, 4096, 100),
+        ];
+        let (roster, schedule) = (roster(), Schedule::new(rounds.clone(), 3));
+        assert_eq!((schedule.len(), schedule.is_empty()), (4, false));
+        // Blocks of 4096: one, two, two and one, each in up to three attempts.
+        let coefficients = 3 * 4096 * (1 + 2 + 2 + 1);
+        for (round, (purpose, count, max_abs)) in (0u32..).zip(rounds) {
+            let inputs = schedule.inputs(&roster, round).unwrap();
+            let range = ValueRange {
+                count,
+                max_abs,
+                fraction_bits: 0,
+            };
+            let expected = PlanInputs {
+                contributors: 5,
+                ranges: vec![range],
+                study_coefficients: coefficients,
+                custodians: 3,
+                threshold: 2,
+            };
+            assert_eq!(inputs, expected, "{round}");
+            assert_eq!(schedule.purpose(round), Some(purpose));
+            SumPlan::new(&inputs).unwrap();
+        }
+        for past in [4, u32::MAX] {
+            assert!(schedule.inputs(&roster, past).is_none());
+            assert_eq!(schedule.purpose(past), None);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_counted_is_refused_by_the_plan() {
+        let schedule = Schedule::new(vec![(Purpose::Training, u32::MAX, 1)], u32::MAX);
+        let inputs = schedule.inputs(&roster(), 0).unwrap();
+        assert!(matches!(SumPlan::new(&inputs), Err(PlanError::Values { .. })));
+        let none = Schedule::new(Vec::new(), 1);
+        assert!(none.is_empty() && none.inputs(&roster(), 0).is_none());
+    }
+}

@@ -99,6 +99,7 @@ pub fn values(sources: Sources<'_>, progress: &mut dyn FnMut(Progress)) -> Resul
 mod tests {
     use super::*;
     use crate::testing;
+    use galen_core::Digest;
     use galen_models::Model;
     use galen_models::agenda::{self, ReleasedModel};
     use galen_training::baseline::{self, Hospital};
@@ -121,6 +122,7 @@ mod tests {
             ));
         }
         let expected = baseline::federated(&study, &device, &hospitals).unwrap();
+        let secret = Digest::of(b"opening secret");
         let mut sums = Vec::new();
         let mut derived = Derived::initial(&frozen);
         let mut digests = vec![derived.digest()];
@@ -139,7 +141,7 @@ mod tests {
                 let values = values(sources, &mut |_| {}).unwrap();
                 sum.iter_mut().zip(values).for_each(|(s, v)| *s += v);
             }
-            derived = derived.apply(&study, &sum).unwrap();
+            derived = derived.apply(&study, &sum, &secret).unwrap();
             digests.push(derived.digest());
             sums.push(sum);
         }
@@ -161,12 +163,19 @@ mod tests {
             released.input_ranges,
             expected.trained.preprocessor.input_ranges()
         );
+        // Other keys, other names of the states; but the same model.
+        let mut other = Derived::initial(&frozen);
+        for (sum, digest) in sums.iter().zip(&digests[1..]) {
+            other = other.apply(&study, sum, &Digest::of(b"another secret")).unwrap();
+            assert_ne!(other.digest(), *digest);
+        }
+        assert_eq!(other.released(&study).unwrap(), derived.released(&study).unwrap());
         digests.sort_unstable();
         digests.dedup();
         assert_eq!(digests.len(), 5, "every state has a name of its own");
         // After the last round nothing follows.
         assert!(matches!(
-            derived.apply(&study, &sums[3]),
+            derived.apply(&study, &sums[3], &secret),
             Err(DeriveError::NoRound(4))
         ));
         let (party, patients) = &parties[0];
@@ -185,16 +194,20 @@ mod tests {
         let (study, frozen) = (testing::study(), testing::frozen(&[]));
         let initial = Derived::initial(&frozen);
         let sums = [10, 20, 30, 5 << 20, 9 << 20];
-        let state = initial.apply(&study, &sums).unwrap();
+        let secret = Digest::of(b"opening secret");
+        let state = initial.apply(&study, &sums, &secret).unwrap();
         let mut other = sums;
         other[3] += 1;
-        assert_ne!(initial.apply(&study, &other).unwrap().digest(), state.digest());
+        assert_ne!(
+            initial.apply(&study, &other, &secret).unwrap().digest(),
+            state.digest()
+        );
         assert!(matches!(initial.trained(&study), Err(DeriveError::Missing(_))));
         assert!(matches!(
             initial.preprocessor(&study),
             Err(DeriveError::Missing(_))
         ));
-        assert!(initial.apply(&study, &sums[1..]).is_err());
+        assert!(initial.apply(&study, &sums[1..], &secret).is_err());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::vault::Vault;
 use galen_core::study::{Card, FrozenStudy, Purpose};
 use galen_core::{Digest, Signed, SigningKey};
 use galen_store::Store;
+use galen_sums::round::Assignments;
 use galen_sums::{Authored, ContributionSet, Round, RoundId, RoundRecord, Source, SumPlan};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -76,6 +77,15 @@ impl Federation {
                 identity: Arc::clone(identity),
             });
         }
+    }
+
+    /// Every party starts again with an empty store.
+    pub(crate) fn forget(&mut self) {
+        self.members.clear();
+        for identity in &self.identities {
+            std::fs::remove_dir_all(self.temp.path().join(identity.name.as_str()).join("store")).unwrap();
+        }
+        self.restart();
     }
 
     /// The custodians' keys for an attempt.
@@ -152,6 +162,21 @@ impl Federation {
             .map(|member| member.identity.name.clone())
             .collect();
         let assigned = round.assign(&all).unwrap();
+        let evidence = Evidence {
+            headers: headers.to_vec(),
+            endorsements: endorsements.to_vec(),
+            answers: Vec::new(),
+        };
+        self.answer_as(round, &evidence, &assigned)
+    }
+
+    /// The answers of the custodians for the pieces assigned to them.
+    pub(crate) fn answer_as(
+        &self,
+        round: &Round,
+        evidence: &Evidence,
+        assigned: &Assignments,
+    ) -> Vec<Authored> {
         let answer = |(name, pieces): (&galen_core::PartyId, &Vec<u32>)| {
             let member = self
                 .members
@@ -160,7 +185,7 @@ impl Federation {
                 .unwrap();
             member
                 .custodian
-                .answer(round, headers, endorsements, pieces)
+                .answer(round, &evidence.headers, &evidence.endorsements, pieces)
                 .unwrap()
         };
         assigned.iter().map(answer).collect()

@@ -1,7 +1,7 @@
 //! What must open, and that it opens exactly.
 
 use crate::federation::*;
-use galen_core::Code;
+use galen_core::{Code, Digest};
 use galen_custody::CustodyError;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -100,15 +100,77 @@ fn a_custodian_that_dies_after_the_certificate_is_replaced() {
     }
     let refused = attempt.open(0, &certificate, &proposal, &answers).unwrap_err();
     assert!(matches!(refused, CustodyError::Pieces { times: 0, .. }));
-    let more = attempt.round.reassign(&assignments, &dead).unwrap();
-    assert!(more.keys().all(|custodian| !dead.contains(custodian)));
-    answers.extend(attempt.answer_all(&more, &contributions, &certificate, &proposal));
+    // Any living holder may answer for what the dead were asked for, a piece at a time too.
+    for piece in dead.iter().flat_map(|custodian| &assignments[custodian]) {
+        let holder = all
+            .difference(&dead)
+            .find(|custodian| attempt.round.held_by(custodian).contains(piece))
+            .unwrap();
+        answers.push(
+            attempt
+                .answer(holder, &contributions, &certificate, &proposal, &[*piece])
+                .unwrap(),
+        );
+    }
     // Every receiver reads the same, exact sum.
     for receiver in 0..5 {
         let opened = attempt.open(receiver, &certificate, &proposal, &answers).unwrap();
         assert_eq!(opened.values, plain_sum(&values));
     }
-    assert_eq!(attempt.round.reassign(&assignments, &names([1, 3, 4])), None);
+    let living = names([0, 2]);
+    assert_eq!(attempt.round.assign(&living), None);
+}
+
+/// Opens the sum of one attempt as every receiver, from the answers of these custodians.
+fn secrets(
+    attempt: &mut Attempt<'_>,
+    contributions: &[Contribution],
+    answering: [[usize; 3]; 2],
+) -> Vec<(Vec<i64>, Digest)> {
+    let proposal = attempt.propose(contributions);
+    let certificate = attempt.certify(&attempt.custodians(), contributions, &proposal);
+    let mut found = Vec::new();
+    for custodians in answering {
+        let assignments = attempt.round.assign(&names(custodians)).unwrap();
+        let answers = attempt.answer_all(&assignments, contributions, &certificate, &proposal);
+        for receiver in 0..4 {
+            let opened = attempt.open(receiver, &certificate, &proposal, &answers).unwrap();
+            found.push((opened.values, opened.opening_secret));
+        }
+    }
+    found
+}
+
+#[test]
+fn receivers_share_a_secret_that_follows_from_the_keys_and_not_from_the_sum() {
+    let federation = Federation::new(Sharing(5, 3, 4), 4, vec![range(10, 1000)]);
+    let values: Vec<Vec<i64>> = (0..4).map(|i| spread(i, 10, 1000)).collect();
+    let mut of_attempts = Vec::new();
+    for number in 0..2 {
+        let mut attempt = federation.announce_all(1, number);
+        let contributions: Vec<_> = values
+            .iter()
+            .enumerate()
+            .map(|(i, v)| attempt.contribute(i, v))
+            .collect();
+        // The pieces may come from any custodians: a receiver that was away opens from other answers.
+        let found = secrets(&mut attempt, &contributions, [[0, 1, 2], [2, 3, 4]]);
+        assert!(found.iter().all(|other| *other == found[0]));
+        assert_eq!(found[0].0, plain_sum(&values));
+        of_attempts.push(found[0].1);
+    }
+    // Equal sums under other keys: another secret.
+    assert_ne!(of_attempts[0], of_attempts[1]);
+}
+
+#[test]
+fn what_is_opened_is_not_printed() {
+    let federation = Federation::new(Sharing(3, 2, 2), 3, vec![range(3, 1000)]);
+    let mut attempt = federation.announce_all(1, 0);
+    let contributions: Vec<_> = (0..3).map(|i| attempt.contribute(i, &[207; 3])).collect();
+    let opened = attempt.finish(&attempt.custodians(), &contributions).unwrap();
+    assert_eq!(opened.values, [621; 3]);
+    assert_eq!(format!("{opened:?}"), "Opened(3 values)");
 }
 
 #[test]
