@@ -15,9 +15,6 @@ const EXECUTABLE: &str = env!("CARGO_BIN_EXE_quickstart");
 /// The hospital whose keys the raw client holds.
 const VICTIM: &str = "long-beach";
 
-/// A blob that a contributor may send at any time.
-const KIND: BlobKind = BlobKind::Model;
-
 /// A connection with the victim's keys.
 struct Raw {
     peer: Peer,
@@ -80,13 +77,14 @@ impl Raw {
     }
 
     /// Announces a blob of `len` bytes and sends some, in one chunk, that are fewer.
-    async fn put_truncated(&self, digest: Digest, len: u64, sent: &[u8]) -> anyhow::Result<Refusal> {
-        let request = Request::Put {
-            digest,
-            len,
-            kind: KIND,
-        }
-        .encode()?;
+    async fn put_truncated(
+        &self,
+        kind: BlobKind,
+        digest: Digest,
+        len: u64,
+        sent: &[u8],
+    ) -> anyhow::Result<Refusal> {
+        let request = Request::Put { digest, len, kind }.encode()?;
         let frame = |kind, bytes: &[u8]| {
             let header = Header {
                 kind,
@@ -149,8 +147,8 @@ fn what_does_not_belong_is_refused_and_nothing_is_lost() -> anyhow::Result<()> {
     runtime.block_on(strangers_are_refused(&scene))?;
     let raw = runtime.block_on(Raw::connect(&scene))?;
     runtime.block_on(frames_are_refused(&raw))?;
-    runtime.block_on(a_truncated_blob_is_refused_and_its_beginning_kept(&raw))?;
     wait_for_victim(&mut scene, 0)?;
+    runtime.block_on(a_truncated_contribution_is_refused(&scene, &raw))?;
     raw.peer.close();
 
     // The victim comes too late for a key of round 0 but contributes to it, and dies in round 1, in which that contribution is then sent
@@ -164,6 +162,9 @@ fn what_does_not_belong_is_refused_and_nothing_is_lost() -> anyhow::Result<()> {
 
     scene.start(VICTIM)?;
     scene.wait_done()?;
+    let raw = runtime.block_on(Raw::connect(&scene))?;
+    runtime.block_on(the_beginning_of_a_truncated_blob_is_kept(&raw))?;
+    raw.peer.close();
     scene.check_sums_of_all()?;
     scene.end()
 }
@@ -205,22 +206,29 @@ async fn frames_are_refused(raw: &Raw) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn a_truncated_blob_is_refused_and_its_beginning_kept(raw: &Raw) -> anyhow::Result<()> {
+async fn a_truncated_contribution_is_refused(scene: &Scene, raw: &Raw) -> anyhow::Result<()> {
+    let roster = galen_sums::Roster::from_study(scene.frozen())?;
+    let schedule = galen_coordinator::rounds::engine::schedule(scene.frozen())?;
+    let inputs = schedule.inputs(&roster, 0).context("round 0")?;
+    let len = galen_sums::SumPlan::new(&inputs)?.blob_len();
+    let refusal = raw.put_truncated(BlobKind::Contribution, Digest::of(b"the whole"), len, &[7; 1000]);
+    expect(&refusal.await?, Code::BlobTruncated, "G1201")
+}
+
+async fn the_beginning_of_a_truncated_blob_is_kept(raw: &Raw) -> anyhow::Result<()> {
+    let kind = BlobKind::EvaluationKey;
     let blob: Vec<u8> = (0..300_000u32).map(|index| (index % 251) as u8).collect();
     let (digest, len) = (Digest::of(&blob), blob.len() as u64);
     let sent = 200_000;
-    expect(
-        &raw.put_truncated(digest, len, &blob[..sent]).await?,
-        Code::BlobTruncated,
-        "G1201",
-    )?;
+    let refusal = raw.put_truncated(kind, digest, len, &blob[..sent]);
+    expect(&refusal.await?, Code::BlobTruncated, "G1201")?;
     // The upload goes on from where it ended, save for the segment of the store that was not full.
     let (sender, resumed) = std::sync::mpsc::channel();
     let open = move |offset: u64| {
         let _ = sender.send(offset);
         Ok(std::io::Cursor::new(blob[offset as usize..].to_vec()))
     };
-    raw.peer.put(digest, len, KIND, open, |_, _| {}).await?;
+    raw.peer.put(digest, len, kind, open, |_, _| {}).await?;
     let kept = resumed.try_recv()?;
     ensure!(
         kept > 100_000 && kept <= sent as u64,

@@ -22,6 +22,37 @@ fn four_hospitals_train_and_every_one_of_them_queries() -> anyhow::Result<()> {
     contributions_are_gone(&scene)
 }
 
+/// Exit status of `party serve` when the study is closed without having been completed.
+const CLOSED: i32 = 7;
+
+#[test]
+fn a_model_that_no_parameters_can_serve_closes_the_study_with_the_reason() -> anyhow::Result<()> {
+    let folder = small_heart(60)?.with(|study| {
+        study.model.hidden = vec![4; 4];
+        study.serving.precision_bits = 24;
+    })?;
+    let mut scene = Scene::started(EXECUTABLE, &folder)?;
+    scene.wait_for("the study is closed", |_, snapshot| {
+        Ok(snapshot
+            .closed()
+            .is_some_and(|(completed, reason)| !completed && reason.contains("cannot be served")))
+    })?;
+    for party in scene.parties().to_vec() {
+        let (status, log) = scene.wait_ended(party.as_str())?;
+        anyhow::ensure!(
+            status.code() == Some(CLOSED),
+            "{party} ended with {status}:\n{log}"
+        );
+        anyhow::ensure!(
+            log.contains("cannot be served"),
+            "{party} does not say why:\n{log}"
+        );
+    }
+    // What was opened stays the hospitals' own, and the coordinator goes on telling what happened.
+    scene.check_sums_of_all()?;
+    scene.end()
+}
+
 /// Ciphertexts of contributions are deleted when their round is over: the coordinator's folder is smaller than a single round's.
 fn contributions_are_gone(scene: &Scene) -> anyhow::Result<()> {
     let blobs = scene.home(COORDINATOR).join("data").join("blobs");
