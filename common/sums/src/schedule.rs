@@ -34,22 +34,39 @@ impl Schedule {
 
     /// What the plan of a round follows from; `None` past the last.
     pub fn inputs(&self, roster: &Roster, round: u32) -> Option<PlanInputs> {
+        self.inputs_for(
+            roster.contributors().len(),
+            roster.custodians().len(),
+            roster.threshold(),
+            round,
+        )
+    }
+
+    /// The same before there is a roster: the members' numbers are all that a plan needs.
+    pub fn inputs_for(
+        &self,
+        contributors: usize,
+        custodians: usize,
+        threshold: usize,
+        round: u32,
+    ) -> Option<PlanInputs> {
         let (_, count, max_abs) = *self.rounds.get(round as usize)?;
         let per_attempt: u64 = self
             .rounds
             .iter()
             .map(|(_, count, _)| padded(u64::from(*count)))
             .sum();
-        let range = ValueRange {
-            count,
-            max_abs,
-            fraction_bits: 0,
-        };
-        Some(PlanInputs::for_roster(
-            roster,
-            vec![range],
-            per_attempt.saturating_mul(u64::from(self.attempts)),
-        ))
+        Some(PlanInputs {
+            contributors: contributors as u32,
+            ranges: vec![ValueRange {
+                count,
+                max_abs,
+                fraction_bits: 0,
+            }],
+            study_coefficients: per_attempt.saturating_mul(u64::from(self.attempts)),
+            custodians: custodians as u32,
+            threshold: threshold as u32,
+        })
     }
 }
 

@@ -5,7 +5,8 @@ use crate::home::{self, Home};
 use anyhow::{Context, bail};
 use galen_core::study::{Card, FrozenStudy, Role, Study};
 use galen_models::{ModelSpec, agenda};
-use galen_sums::{PieceTable, PlanInputs, SumPlan, ValueRange};
+use galen_sums::schedule::Schedule;
+use galen_sums::{PieceTable, SumPlan};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -81,13 +82,15 @@ fn summary(study: &Study) -> anyhow::Result<(String, Value)> {
         study.model.hidden,
         spec.parameter_count(),
     );
+    let schedule = Schedule::new(agenda::schedule_shapes(study)?, sums.max_attempts);
     let mut rounds = Vec::new();
     let numbers = [0, 1, study.training.rounds + 1];
     for number in numbers {
-        let Some(shape) = agenda::shape(study, number)? else {
+        let inputs = schedule.inputs_for(contributors, custodians, sums.threshold as usize, number);
+        let (Some(shape), Some(inputs)) = (agenda::shape(study, number)?, inputs) else {
             continue;
         };
-        let plan = SumPlan::new(&inputs(study, &shape)?)?;
+        let plan = SumPlan::new(&inputs)?;
         let times = if number == 1 { study.training.rounds } else { 1 };
         let _ = writeln!(
             text,
@@ -107,26 +110,4 @@ fn summary(study: &Study) -> anyhow::Result<(String, Value)> {
     }
     let data = json!({ "title": study.title, "pieces": pieces, "parameters": spec.parameter_count(), "rounds": rounds });
     Ok((text.trim_end().to_owned(), data))
-}
-
-/// Plan inputs before there are cards: the members' numbers are all that a plan needs.
-fn inputs(study: &Study, shape: &agenda::RoundShape) -> anyhow::Result<PlanInputs> {
-    let mut coefficients = 0;
-    for round in 0..agenda::rounds(study) {
-        if let Some(shape) = agenda::shape(study, round)? {
-            coefficients +=
-                galen_sums::plan::padded(shape.values as u64) * u64::from(study.sums.max_attempts);
-        }
-    }
-    Ok(PlanInputs {
-        contributors: study.with_role(Role::Contributor).len() as u32,
-        ranges: vec![ValueRange {
-            count: shape.values as u32,
-            max_abs: shape.max_abs,
-            fraction_bits: 0,
-        }],
-        study_coefficients: coefficients,
-        custodians: study.with_role(Role::Custodian).len() as u32,
-        threshold: study.sums.threshold,
-    })
 }

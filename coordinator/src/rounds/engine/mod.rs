@@ -95,7 +95,7 @@ impl Engine {
     ) -> Result<Self, EngineError> {
         let roster = Arc::new(Roster::from_study(&study)?);
         let plan = study.study();
-        let schedule = schedule(&study)?;
+        let schedule = Schedule::new(agenda::schedule_shapes(plan)?, plan.sums.max_attempts);
         let frame = Frame {
             parties: plan.party.iter().map(|m| m.name.clone()).collect(),
             rounds: agenda::rounds(plan),
@@ -299,18 +299,6 @@ impl Engine {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
-}
-
-/// The rounds of a study with what each adds up.
-pub fn schedule(study: &FrozenStudy) -> Result<Schedule, SpecError> {
-    let plan = study.study();
-    let mut rounds = Vec::new();
-    for round in 0..agenda::rounds(plan) {
-        if let Some(shape) = agenda::shape(plan, round)? {
-            rounds.push((shape.purpose, shape.values as u32, shape.max_abs));
-        }
-    }
-    Ok(Schedule::new(rounds, plan.sums.max_attempts))
 }
 
 fn proposal(attempt: &Attempt) -> Result<&Proposal, Refusal> {
