@@ -63,6 +63,24 @@ pub(crate) struct Shared {
     traffic: Repository<Books>,
 }
 
+/// The step that failed last on this party's side, and how often in a row.
+#[derive(Debug, Default)]
+struct Failing(Option<(Step, u32)>);
+
+impl Failing {
+    /// Counts a failure; tells whether the step is tried again.
+    fn again(&mut self, step: &Step) -> bool {
+        let before = self.0.take().filter(|(failing, _)| failing == step);
+        let times = before.map_or(0, |(_, times)| times).saturating_add(1);
+        self.0 = Some((step.clone(), times));
+        times < TRIES
+    }
+
+    fn succeeded(&mut self, step: &Step) {
+        self.0 = self.0.take().filter(|(failing, _)| failing != step);
+    }
+}
+
 /// A party that is ready to serve.
 pub struct Party {
     pub(crate) shared: Arc<Shared>,
@@ -72,8 +90,7 @@ pub struct Party {
     /// An opened sum whose publication is not seen yet.
     pub(crate) pending: Option<(RoundId, Opening)>,
     own: Own,
-    /// The step that failed last on this party's side, and how often in a row.
-    failing: Option<(Step, u32)>,
+    failing: Failing,
     /// Digest of the trained model, and after how many rounds it was looked at: hashing a large model takes a while.
     model: (Option<u32>, Option<Digest>),
     /// What the connection is used for at the moment.
@@ -135,7 +152,7 @@ impl Party {
             round: None,
             pending: None,
             own: Own::default(),
-            failing: None,
+            failing: Failing::default(),
             model: (None, None),
             purpose: None,
             meter: Meter::new(books, clock.now_ms()),
@@ -251,14 +268,14 @@ impl Party {
                         if matches!(step, Step::Apply { .. } | Step::Release) {
                             self.keep_books()?;
                         }
-                        self.failing = self.failing.take().filter(|(failing, _)| *failing != step);
+                        self.failing.succeeded(&step);
                         self.own.note(step);
                     }
                     Err(error) if is_of_the_moment(&error) => {
                         tracing::info!(%error, "the coordinator has moved on");
                         declined.push(step);
                     }
-                    Err(error) if is_of_this_side(&step, &error) && self.failed(&step) < TRIES => {
+                    Err(error) if is_of_this_side(&step, &error) && self.failing.again(&step) => {
                         tracing::warn!(%error, code = error.code(), ?step, "step failed here, tried again with the next view");
                         self.trouble(&error);
                         declined.push(step);
@@ -281,14 +298,6 @@ impl Party {
         self.shared
             .board
             .update(|status| status.error = Some(Trouble::from(error)));
-    }
-
-    /// Counts a failure of a step; tells how many there were in a row.
-    fn failed(&mut self, step: &Step) -> u32 {
-        let before = self.failing.take().filter(|(failing, _)| failing == step);
-        let times = before.map_or(0, |(_, times)| times).saturating_add(1);
-        self.failing = Some((step.clone(), times));
-        times
     }
 
     fn next(&self, view: &View, declined: &[Step]) -> Option<Step> {
@@ -492,6 +501,21 @@ mod tests {
         assert!(!concerns_only(&apply, &spoilt) && concerns_only(&open, &spoilt));
         assert!(!concerns_only(&apply, &disk) && !concerns_only(&open, &disk));
         assert!(!is_of_this_side(&Step::Announce(id), &disk));
+    }
+
+    #[test]
+    fn a_failing_step_is_tried_some_times_in_a_row() {
+        let [first, second] = [0, 1].map(|round| Step::Announce(RoundId { round, attempt: 0 }));
+        let mut failing = Failing::default();
+        for _ in 0..2 {
+            for time in 1..=TRIES + 2 {
+                assert_eq!(failing.again(&first), time < TRIES, "{time}");
+                failing.succeeded(&second);
+            }
+            failing.succeeded(&first);
+        }
+        // Another step has its own tries.
+        assert!(!(0..TRIES).all(|_| failing.again(&first)) && failing.again(&second));
     }
 
     #[test]

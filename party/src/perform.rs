@@ -352,3 +352,24 @@ fn is_spoilt(error: &PartyError) -> bool {
         Code::BlobMismatch | Code::BlobTooLarge | Code::NotConforming
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use galen_core::Refusal;
+
+    /// Bytes that are not the sum are discarded and fetched anew; what is merely missing is added to what has come.
+    #[test]
+    fn only_wrong_bytes_are_spoilt() {
+        for &code in Code::ALL {
+            let spoilt = matches!(
+                code,
+                Code::BlobMismatch | Code::BlobTooLarge | Code::NotConforming
+            );
+            let sink = NetError::Sink(Refusal::new(code, ""));
+            assert_eq!(is_spoilt(&sink.into()), spoilt, "{code:?}");
+            let refused = NetError::Refused(Refusal::new(code, ""));
+            assert!(!is_spoilt(&refused.into()), "{code:?}");
+        }
+    }
+}
