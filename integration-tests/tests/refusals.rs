@@ -208,7 +208,8 @@ async fn frames_are_refused(raw: &Raw) -> anyhow::Result<()> {
 
 async fn a_truncated_contribution_is_refused(scene: &Scene, raw: &Raw) -> anyhow::Result<()> {
     let roster = galen_sums::Roster::from_study(scene.frozen())?;
-    let schedule = galen_coordinator::rounds::engine::schedule(scene.frozen())?;
+    let study = scene.frozen().study();
+    let schedule = Schedule::new(agenda::schedule_shapes(study)?, study.sums.max_attempts);
     let inputs = schedule.inputs(&roster, 0).context("round 0")?;
     let len = galen_sums::SumPlan::new(&inputs)?.blob_len();
     let refusal = raw.put_truncated(BlobKind::Contribution, Digest::of(b"the whole"), len, &[7; 1000]);
