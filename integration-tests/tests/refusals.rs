@@ -6,9 +6,11 @@ use anyhow::{Context, bail, ensure};
 use galen_core::{Code, Digest, Refusal, Signed, StudyDigest};
 use galen_integration_tests::federation::COORDINATOR;
 use galen_integration_tests::scene::{Scene, small_heart};
+use galen_models::agenda;
 use galen_net::frame::{FrameKind, HEADER_BYTES, Header};
 use galen_net::protocol::{AttemptPhase, BlobKind, Item, Request, Response, Statement};
 use galen_net::{Client, Identity, Message, NetError, Peer, Tuning};
+use galen_sums::schedule::Schedule;
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_quickstart");
 
