@@ -71,7 +71,8 @@ impl Sink {
         let (role, limit) = match kind {
             BlobKind::Contribution => (Role::Contributor, Limit::Exactly(collecting(engine)?)),
             BlobKind::Model => {
-                if engine.step() != Step::AwaitRelease {
+                // Also after enough have released it: whoever is slower is not refused.
+                if !matches!(engine.step(), Step::AwaitRelease | Step::Serve(_) | Step::Serving) {
                     return Err(Refusal::new(Code::WrongPhase, "no model is waited for"));
                 }
                 (Role::Contributor, Limit::AtMost(MAX_MODEL_LEN))

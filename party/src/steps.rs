@@ -195,7 +195,7 @@ pub fn due(part: &Part, own: &Own, view: &View) -> Vec<Step> {
                 steps.extend(due_in_attempt(part, caught_up, attempt));
             }
             let finished = own.applied == part.rounds && published == part.rounds;
-            if part.contributor && part.releases && finished && view.serving.is_none() {
+            if part.contributor && part.releases && finished {
                 steps.push(Step::Release);
             }
         }
@@ -539,7 +539,8 @@ mod tests {
             serving: Some(Digest::of(b"model")),
             ..at_end
         };
-        assert_eq!(due(&part(true, false), &own(ROUNDS), &served), []);
+        // Every contributor says so, also one that comes after enough have.
+        assert_eq!(due(&part(true, false), &own(ROUNDS), &served), [Step::Release]);
         assert_eq!(
             due(&part(true, false), &own(ROUNDS - 1), &view(ROUNDS - 1, None)),
             []

@@ -380,24 +380,27 @@ fn the_pieces_of_a_silent_custodian_go_to_others_once() {
 }
 
 #[test]
-fn silent_custodians_without_whom_pieces_are_missing_are_waited_for_only_once_somebody_answered() {
+fn silent_custodians_without_whom_pieces_are_missing_are_waited_for() {
     let rules = rules();
     let three: BTreeSet<_> = ["a", "b", "c"].iter().map(|n| id(n)).collect();
     let mut attempt = certified(&rules);
     attempt.endorsements.retain(|name, _| three.contains(name));
     attempt.assignments = rules.assign(&three).unwrap();
-    assert_eq!(attempt.decide(&rules, &none(), PATIENCE - 1), Decision::Wait);
-    assert!(
-        matches!(attempt.decide(&rules, &none(), PATIENCE), Decision::Abandon(_)),
-        "nothing was given out"
-    );
-    let answer = answer_of(&attempt, "a");
-    attempt.apply(answer, 0).unwrap();
     assert_eq!(
         attempt.decide(&rules, &none(), 100 * PATIENCE),
         Decision::Wait,
-        "a answers for no other set"
+        "an answer may be on its way, and its custodian takes part in no other attempt"
     );
+    // The fourth endorses late: now its pieces can be asked of it.
+    attempt.apply(endorse("d"), 0).unwrap();
+    let answer = answer_of(&attempt, "a");
+    attempt.apply(answer, 0).unwrap();
+    let answer = answer_of(&attempt, "b");
+    attempt.apply(answer, 0).unwrap();
+    let decision = attempt.decide(&rules, &none(), PATIENCE);
+    assert!(matches!(decision, Decision::Reassign(_)));
+    attempt.carry_out(&decision, PATIENCE);
+    assert_partition(&rules, &attempt);
 }
 
 fn opened(attempt: &mut Attempt, name: &str, result: &str) {

@@ -285,17 +285,10 @@ impl Attempt {
             return Decision::Wait;
         }
         let live = self.endorsements.keys().filter(|c| !silent.contains(c));
+        // An attempt is not abandoned any more from here on: a custodian that answered, even if the answer is still on its way, takes part
+        // in no other attempt of the round. So where nobody else holds the pieces, the silent are waited for.
         let Some(assigned) = rules.assign(live) else {
-            // Once an answer is here, its custodian answers for no other set of this round, so there is nothing but to wait. Before
-            // that, another attempt may find more custodians.
-            let answered = self.assignments.iter().any(|a| a.answer.is_some());
-            return if answered {
-                Decision::Wait
-            } else {
-                Decision::Abandon(
-                    "the custodians that endorsed do not hold every piece without the silent ones".into(),
-                )
-            };
+            return Decision::Wait;
         };
         let missing: BTreeSet<u32> = self
             .assignments

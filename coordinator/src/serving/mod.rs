@@ -1,7 +1,7 @@
 //! Encrypted queries: the served model, and a queue of batches that outlives a restart.
 //!
 //! The coordinator learns who asks, when, under which key, and how large the batch is; inputs and answers stay encrypted under the
-//! querier's own key. [`served`] holds the compiled program, [`queue`] the persisted queries, and this file joins them.
+//! querier's own key. `served` holds the compiled program, `queue` the persisted queries, and this file joins them.
 
 mod queue;
 mod served;

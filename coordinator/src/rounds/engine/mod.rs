@@ -1,6 +1,6 @@
 //! Joins the pure state machines with the store: verifies, applies, persists, and only then acknowledges.
 //!
-//! [`intake`] takes in statements, [`drive`] does what is due, [`reading`] answers; here is the state that they share.
+//! `intake` takes in statements, `drive` does what is due, `reading` answers; here is the state that they share.
 
 mod drive;
 mod intake;
