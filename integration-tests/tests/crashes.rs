@@ -91,8 +91,12 @@ fn the_coordinator_dies_after_giving_an_attempt_up() -> anyhow::Result<()> {
 
 #[test]
 fn a_party_dies_in_every_state() -> anyhow::Result<()> {
-    // All four custodians must endorse, so that the one that dies is among those whose answers are needed.
-    let folder = patient_heart()?.with(|study| study.sums.agreement = 4)?;
+    // Every step needs all four, so that nothing goes on without the one that dies.
+    let folder = patient_heart()?.with(|study| {
+        study.sums.agreement = 4;
+        study.sums.min_contributors = 4;
+        study.sums.quorum = 4;
+    })?;
     let mut scene = Scene::new(EXECUTABLE, &folder)?;
     scene.start(COORDINATOR)?;
     for name in ["cleveland", "budapest", "zurich"] {
