@@ -218,7 +218,7 @@ fn seen(report: &Report) -> String {
         "The coordinator saw who takes part and the plan of the study; when each hospital was connected and how many bytes it \
          sent; {} ciphertexts of {} rounds with their senders, sizes and digests; seeds and key sums sealed to others, which it \
          cannot open; the encrypted sums that it added up itself; and digests of what the hospitals derived from them. It got no \
-         key, no patient, no hospital's statistics, update or scores, and no opened sum.",
+         secret key, no patient, no hospital's statistics, update or scores, and no opened sum.",
         study.rounds as usize * study.hospitals.len() - report.sums.absences,
         study.rounds,
     );
