@@ -2,7 +2,7 @@
 
 use crate::baselines::Baselines;
 use crate::report::{
-    Auc, Bytes, Inference, InferenceSecurity, Patients, PeakRss, Phase, Report, Security, StudyReport, Sums,
+    Auc, Inference, InferenceSecurity, Patients, PeakRss, Phase, Report, Security, Share, StudyReport, Sums,
     mean,
 };
 use anyhow::{Context, bail, ensure};
@@ -26,8 +26,8 @@ pub(crate) struct Results {
     /// Every querier's answers, in the order of its held-out patients.
     pub(crate) answers: BTreeMap<PartyId, Vec<f64>>,
     pub(crate) inference: Option<InferenceSecurity>,
-    /// Every party's bytes by purpose.
-    pub(crate) traffic: BTreeMap<PartyId, BTreeMap<String, Bytes>>,
+    /// Every party's shares by purpose.
+    pub(crate) traffic: BTreeMap<PartyId, BTreeMap<String, Share>>,
     /// What the daemons said last.
     pub(crate) last: Snapshot,
 }
@@ -187,7 +187,7 @@ impl Comparison<'_> {
 
     fn phase(&self, name: &'static str, seconds: f64) -> Phase {
         let booked =
-            |(party, books): (&PartyId, &BTreeMap<String, Bytes>)| Some((party.clone(), *books.get(name)?));
+            |(party, books): (&PartyId, &BTreeMap<String, Share>)| Some((party.clone(), *books.get(name)?));
         let parties: BTreeMap<_, _> = self.results.traffic.iter().filter_map(booked).collect();
         Phase {
             name,

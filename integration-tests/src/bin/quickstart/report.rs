@@ -98,12 +98,13 @@ pub(crate) struct Phase {
     pub(crate) bytes_sent: u64,
     pub(crate) bytes_received: u64,
     /// By hospital.
-    pub(crate) parties: BTreeMap<PartyId, Bytes>,
+    pub(crate) parties: BTreeMap<PartyId, Share>,
 }
 
-/// Bytes of one hospital.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Bytes {
+/// A hospital's share of a phase: how long it was at it, and its bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Share {
+    pub(crate) seconds: f64,
     pub(crate) bytes_sent: u64,
     pub(crate) bytes_received: u64,
 }

@@ -4,7 +4,7 @@ use crate::baselines;
 use crate::compare::{Comparison, Durations, Results};
 use crate::options::Options;
 use crate::progress::Progress;
-use crate::report::{Bytes, InferenceSecurity, PeakRss, Report};
+use crate::report::{InferenceSecurity, PeakRss, Report, Share};
 use anyhow::{Context, ensure};
 use galen_core::PartyId;
 use galen_core::study::{Release, Role, Study};
@@ -220,17 +220,13 @@ impl<'a> Story<'a> {
             opened.insert(party.clone(), found.sums);
             security = Some(found.security);
             let books = self.federation.party_status(party)?.traffic;
-            let bytes = |entry: Entry| Bytes {
+            let share = |entry: Entry| Share {
+                seconds: entry.seconds,
                 bytes_sent: entry.bytes_sent,
                 bytes_received: entry.bytes_received,
             };
-            traffic.insert(
-                party.clone(),
-                books
-                    .into_iter()
-                    .map(|(purpose, entry)| (purpose, bytes(entry)))
-                    .collect(),
-            );
+            let shares = books.into_iter().map(|(purpose, entry)| (purpose, share(entry)));
+            traffic.insert(party.clone(), shares.collect());
         }
         let first = contributors.first().context("no contributors")?;
         let file = self.federation.root().join("answers").join("model.safetensors");

@@ -1,6 +1,6 @@
 //! The report for people.
 
-use crate::report::{Bytes, Phase, Report};
+use crate::report::{Phase, Report, Share};
 use std::fmt::Write;
 
 /// The whole report.
@@ -162,24 +162,19 @@ fn phases(out: &mut String, report: &Report) {
         );
     }
     let _ = writeln!(out, "  {:<12}{:>9.1}\n", "all", report.seconds);
-    let sent = |name: &_| {
-        report
-            .phases
-            .iter()
-            .filter_map(|phase| phase.parties.get(name))
-            .fold(Bytes::default(), |a, b| Bytes {
-                bytes_sent: a.bytes_sent + b.bytes_sent,
-                bytes_received: a.bytes_received + b.bytes_received,
-            })
-    };
     for name in report.study.hospitals.keys() {
-        let total = sent(name);
+        let shares = report.phases.iter().filter_map(|phase| phase.parties.get(name));
+        let total = shares.fold(Share::default(), |a, b| Share {
+            seconds: a.seconds + b.seconds,
+            bytes_sent: a.bytes_sent + b.bytes_sent,
+            bytes_received: a.bytes_received + b.bytes_received,
+        });
+        let (sent, received) = (bytes(total.bytes_sent), bytes(total.bytes_received));
         let _ = writeln!(
             out,
-            "  {:<21}{:>14}{:>14}",
+            "  {:<12}{:>9.1}{sent:>14}{received:>14}",
             name.as_str(),
-            bytes(total.bytes_sent),
-            bytes(total.bytes_received)
+            total.seconds
         );
     }
     let peak = &report.peak_rss_bytes;
