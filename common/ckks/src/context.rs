@@ -5,7 +5,7 @@ use crate::error::CkksError;
 use crate::noise::{MAX_LOG2_SCALE, NoiseModel};
 use crate::preset::{Preset, PresetDigest};
 use galen_rns::basis::{BasisConverter, ModDown};
-use galen_rns::ring::Ring;
+use galen_rns::ring::{Ring, RingKind};
 use std::sync::Arc;
 
 /// Where the result of a linear operation shall land.
@@ -66,10 +66,10 @@ impl Context {
     /// # Errors
     /// None for a preset that constructed, save those of ring arithmetic.
     pub fn new(preset: &Preset) -> Result<Arc<Self>, CkksError> {
-        let degree = preset.degree();
+        let (kind, degree) = (preset.spec().ring, preset.degree());
         let all: Vec<u64> = [preset.primes(), preset.special_primes()].concat();
-        let key_ring = Ring::new(degree, &all)?;
-        let special = Ring::new(degree, preset.special_primes())?;
+        let key_ring = Ring::of_kind(kind, degree, &all)?;
+        let special = Ring::of_kind(kind, degree, preset.special_primes())?;
         let noise = NoiseModel::new(degree);
         let scales = nominal_scales(preset);
         let mut levels: Vec<Level> = Vec::with_capacity(scales.len());
@@ -78,11 +78,11 @@ impl Context {
             let rescale = match levels.last() {
                 Some(below) => Some(ModDown::new(
                     &below.ring,
-                    &Ring::new(degree, &[preset.primes()[level]])?,
+                    &Ring::of_kind(kind, degree, &[preset.primes()[level]])?,
                 )?),
                 None => None,
             };
-            let switching = Switching::new(&ring, &special, preset.spec().special, &noise)?;
+            let switching = Switching::new(&ring, &special, preset.spec().digit, &noise)?;
             levels.push(Level {
                 log2_q: ring.log2_q(),
                 ring,
@@ -119,10 +119,13 @@ impl Context {
         self.preset.degree()
     }
 
-    /// Number of slots, N/2.
+    /// Number of slots: N/2, and N in the conjugate-invariant ring.
     #[must_use]
     pub fn slots(&self) -> usize {
-        self.degree() / 2
+        match self.preset.spec().ring {
+            RingKind::Cyclotomic => self.degree() / 2,
+            RingKind::ConjugateInvariant => self.degree(),
+        }
     }
 
     /// The highest level.

@@ -2,9 +2,10 @@
 
 use crate::error::CkksError;
 use crate::security;
+use galen_rns::basis::MAX_CONVERTED;
 use galen_rns::modulus::MAX_BITS;
 use galen_rns::primes::ntt_primes;
-use galen_rns::ring::Ring;
+use galen_rns::ring::{Ring, RingKind};
 use ring::digest::{Context as Sha256, SHA256};
 
 /// Prefix of presets that are for unit tests only.
@@ -17,7 +18,9 @@ pub struct PresetDigest(pub [u8; 32]);
 /// What a preset is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PresetSpec {
-    /// Ring degree N; N/2 slots.
+    /// Which ring: N/2 complex slots, or N real ones.
+    pub ring: RingKind,
+    /// Ring degree N.
     pub degree: usize,
     /// Bits of the prime that is left at level 0. The excess over `scale_bits` holds the integer part of results.
     pub base_bits: u32,
@@ -25,14 +28,19 @@ pub struct PresetSpec {
     pub levels: usize,
     /// Bits of the rescaling primes; the top level has nominal scale `2^scale_bits`.
     pub scale_bits: u32,
-    /// Number of special primes; also of primes in one digit of key switching.
+    /// Number of special primes.
     pub special: usize,
     /// Bits of the special primes.
     pub special_bits: u32,
+    /// Primes in one digit of key switching. Fewer digits make switching faster and keys smaller; the special primes
+    /// together should have as many bits as the largest digit, or switching adds that many bits of noise.
+    pub digit: usize,
 }
 
 /// A checked parameter set. Its name says the parameters: `n16384_q50_6x45_p2x50` has N = 16384, a base prime of
-/// 50 bits, six rescaling primes of 45 and two special primes of 50. The primes are the largest of their size.
+/// 50 bits, six rescaling primes of 45 and two special primes of 50; `_d3` at the end says that a digit of key switching
+/// has three primes where it has not as many as there are special primes, and `real_` in front that the ring is the
+/// conjugate-invariant one. The primes are the largest of their size.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preset {
     name: String,
@@ -46,36 +54,44 @@ pub struct Preset {
 /// The standard presets, smallest first.
 const STANDARD: [PresetSpec; 4] = [
     PresetSpec {
+        ring: RingKind::Cyclotomic,
         degree: 8192,
         base_bits: 50,
         levels: 3,
         scale_bits: 38,
         special: 1,
         special_bits: 50,
+        digit: 1,
     },
     PresetSpec {
+        ring: RingKind::Cyclotomic,
         degree: 16384,
         base_bits: 50,
         levels: 5,
         scale_bits: 45,
         special: 3,
         special_bits: 50,
+        digit: 3,
     },
     PresetSpec {
+        ring: RingKind::Cyclotomic,
         degree: 16384,
         base_bits: 50,
         levels: 6,
         scale_bits: 45,
         special: 2,
         special_bits: 50,
+        digit: 2,
     },
     PresetSpec {
+        ring: RingKind::Cyclotomic,
         degree: 32768,
         base_bits: 50,
         levels: 12,
         scale_bits: 45,
         special: 4,
         special_bits: 50,
+        digit: 4,
     },
 ];
 
@@ -139,6 +155,7 @@ impl Preset {
         in_range("degree", spec.degree as u64, 16, 1 << 16)?;
         in_range("levels", spec.levels as u64, 1, 32)?;
         in_range("special", spec.special as u64, 1, 8)?;
+        in_range("digit", spec.digit as u64, 1, MAX_CONVERTED as u64)?;
         in_range("scale_bits", spec.scale_bits.into(), 20, max_bits)?;
         in_range(
             "base_bits",
@@ -152,18 +169,30 @@ impl Preset {
             spec.scale_bits.into(),
             max_bits,
         )?;
-        let base = ntt_primes(spec.degree, spec.base_bits, 1, &[])?;
-        let mut rescaling = ntt_primes(spec.degree, spec.scale_bits, spec.levels, &base)?;
+        // Primes that are 1 modulo twice this degree.
+        let transformed = spec.ring.order_factor() / 2 * spec.degree;
+        let base = ntt_primes(transformed, spec.base_bits, 1, &[])?;
+        let mut rescaling = ntt_primes(transformed, spec.scale_bits, spec.levels, &base)?;
         // The nominal scale deviates from a power of two by as much as the primes do, doubled at every level. So
         // the first to be divided by, at the top, is the one nearest to the power of two.
         rescaling.reverse();
         let primes = [base, rescaling].concat();
-        let special_primes = ntt_primes(spec.degree, spec.special_bits, spec.special, &primes)?;
-        let all = Ring::new(spec.degree, &[primes.as_slice(), &special_primes].concat())?;
+        let special_primes = ntt_primes(transformed, spec.special_bits, spec.special, &primes)?;
+        let all = Ring::of_kind(
+            spec.ring,
+            spec.degree,
+            &[primes.as_slice(), &special_primes].concat(),
+        )?;
+        if spec.ring == RingKind::ConjugateInvariant {
+            name += "real_";
+        }
         name += &format!(
             "n{}_q{}_{}x{}_p{}x{}",
             spec.degree, spec.base_bits, spec.levels, spec.scale_bits, spec.special, spec.special_bits
         );
+        if spec.digit != spec.special {
+            name += &format!("_d{}", spec.digit);
+        }
         Ok(Self {
             name,
             spec,

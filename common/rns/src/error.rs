@@ -23,15 +23,15 @@ pub enum RnsError {
         max: usize,
     },
     /// The prime has no primitive 2N-th root of unity.
-    #[error("modulus {modulus} is not 1 modulo {twice_degree}")]
+    #[error("modulus {modulus} is not 1 modulo {order}")]
     NoTransform {
         /// The prime.
         modulus: u64,
         /// Twice the ring degree.
-        twice_degree: u64,
+        order: u64,
     },
     /// Fewer primes of the wanted size exist than were asked for.
-    #[error("only {found} of {wanted} primes below 2^{bits} are 1 modulo {twice_degree}")]
+    #[error("only {found} of {wanted} primes below 2^{bits} are 1 modulo {order}")]
     NotEnoughPrimes {
         /// Bit size asked for.
         bits: u32,
@@ -40,7 +40,7 @@ pub enum RnsError {
         /// Number found.
         found: usize,
         /// Twice the ring degree.
-        twice_degree: u64,
+        order: u64,
     },
     /// A bit width is outside of its range.
     #[error("bit width {bits} is not in {min}..={max}")]

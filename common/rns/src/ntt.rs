@@ -1,8 +1,12 @@
-//! The negacyclic number-theoretic transform of one degree modulo one prime.
+//! The number-theoretic transform of one ring kind and degree modulo one prime.
+
+mod fold;
 
 use crate::error::RnsError;
 use crate::kernel;
 use crate::modulus::Modulus;
+use crate::ring::RingKind;
+use fold::Fold;
 use tfhe_ntt::prime64::Plan;
 
 /// Smallest ring degree: one full vector register for each half of a butterfly.
@@ -25,13 +29,15 @@ pub fn check_degree(degree: usize) -> Result<(), RnsError> {
     })
 }
 
-/// A transform of `Z_q[X]/(X^N + 1)` that turns products of polynomials into products of residues.
+/// A transform that turns products of polynomials into products of residues.
 ///
 /// The order of the transformed values is the (bit-reversed) order of `tfhe-ntt`, the same on every
 /// platform. It only matters to code that permutes them; nothing here does.
 pub struct Ntt {
     modulus: Modulus,
     plan: Plan,
+    /// What makes it one of the conjugate-invariant ring.
+    fold: Option<Fold>,
 }
 
 impl core::fmt::Debug for Ntt {
@@ -44,21 +50,34 @@ impl core::fmt::Debug for Ntt {
 }
 
 impl Ntt {
-    /// Prepares the tables of one degree and prime.
+    /// Prepares the tables of one degree of the cyclotomic ring and one prime.
     ///
     /// # Errors
     /// [`RnsError::InvalidDegree`], or [`RnsError::NoTransform`] where the prime is not 1 modulo 2N.
     pub fn new(degree: usize, modulus: Modulus) -> Result<Self, RnsError> {
+        Self::of_kind(RingKind::Cyclotomic, degree, modulus)
+    }
+
+    /// [`Self::new`] for either kind of ring.
+    ///
+    /// # Errors
+    /// [`RnsError::InvalidDegree`], or [`RnsError::NoTransform`] where the prime does not fit; see [`RingKind`].
+    pub fn of_kind(kind: RingKind, degree: usize, modulus: Modulus) -> Result<Self, RnsError> {
         check_degree(degree)?;
+        let order = (kind.order_factor() * degree) as u64;
         let no_transform = RnsError::NoTransform {
             modulus: modulus.value(),
-            twice_degree: 2 * degree as u64,
+            order,
         };
-        if modulus.value() % (2 * degree as u64) != 1 {
+        if modulus.value() % order != 1 {
             return Err(no_transform);
         }
-        let plan = Plan::try_new(degree, modulus.value()).ok_or(no_transform)?;
-        Ok(Self { modulus, plan })
+        let plan = Plan::try_new(degree, modulus.value()).ok_or(no_transform.clone())?;
+        let fold = match kind {
+            RingKind::Cyclotomic => None,
+            RingKind::ConjugateInvariant => Some(Fold::new(degree, &modulus).ok_or(no_transform)?),
+        };
+        Ok(Self { modulus, plan, fold })
     }
 
     /// The ring degree N.
@@ -79,6 +98,9 @@ impl Ntt {
     /// If `values` has not exactly N elements.
     #[inline]
     pub fn forward(&self, values: &mut [u64]) {
+        if let Some(fold) = &self.fold {
+            fold.forward(&self.modulus, values);
+        }
         self.plan.fwd(values);
     }
 
@@ -90,6 +112,9 @@ impl Ntt {
     pub fn inverse(&self, values: &mut [u64]) {
         self.plan.inv(values);
         self.plan.normalize(values);
+        if let Some(fold) = &self.fold {
+            fold.inverse(&self.modulus, values);
+        }
     }
 
     /// `lhs[j] *= rhs[j]`: the product of two transformed polynomials.
@@ -192,7 +217,7 @@ mod tests {
             Ntt::new(32, m),
             Err(RnsError::NoTransform {
                 modulus: 97,
-                twice_degree: 64
+                order: 64
             })
         ));
         assert!(Ntt::new(16, m).is_ok());

@@ -152,7 +152,8 @@ impl<D: Domain> Poly<D> {
     /// [`RnsError::RingMismatch`] if `ring` is not such a prefix.
     pub fn restrict(&self, ring: &Arc<Ring>) -> Result<Self, RnsError> {
         let count = ring.moduli().len();
-        if ring.degree() != self.ring.degree() || self.ring.moduli().get(..count) != Some(ring.moduli()) {
+        let same_shape = (ring.kind(), ring.degree()) == (self.ring.kind(), self.ring.degree());
+        if !same_shape || self.ring.moduli().get(..count) != Some(ring.moduli()) {
             return Err(RnsError::RingMismatch);
         }
         Ok(Self::wrap(ring, self.data[..count * ring.degree()].to_vec()))

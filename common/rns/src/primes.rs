@@ -84,7 +84,7 @@ pub fn ntt_primes(degree: usize, bits: u32, count: usize, skip: &[u64]) -> Resul
             bits,
             wanted: count,
             found: found.len(),
-            twice_degree: step,
+            order: step,
         });
     }
     Ok(found)

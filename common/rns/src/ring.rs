@@ -1,4 +1,4 @@
-//! A ring `Z_Q[X]/(X^N + 1)`: its degree, its primes and their transforms.
+//! A ring of polynomials modulo Q: its kind, its degree, its primes and their transforms.
 
 use crate::error::RnsError;
 use crate::modulus::Modulus;
@@ -8,9 +8,32 @@ use std::sync::Arc;
 /// Most primes in one ring.
 pub const MAX_MODULI: usize = 64;
 
-/// A degree and 1 to 64 distinct primes. Rings derived from one another share transform tables.
+/// Which polynomials a ring is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum RingKind {
+    /// `Z_Q[X]/(X^N + 1)`: N/2 complex slots. Primes are 1 modulo 2N.
+    #[default]
+    Cyclotomic,
+    /// The subring of `Z_Q[X]/(X^2N + 1)` that `X -> X^-1` leaves as it is: N real slots for N coefficients, those of
+    /// `1` and of `X^i + X^-i` for 0 < i < N (Kim and Song, ePrint 2018/952). Primes are 1 modulo 4N.
+    ConjugateInvariant,
+}
+
+impl RingKind {
+    /// Primes are 1 modulo this multiple of the degree.
+    #[must_use]
+    pub fn order_factor(self) -> usize {
+        match self {
+            Self::Cyclotomic => 2,
+            Self::ConjugateInvariant => 4,
+        }
+    }
+}
+
+/// A kind, a degree and 1 to 64 distinct primes. Rings derived from one another share transform tables.
 #[derive(Debug)]
 pub struct Ring {
+    kind: RingKind,
     degree: usize,
     moduli: Vec<Modulus>,
     ntts: Vec<Arc<Ntt>>,
@@ -18,28 +41,37 @@ pub struct Ring {
 
 impl PartialEq for Ring {
     fn eq(&self, other: &Self) -> bool {
-        self.degree == other.degree && self.moduli == other.moduli
+        self.kind == other.kind && self.degree == other.degree && self.moduli == other.moduli
     }
 }
 
 impl Eq for Ring {}
 
 impl Ring {
-    /// The ring of the given degree N (a power of two, 16 to 2^17) and primes (each below 2^50 and 1 modulo 2N).
+    /// The cyclotomic ring of the given degree N (a power of two, 16 to 2^17) and primes (each below 2^50 and 1
+    /// modulo 2N).
     ///
     /// # Errors
     /// Whatever is wrong with the degree, a prime, their number, or a prime given twice.
     pub fn new(degree: usize, primes: &[u64]) -> Result<Arc<Self>, RnsError> {
+        Self::of_kind(RingKind::Cyclotomic, degree, primes)
+    }
+
+    /// [`Self::new`] for either kind; see [`RingKind`] for the primes.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`].
+    pub fn of_kind(kind: RingKind, degree: usize, primes: &[u64]) -> Result<Arc<Self>, RnsError> {
         check_degree(degree)?;
         check_count(primes.len())?;
         let ntts = primes
             .iter()
-            .map(|&prime| Ok(Arc::new(Ntt::new(degree, Modulus::new(prime)?)?)))
+            .map(|&prime| Ok(Arc::new(Ntt::of_kind(kind, degree, Modulus::new(prime)?)?)))
             .collect::<Result<Vec<_>, RnsError>>()?;
-        Self::from_ntts(degree, ntts)
+        Self::from_ntts(kind, degree, ntts)
     }
 
-    fn from_ntts(degree: usize, ntts: Vec<Arc<Ntt>>) -> Result<Arc<Self>, RnsError> {
+    fn from_ntts(kind: RingKind, degree: usize, ntts: Vec<Arc<Ntt>>) -> Result<Arc<Self>, RnsError> {
         check_count(ntts.len())?;
         let moduli: Vec<Modulus> = ntts.iter().map(|ntt| *ntt.modulus()).collect();
         for (i, m) in moduli.iter().enumerate() {
@@ -47,7 +79,12 @@ impl Ring {
                 return Err(RnsError::RepeatedModulus { modulus: m.value() });
             }
         }
-        Ok(Arc::new(Self { degree, moduli, ntts }))
+        Ok(Arc::new(Self {
+            kind,
+            degree,
+            moduli,
+            ntts,
+        }))
     }
 
     /// The ring over the first `count` primes.
@@ -60,21 +97,28 @@ impl Ring {
             min: 1,
             max: self.moduli.len(),
         })?;
-        Self::from_ntts(self.degree, ntts.to_vec())
+        Self::from_ntts(self.kind, self.degree, ntts.to_vec())
     }
 
     /// The ring over the primes of `first`, then those of `second`.
     ///
     /// # Errors
-    /// If degrees differ, a prime occurs in both, or there are too many.
+    /// If kinds or degrees differ, a prime occurs in both, or there are too many.
     pub fn join(first: &Self, second: &Self) -> Result<Arc<Self>, RnsError> {
-        if first.degree != second.degree {
+        if (first.kind, first.degree) != (second.kind, second.degree) {
             return Err(RnsError::RingMismatch);
         }
         Self::from_ntts(
+            first.kind,
             first.degree,
             first.ntts.iter().chain(&second.ntts).cloned().collect(),
         )
+    }
+
+    /// The kind.
+    #[must_use]
+    pub fn kind(&self) -> RingKind {
+        self.kind
     }
 
     /// The degree N.

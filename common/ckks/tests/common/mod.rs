@@ -7,6 +7,7 @@ use galen_ckks::context::Context;
 use galen_ckks::preset::{Preset, PresetSpec};
 use galen_rns::modulus::Modulus;
 use galen_rns::poly::{Eval, Poly};
+use galen_rns::ring::RingKind;
 use galen_rns::sampling::ternary;
 use galen_rns::xof::Xof;
 use num_bigint::BigInt;
@@ -15,12 +16,14 @@ use std::sync::Arc;
 /// A ring small enough for schoolbook products.
 pub(crate) fn tiny(levels: usize, special: usize) -> Arc<Context> {
     let spec = PresetSpec {
+        ring: RingKind::Cyclotomic,
         degree: 64,
         base_bits: 50,
         levels,
         scale_bits: 40,
         special,
         special_bits: 50,
+        digit: special,
     };
     Context::new(&Preset::insecure_for_tests(spec).unwrap()).unwrap()
 }
