@@ -100,6 +100,19 @@ impl Ring {
         Self::from_ntts(self.kind, self.degree, ntts.to_vec())
     }
 
+    /// The ring over the primes of this range.
+    ///
+    /// # Errors
+    /// [`RnsError::ModulusCount`] if the range is empty or goes beyond them.
+    pub fn slice(&self, range: core::ops::Range<usize>) -> Result<Arc<Self>, RnsError> {
+        let ntts = self.ntts.get(range.clone()).ok_or(RnsError::ModulusCount {
+            count: range.end,
+            min: 1,
+            max: self.moduli.len(),
+        })?;
+        Self::from_ntts(self.kind, self.degree, ntts.to_vec())
+    }
+
     /// The ring over the primes of `first`, then those of `second`.
     ///
     /// # Errors
