@@ -87,6 +87,19 @@ pub enum RnsError {
         /// The prime.
         modulus: u64,
     },
+    /// An automorphism `X -> X^g` needs an odd g.
+    #[error("{element} is not odd")]
+    GaloisElement {
+        /// The refused g.
+        element: u64,
+    },
+    /// The transform modulo this prime returns values at other points, or in another order, than that of the ring's
+    /// first prime.
+    #[error("the transform modulo {modulus} has another order")]
+    TransformOrder {
+        /// The prime.
+        modulus: u64,
+    },
     /// Bits after the last packed value are not zero.
     #[error("padding bits are not zero")]
     Padding,

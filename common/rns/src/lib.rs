@@ -15,6 +15,7 @@
 //! | [`kernel`] | the two inner loops, for AVX-512 IFMA and portable |
 //! | [`ring`], [`poly`] | degree and primes; elements in either domain |
 //! | [`basis`] | from one set of primes to another: composition, conversion, division |
+//! | [`automorphism`] | `X -> X^g`, which rotates slots |
 //! | [`xof`], [`sampling`] | the one XOF, and integer-only samplers over it |
 //! | [`packing`] | residues in `ceil(log2 q)` bits each |
 //!
@@ -36,6 +37,7 @@
 //! # Ok::<(), galen_rns::error::RnsError>(())
 //! ```
 
+pub mod automorphism;
 pub mod basis;
 pub mod error;
 pub mod kernel;

@@ -1,12 +1,14 @@
 //! The number-theoretic transform of one ring kind and degree modulo one prime.
 
 mod fold;
+mod order;
 
 use crate::error::RnsError;
 use crate::kernel;
 use crate::modulus::Modulus;
 use crate::ring::RingKind;
 use fold::Fold;
+pub(crate) use order::Order;
 use tfhe_ntt::prime64::Plan;
 
 /// Smallest ring degree: one full vector register for each half of a butterfly.
@@ -31,8 +33,8 @@ pub fn check_degree(degree: usize) -> Result<(), RnsError> {
 
 /// A transform that turns products of polynomials into products of residues.
 ///
-/// The order of the transformed values is the (bit-reversed) order of `tfhe-ntt`, the same on every
-/// platform. It only matters to code that permutes them; nothing here does.
+/// The order of the transformed values is the (bit-reversed) order of `tfhe-ntt`, the same on every platform. It only
+/// matters to code that permutes them, [`crate::automorphism`], which finds it out.
 pub struct Ntt {
     modulus: Modulus,
     plan: Plan,
@@ -75,9 +77,23 @@ impl Ntt {
         let plan = Plan::try_new(degree, modulus.value()).ok_or(no_transform.clone())?;
         let fold = match kind {
             RingKind::Cyclotomic => None,
-            RingKind::ConjugateInvariant => Some(Fold::new(degree, &modulus).ok_or(no_transform)?),
+            RingKind::ConjugateInvariant => {
+                let mut x = vec![0; degree];
+                x[1] = 1;
+                plan.fwd(&mut x);
+                Some(Fold::new(degree, &modulus, x[0]).ok_or(no_transform)?)
+            }
         };
         Ok(Self { modulus, plan, fold })
+    }
+
+    /// The kind of ring.
+    #[must_use]
+    pub fn kind(&self) -> RingKind {
+        match self.fold {
+            None => RingKind::Cyclotomic,
+            Some(_) => RingKind::ConjugateInvariant,
+        }
     }
 
     /// The ring degree N.

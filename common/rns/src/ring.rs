@@ -2,8 +2,8 @@
 
 use crate::error::RnsError;
 use crate::modulus::Modulus;
-use crate::ntt::{Ntt, check_degree};
-use std::sync::Arc;
+use crate::ntt::{Ntt, Order, check_degree};
+use std::sync::{Arc, OnceLock};
 
 /// Most primes in one ring.
 pub const MAX_MODULI: usize = 64;
@@ -37,6 +37,8 @@ pub struct Ring {
     degree: usize,
     moduli: Vec<Modulus>,
     ntts: Vec<Arc<Ntt>>,
+    /// The order of transformed values, once somebody has asked for it.
+    order: OnceLock<Order>,
 }
 
 impl PartialEq for Ring {
@@ -84,6 +86,7 @@ impl Ring {
             degree,
             moduli,
             ntts,
+            order: OnceLock::new(),
         }))
     }
 
@@ -153,6 +156,22 @@ impl Ring {
     #[must_use]
     pub fn ntt(&self, index: usize) -> &Ntt {
         &self.ntts[index]
+    }
+
+    /// The order of transformed values, the same for every prime.
+    pub(crate) fn order(&self) -> Result<&Order, RnsError> {
+        if let Some(order) = self.order.get() {
+            return Ok(order);
+        }
+        let refused = |ntt: &Ntt| RnsError::TransformOrder {
+            modulus: ntt.modulus().value(),
+        };
+        let (first, others) = (&self.ntts[0], &self.ntts[1..]);
+        let order = Order::find(first).ok_or_else(|| refused(first))?;
+        if let Some(other) = others.iter().find(|ntt| !order.fits(ntt)) {
+            return Err(refused(other));
+        }
+        Ok(self.order.get_or_init(|| order))
     }
 
     /// `log2 Q`, from the exact product, correct to about 2^-50. For display and planning.

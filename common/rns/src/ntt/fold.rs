@@ -20,17 +20,28 @@ pub(super) struct Fold {
 }
 
 impl Fold {
-    /// Nothing if the prime is not 1 modulo 4N.
-    pub(super) fn new(degree: usize, m: &Modulus) -> Option<Self> {
+    /// `root` is the primitive 2N-th root of unity where the negacyclic transform takes its first value. With `psi^2 = root`
+    /// the order of values is the same for all primes. Nothing if the prime is not 1 modulo 4N.
+    pub(super) fn new(degree: usize, m: &Modulus, root: u64) -> Option<Self> {
         let order = 4 * degree as u64;
         let exponent = (m.value() - 1) / order;
         if exponent * order != m.value() - 1 {
             return None;
         }
         // A power of the exponent has an order that divides 4N, a power of two; it is primitive if its 2N-th power is -1.
-        let psi = (2..m.value())
+        let primitive = (2..m.value())
             .map(|x| m.pow(x, exponent))
             .find(|&x| m.pow(x, order / 2) == m.value() - 1)?;
+        // Its powers are all primitive roots; one of those, and its negative, squares to the wanted one.
+        let (step, mut psi) = (m.mul(primitive, primitive), primitive);
+        let mut tried = 0;
+        while m.mul(psi, psi) != root {
+            psi = m.mul(psi, step);
+            tried += 1;
+            if tried == 2 * degree {
+                return None;
+            }
+        }
         let inverse = m.inv(psi)?;
         let half = m.inv(2)?;
         let with_shoup = |w: u64| (w, m.shoup(w));
