@@ -146,6 +146,16 @@ impl<D: Domain> Poly<D> {
         &mut self.data[index * n..(index + 1) * n]
     }
 
+    /// Becomes an element of `ring`, in the memory that it has as far as that goes. Residues that both rings have room for
+    /// stay, whatever they mean there, and further ones are zero: the caller overwrites what is not a prefix of the same
+    /// primes.
+    pub fn reshape(&mut self, ring: &Arc<Ring>) {
+        if !Arc::ptr_eq(&self.ring, ring) {
+            self.data.resize(ring.degree() * ring.moduli().len(), 0);
+            self.ring = Arc::clone(ring);
+        }
+    }
+
     /// The element of the ring over the first `count` primes with the same residues there.
     ///
     /// # Errors
