@@ -7,7 +7,7 @@ use crate::error::CkksError;
 use crate::noise::Budget;
 use galen_rns::basis::Composer;
 use galen_rns::modulus::Modulus;
-use galen_rns::poly::{Coeff, Poly};
+use galen_rns::poly::{Coeff, Eval, Poly};
 use galen_rns::ring::Ring;
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -40,6 +40,25 @@ impl Context {
         level: usize,
         scale: f64,
     ) -> Result<Plaintext, CkksError> {
+        let (budget, poly) = self.encode_over(self.ring(level)?, values, magnitude, level, scale)?;
+        Ok(Plaintext {
+            preset: *self.digest(),
+            level,
+            slots: values.len(),
+            budget,
+            poly,
+        })
+    }
+
+    /// [`Self::encode_at`] over any ring of the preset; the level says what has to fit.
+    pub(crate) fn encode_over(
+        &self,
+        ring: &Arc<Ring>,
+        values: &[f64],
+        magnitude: f64,
+        level: usize,
+        scale: f64,
+    ) -> Result<(Budget, Poly<Eval>), CkksError> {
         let (count, max) = (values.len(), self.slots());
         if !(1..=max).contains(&count) {
             return Err(CkksError::Count { count, min: 1, max });
@@ -55,7 +74,6 @@ impl Context {
         if let Some(index) = values.iter().position(|x| x.abs() > magnitude) {
             return Err(CkksError::Magnitude { index, magnitude });
         }
-        let ring = self.ring(level)?;
         let budget = Budget {
             scale,
             magnitude,
@@ -69,14 +87,7 @@ impl Context {
             .zip(values)
             .for_each(|(slot, &x)| slot.re = x * scale);
         let coefficients = Zeroizing::new(self.embedding.coefficients(&mut slots));
-        let poly = from_floats(ring, &coefficients)?.into_eval();
-        Ok(Plaintext {
-            preset: *self.digest(),
-            level,
-            slots: count,
-            budget,
-            poly,
-        })
+        Ok((budget, from_floats(ring, &coefficients)?.into_eval()))
     }
 
     /// The slot values of a plaintext, as they are, with all their noise.
