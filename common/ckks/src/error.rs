@@ -133,6 +133,51 @@ pub enum CkksError {
         /// Bits requested.
         requested_bits: f64,
     },
+    /// There is no key for this rotation.
+    #[error(
+        "no key for a rotation by {steps} of {slots} slots to the left among those for {available} rotations: generate \
+         one with SecretKey::galois_keys(&[{steps}])"
+    )]
+    MissingRotation {
+        /// Slots to rotate by, to the left.
+        steps: usize,
+        /// Slots in all.
+        slots: usize,
+        /// Rotations that there are keys for.
+        available: usize,
+    },
+    /// There is no key for conjugation.
+    #[error("no key for conjugation: generate one with SecretKey::galois_keys_and_conjugation")]
+    MissingConjugation,
+    /// The slots of the conjugate-invariant ring are real.
+    #[error("the slots of this preset are real, there is nothing to conjugate")]
+    NoConjugation,
+    /// An interval is empty, or its ends are not finite.
+    #[error("{low}..={high} is not an interval")]
+    Interval {
+        /// Lower end.
+        low: f64,
+        /// Upper end.
+        high: f64,
+    },
+    /// The bound on the values of a ciphertext, or a slot that holds zero, is outside of the interval.
+    #[error("values up to {magnitude} are not all within {low}..={high}")]
+    OutsideInterval {
+        /// The bound on the absolute values; 0 if it is zero itself that is outside.
+        magnitude: f64,
+        /// Lower end of the interval.
+        low: f64,
+        /// Upper end of the interval.
+        high: f64,
+    },
+    /// The ciphertext has fewer levels left than a computation takes.
+    #[error("{needed} levels are needed, the ciphertext has {available}")]
+    Levels {
+        /// Levels that the computation takes.
+        needed: usize,
+        /// Levels that are left.
+        available: usize,
+    },
     /// Bytes are not a valid object of the expected kind.
     #[error("malformed bytes: {0}")]
     Malformed(#[from] Malformed),
@@ -228,6 +273,12 @@ pub enum Malformed {
         min: usize,
         /// Largest number.
         max: usize,
+    },
+    /// A Galois element is not canonical, or not above the one before it.
+    #[error("Galois element {element}")]
+    GaloisElement {
+        /// The element found.
+        element: u64,
     },
     /// A residue is not below its prime.
     #[error("a residue is not below its prime")]

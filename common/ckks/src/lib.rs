@@ -51,6 +51,7 @@
 //! # Ok::<(), galen_ckks::error::CkksError>(())
 //! ```
 
+mod chebyshev;
 pub mod ciphertext;
 pub mod codec;
 pub mod context;
@@ -62,6 +63,7 @@ pub mod evaluate;
 pub mod keys;
 mod linear;
 pub mod noise;
+pub mod polynomial;
 pub mod preset;
 mod relinearise;
 mod rerandomise;
