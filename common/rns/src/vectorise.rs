@@ -1,0 +1,23 @@
+//! Plain loops compiled for several instruction sets, chosen at run time.
+//!
+//! For loops that a compiler vectorises well by itself. All copies are the same source, and floating-point contraction is not
+//! a thing that the compiler does unasked, so results are the same whichever runs.
+
+pub use pulp::NullaryFnOnce as Loop;
+
+/// Runs a loop, compiled for AVX-512 or AVX2 where the CPU has it.
+///
+/// What it calls must be `#[inline(always)]`, [`Loop::call`] included, or it is not compiled with it.
+#[inline]
+pub fn vectorised<L: Loop>(body: L) -> L::Output {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if let Some(simd) = pulp::x86::V4::try_new() {
+            return simd.vectorize(body);
+        }
+        if let Some(simd) = pulp::x86::V3::try_new() {
+            return simd.vectorize(body);
+        }
+    }
+    body.call()
+}
