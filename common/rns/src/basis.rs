@@ -1,7 +1,7 @@
 //! From one set of primes to another: composition of residues, conversion, and division by some of the primes.
 
 use crate::error::RnsError;
-use crate::kernel;
+use crate::kernel::{Constant, FRACTION, Kernels, Reciprocal};
 use crate::modulus::Modulus;
 use crate::poly::{Eval, Poly};
 use crate::ring::Ring;
@@ -101,15 +101,16 @@ pub fn compose_centered(moduli: &[Modulus], residues: &[u64]) -> Result<i128, Rn
 /// Most primes that a [`BasisConverter`] converts from.
 pub const MAX_CONVERTED: usize = 15;
 
-/// Fraction bits of the quotient estimate. 15 terms below `2^60` and the rounding constant fit in 64 bits.
-const FRACTION: u32 = 60;
+/// Coefficients that are converted together: their scaled residues stay in the first-level cache.
+const TILE: usize = 512;
 
 /// Converts coefficients from one basis (product Q) to another without composing them.
 ///
 /// From `x = sum x_i (Q/q_i)^-1 (Q/q_i) - u Q`, with the quotient `u` estimated from the fractions
 /// (Halevi, Polyakov, Shoup, ePrint 2018/117, section 2.2, in 60-bit fixed point instead of floats). The result is
 /// exactly the centred representative of x, except within `2^-55 Q` of `+-Q/2`, where it may be the other
-/// one: always congruent to x modulo Q and at most `Q/2 (1 + 2^-54)` in absolute value.
+/// one: always congruent to x modulo Q and at most `Q/2 (1 + 2^-54)` in absolute value. The 15 fractions below `2^60`
+/// and the rounding constant fit in 64 bits.
 #[derive(Debug)]
 pub struct BasisConverter {
     from: Vec<FromPrime>,
@@ -119,11 +120,10 @@ pub struct BasisConverter {
 #[derive(Debug)]
 struct FromPrime {
     modulus: Modulus,
-    /// `(Q/q_i)^-1 mod q_i` and its Shoup companion.
-    cofactor_inverse: u64,
-    cofactor_inverse_shoup: u64,
-    /// `floor(2^(60 + bits) / q_i)`.
-    reciprocal: u64,
+    /// `(Q/q_i)^-1 mod q_i`.
+    cofactor_inverse: Constant,
+    /// Of `q_i`, for the fraction.
+    reciprocal: Reciprocal,
 }
 
 #[derive(Debug)]
@@ -164,9 +164,8 @@ impl BasisConverter {
                         })?;
                 Ok(FromPrime {
                     modulus: *modulus,
-                    cofactor_inverse,
-                    cofactor_inverse_shoup: modulus.shoup(cofactor_inverse),
-                    reciprocal: ((1u128 << (FRACTION + modulus.bits())) / u128::from(modulus.value())) as u64,
+                    cofactor_inverse: Constant::new(modulus, cofactor_inverse),
+                    reciprocal: Reciprocal::new(modulus),
                 })
             })
             .collect::<Result<Vec<_>, RnsError>>()?;
@@ -184,53 +183,137 @@ impl BasisConverter {
         })
     }
 
+    /// Primes converted from.
+    #[must_use]
+    pub fn sources(&self) -> usize {
+        self.from.len()
+    }
+
+    /// Primes converted to.
+    #[must_use]
+    pub fn targets(&self) -> usize {
+        self.to.len()
+    }
+
     /// Converts coefficients: `input` holds n residues for each prime converted from, `out` takes n for each prime
     /// converted to.
     ///
     /// # Errors
     /// [`RnsError::Length`] if the two lengths do not fit each other.
     pub fn convert(&self, input: &[u64], out: &mut [u64]) -> Result<(), RnsError> {
+        self.convert_with(input, out, &mut Vec::new())
+    }
+
+    /// [`Self::convert`] without allocation once `scratch` has grown to at most 8192 words. What it holds before does
+    /// not matter; after the call it holds residues of the last coefficients.
+    ///
+    /// # Errors
+    /// Those of [`Self::convert`].
+    pub fn convert_with(
+        &self,
+        input: &[u64],
+        out: &mut [u64],
+        scratch: &mut Vec<u64>,
+    ) -> Result<(), RnsError> {
         let n = input.len() / self.from.len();
-        if n * self.from.len() != input.len() {
-            return Err(RnsError::Length {
-                expected: n * self.from.len(),
-                actual: input.len(),
-            });
-        }
-        if out.len() != n * self.to.len() {
-            return Err(RnsError::Length {
-                expected: n * self.to.len(),
-                actual: out.len(),
-            });
-        }
-        if n == 0 {
-            return Ok(());
-        }
-        // The weights of the sum, one row per prime, and as the last row the quotient.
-        let mut scaled = vec![0u64; input.len() + n];
-        let (terms, quotient) = scaled.split_at_mut(input.len());
-        quotient.fill(1 << (FRACTION - 1));
-        for ((p, x), y) in self
-            .from
-            .iter()
-            .zip(input.chunks_exact(n))
-            .zip(terms.chunks_exact_mut(n))
-        {
-            let bits = p.modulus.bits();
-            for ((y, &x), u) in y.iter_mut().zip(x).zip(quotient.iter_mut()) {
-                *y = p
-                    .modulus
-                    .mul_shoup(x, p.cofactor_inverse, p.cofactor_inverse_shoup);
-                *u += ((u128::from(*y) * u128::from(p.reciprocal)) >> bits) as u64;
+        check_length(n * self.from.len(), input.len())?;
+        check_length(n * self.to.len(), out.len())?;
+        self.convert_tiles(input, out, at_least(scratch, self.tile_words(n)));
+        Ok(())
+    }
+
+    /// Words of scratch memory for n coefficients.
+    fn tile_words(&self, n: usize) -> usize {
+        (self.from.len() + 1) * n.min(TILE)
+    }
+
+    fn convert_tiles(&self, input: &[u64], out: &mut [u64], scratch: &mut [u64]) {
+        let n = input.len() / self.from.len();
+        let mut start = 0;
+        while start < n {
+            let width = TILE.min(n - start);
+            let scaled = &mut scratch[..(self.from.len() + 1) * width];
+            for (row, residues) in scaled.chunks_exact_mut(width).zip(input.chunks_exact(n)) {
+                row.copy_from_slice(&residues[start..start + width]);
             }
+            self.scale(scaled, width);
+            for (index, out) in out.chunks_exact_mut(n).enumerate() {
+                self.combine(index, scaled, &mut out[start..start + width]);
+            }
+            start += width;
         }
-        quotient.iter_mut().for_each(|u| *u >>= FRACTION);
-        let rows: Vec<&[u64]> = scaled.chunks_exact(n).collect();
-        for (p, out) in self.to.iter().zip(out.chunks_exact_mut(n)) {
-            kernel::linear_combination(&p.modulus, &rows, &p.weights, out);
+    }
+
+    /// The first half of a conversion, for [`Self::convert_row`]: `scaled` takes n words for each prime converted from
+    /// and n more.
+    ///
+    /// # Errors
+    /// [`RnsError::Length`] if the two lengths do not fit each other.
+    pub fn prepare(&self, input: &[u64], scaled: &mut [u64]) -> Result<(), RnsError> {
+        let n = input.len() / self.from.len();
+        check_length(n * self.from.len(), input.len())?;
+        check_length(n * (self.from.len() + 1), scaled.len())?;
+        if n > 0 {
+            scaled[..input.len()].copy_from_slice(input);
+            self.scale(scaled, n);
         }
         Ok(())
     }
+
+    /// The second half of a conversion, for the `index`-th of the primes converted to: `out` takes its n residues.
+    ///
+    /// # Errors
+    /// [`RnsError::ModulusCount`] if there is no such prime, [`RnsError::Length`] if the lengths do not fit.
+    pub fn convert_row(&self, index: usize, scaled: &[u64], out: &mut [u64]) -> Result<(), RnsError> {
+        if index >= self.to.len() {
+            return Err(RnsError::ModulusCount {
+                count: index + 1,
+                min: 1,
+                max: self.to.len(),
+            });
+        }
+        check_length(out.len() * (self.from.len() + 1), scaled.len())?;
+        if !out.is_empty() {
+            self.combine(index, scaled, out);
+        }
+        Ok(())
+    }
+
+    /// Rows of residues become the terms of the sum, and the last row the quotient.
+    fn scale(&self, scaled: &mut [u64], n: usize) {
+        let kernels = Kernels::active();
+        let (terms, quotient) = scaled.split_at_mut(self.from.len() * n);
+        quotient.fill(1 << (FRACTION - 1));
+        for (index, (p, y)) in self.from.iter().zip(terms.chunks_exact_mut(n)).enumerate() {
+            let last = index + 1 == self.from.len();
+            kernels.scale_with_fraction(&p.modulus, &p.cofactor_inverse, &p.reciprocal, y, quotient, last);
+        }
+    }
+
+    fn combine(&self, index: usize, scaled: &[u64], out: &mut [u64]) {
+        let p = &self.to[index];
+        let mut rows: [&[u64]; MAX_CONVERTED + 1] = [&[]; MAX_CONVERTED + 1];
+        for (slot, row) in rows.iter_mut().zip(scaled.chunks_exact(out.len())) {
+            *slot = row;
+        }
+        Kernels::active().linear_combination(&p.modulus, &rows, &p.weights, out);
+    }
+}
+
+fn check_length(expected: usize, actual: usize) -> Result<(), RnsError> {
+    if expected == actual {
+        Ok(())
+    } else {
+        Err(RnsError::Length { expected, actual })
+    }
+}
+
+/// The first `length` words of scratch memory, which grows where it is shorter.
+fn at_least(scratch: &mut Vec<u64>, length: usize) -> &mut [u64] {
+    if scratch.len() < length {
+        scratch.resize(length, 0);
+    }
+    &mut scratch[..length]
 }
 
 /// Divides by the product P of the last primes of a ring, rounding to the nearest integer, and drops them.
@@ -242,8 +325,8 @@ pub struct ModDown {
     keep: Arc<Ring>,
     drop: Arc<Ring>,
     converter: BasisConverter,
-    /// `P^-1` modulo each kept prime and its Shoup companion.
-    inverses: Vec<(u64, u64)>,
+    /// `P^-1` modulo each kept prime.
+    inverses: Vec<Constant>,
 }
 
 impl ModDown {
@@ -263,7 +346,7 @@ impl ModDown {
                     .iter()
                     .fold(1, |acc, p| m.mul(acc, m.reduce_u64(p.value())));
                 let inverse = m.inv(p).ok_or(RnsError::RepeatedModulus { modulus: m.value() })?;
-                Ok((inverse, m.shoup(inverse)))
+                Ok(Constant::new(m, inverse))
             })
             .collect::<Result<Vec<_>, RnsError>>()?;
         Ok(Self {
@@ -292,32 +375,116 @@ impl ModDown {
     /// # Errors
     /// [`RnsError::RingMismatch`] if `x` is not over the full ring.
     pub fn apply_eval(&self, x: &Poly<Eval>) -> Result<Poly<Eval>, RnsError> {
-        if **x.ring() != *self.full {
+        if !Arc::ptr_eq(x.ring(), &self.full) && **x.ring() != *self.full {
             return Err(RnsError::RingMismatch);
         }
-        let n = self.full.degree();
-        let (kept, dropped) = x.data().split_at(n * self.keep.moduli().len());
-        let mut remainder = dropped.to_vec();
-        for (index, residues) in remainder.chunks_exact_mut(n).enumerate() {
-            self.drop.ntt(index).inverse(residues);
-        }
         let mut out = Poly::<Eval>::zero(&self.keep);
-        self.converter.convert(&remainder, out.data_mut())?;
-        for (index, ((t, x), (inverse, inverse_shoup))) in out
-            .data_mut()
-            .chunks_exact_mut(n)
-            .zip(kept.chunks_exact(n))
-            .zip(&self.inverses)
-            .enumerate()
-        {
-            self.keep.ntt(index).forward(t);
-            let m = self.keep.moduli()[index];
-            for (t, &x) in t.iter_mut().zip(x) {
-                // x - t is below 2q here, which a Shoup product takes as it is.
-                *t = m.mul_shoup(x + m.value() - *t, *inverse, *inverse_shoup);
+        self.apply_eval_into(x.data(), out.data_mut(), &mut Vec::new())?;
+        Ok(out)
+    }
+
+    /// [`Self::apply_eval`] on residues: `x` holds N for each prime of the full ring, `out` takes N for each kept one.
+    /// Nothing is allocated once `scratch` has grown; what it holds before does not matter.
+    ///
+    /// # Errors
+    /// [`RnsError::Length`].
+    pub fn apply_eval_into(
+        &self,
+        x: &[u64],
+        out: &mut [u64],
+        scratch: &mut Vec<u64>,
+    ) -> Result<(), RnsError> {
+        self.apply_eval_batch(&[x], &mut [out], scratch)
+    }
+
+    /// `out += round(x / P)`; see [`Self::apply_eval_into`].
+    ///
+    /// # Errors
+    /// Those of [`Self::apply_eval_into`].
+    pub fn apply_eval_add(&self, x: &[u64], out: &mut [u64], scratch: &mut Vec<u64>) -> Result<(), RnsError> {
+        self.apply_eval_add_batch(&[x], &mut [out], scratch)
+    }
+
+    /// [`Self::apply_eval_into`] for several elements, prime by prime, so that the tables of a transform are read once
+    /// for all of them.
+    ///
+    /// # Errors
+    /// [`RnsError::Length`], also where there are not as many elements as results.
+    pub fn apply_eval_batch(
+        &self,
+        xs: &[&[u64]],
+        outs: &mut [&mut [u64]],
+        scratch: &mut Vec<u64>,
+    ) -> Result<(), RnsError> {
+        self.divide(xs, outs, scratch, false)
+    }
+
+    /// [`Self::apply_eval_add`] for several elements; see [`Self::apply_eval_batch`].
+    ///
+    /// # Errors
+    /// Those of [`Self::apply_eval_batch`].
+    pub fn apply_eval_add_batch(
+        &self,
+        xs: &[&[u64]],
+        outs: &mut [&mut [u64]],
+        scratch: &mut Vec<u64>,
+    ) -> Result<(), RnsError> {
+        self.divide(xs, outs, scratch, true)
+    }
+
+    fn divide(
+        &self,
+        xs: &[&[u64]],
+        outs: &mut [&mut [u64]],
+        scratch: &mut Vec<u64>,
+        add: bool,
+    ) -> Result<(), RnsError> {
+        let n = self.full.degree();
+        let (kept, dropped) = (n * self.keep.moduli().len(), n * self.drop.moduli().len());
+        check_length(xs.len(), outs.len())?;
+        for (x, out) in xs.iter().zip(outs.iter()) {
+            check_length(kept + dropped, x.len())?;
+            check_length(kept, out.len())?;
+        }
+        let tile = self.converter.tile_words(n);
+        let converted = if add { kept } else { 0 };
+        let room = at_least(scratch, tile + (dropped + converted) * xs.len());
+        let (tile, room) = room.split_at_mut(tile);
+        let (remainders, converted) = room.split_at_mut(dropped * xs.len());
+        for (x, remainder) in xs.iter().zip(remainders.chunks_exact_mut(dropped)) {
+            remainder.copy_from_slice(&x[kept..]);
+        }
+        for index in 0..self.drop.moduli().len() {
+            for remainder in remainders.chunks_exact_mut(dropped) {
+                self.drop
+                    .ntt(index)
+                    .inverse(&mut remainder[index * n..(index + 1) * n]);
             }
         }
-        Ok(out)
+        for (which, (remainder, out)) in remainders.chunks_exact(dropped).zip(outs.iter_mut()).enumerate() {
+            let out = if add {
+                &mut converted[which * kept..(which + 1) * kept]
+            } else {
+                &mut **out
+            };
+            self.converter.convert_tiles(remainder, out, tile);
+        }
+        let kernels = Kernels::active();
+        for (index, (m, inverse)) in self.keep.moduli().iter().zip(&self.inverses).enumerate() {
+            let (ntt, row) = (self.keep.ntt(index), index * n..(index + 1) * n);
+            for (which, (x, out)) in xs.iter().zip(outs.iter_mut()).enumerate() {
+                let (x, out) = (&x[row.clone()], &mut out[row.clone()]);
+                if add {
+                    let t = &mut converted[which * kept + index * n..][..n];
+                    ntt.forward(t);
+                    kernels.sub_mul_constant_add_assign(m, out, x, t, inverse);
+                } else {
+                    ntt.forward(out);
+                    kernels.sub_mul_constant_assign(m, out, x, inverse);
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -20,6 +20,10 @@ pub struct Modulus {
     barrett: u64,
     /// `2^64 mod q`.
     two_64: u64,
+    /// `floor(2^(51 + bits) / q)`, below `2^52`.
+    barrett_52: u64,
+    /// `2^52 mod q` and `floor(2^52 (2^52 mod q) / q)`.
+    two_52: (u64, u64),
 }
 
 impl core::fmt::Debug for Modulus {
@@ -39,12 +43,15 @@ impl Modulus {
         }
         let bits = 64 - value.leading_zeros();
         let q = u128::from(value);
+        let two_52 = (1u128 << 52) % q;
         Ok(Self {
             value,
             bits,
             reciprocal: ((1u128 << 64) / q) as u64,
             barrett: ((1u128 << (2 * bits)) / q) as u64,
             two_64: ((1u128 << 64) % q) as u64,
+            barrett_52: ((1u128 << (51 + bits)) / q) as u64,
+            two_52: (two_52 as u64, ((two_52 << 52) / q) as u64),
         })
     }
 
@@ -60,6 +67,27 @@ impl Modulus {
     #[must_use]
     pub fn bits(&self) -> u32 {
         self.bits
+    }
+
+    /// `floor(2^(51 + bits) / q)`, below `2^52`: the quotient constant of 52-bit multiply-add.
+    #[inline]
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    pub(crate) fn barrett_52(&self) -> u64 {
+        self.barrett_52
+    }
+
+    /// `floor(2^52 / q)`.
+    #[inline]
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    pub(crate) fn reciprocal_52(&self) -> u64 {
+        self.reciprocal >> 12
+    }
+
+    /// `2^52 mod q` and its companion for a 52-bit Shoup product.
+    #[inline]
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    pub(crate) fn two_52(&self) -> (u64, u64) {
+        self.two_52
     }
 
     /// `x` if it is below `q`, else `x - q`.

@@ -1,7 +1,7 @@
 //! Elements of a ring, in coefficients or transformed.
 
 use crate::error::RnsError;
-use crate::kernel;
+use crate::kernel::Kernels;
 use crate::ring::Ring;
 use crate::sampling;
 use crate::xof::Xof;
@@ -195,20 +195,44 @@ impl<D: Domain> Poly<D> {
         Ok(())
     }
 
+    fn check_all(&self, others: &[&Self]) -> Result<(), RnsError> {
+        others.iter().try_for_each(|other| self.check(other))
+    }
+
+    /// `self = other`, which must be over the same ring; reuses the memory.
+    ///
+    /// # Errors
+    /// [`RnsError::RingMismatch`].
+    pub fn copy_from(&mut self, other: &Self) -> Result<(), RnsError> {
+        self.check(other)?;
+        self.data.copy_from_slice(&other.data);
+        Ok(())
+    }
+
     /// `self += other`.
     ///
     /// # Errors
     /// [`RnsError::RingMismatch`].
     pub fn add_assign(&mut self, other: &Self) -> Result<(), RnsError> {
         self.check(other)?;
-        let n = self.ring.degree();
-        for ((a, b), m) in self
-            .data
-            .chunks_exact_mut(n)
-            .zip(other.data.chunks_exact(n))
-            .zip(self.ring.moduli())
-        {
-            a.iter_mut().zip(b).for_each(|(x, &y)| *x = m.add(*x, y));
+        let (n, kernels) = (self.ring.degree(), Kernels::active());
+        let rows = self.data.chunks_exact_mut(n).zip(other.data.chunks_exact(n));
+        for ((a, b), m) in rows.zip(self.ring.moduli()) {
+            kernels.add_assign(m, a, b);
+        }
+        Ok(())
+    }
+
+    /// `out = self + other`.
+    ///
+    /// # Errors
+    /// [`RnsError::RingMismatch`].
+    pub fn add_into(&self, other: &Self, out: &mut Self) -> Result<(), RnsError> {
+        self.check_all(&[other, out])?;
+        let (n, kernels) = (self.ring.degree(), Kernels::active());
+        let rows = self.data.chunks_exact(n).zip(other.data.chunks_exact(n));
+        for (((a, b), c), m) in rows.zip(out.data.chunks_exact_mut(n)).zip(self.ring.moduli()) {
+            kernels.add_into(m, a, b, c);
         }
         Ok(())
     }
@@ -219,23 +243,33 @@ impl<D: Domain> Poly<D> {
     /// [`RnsError::RingMismatch`].
     pub fn sub_assign(&mut self, other: &Self) -> Result<(), RnsError> {
         self.check(other)?;
-        let n = self.ring.degree();
-        for ((a, b), m) in self
-            .data
-            .chunks_exact_mut(n)
-            .zip(other.data.chunks_exact(n))
-            .zip(self.ring.moduli())
-        {
-            a.iter_mut().zip(b).for_each(|(x, &y)| *x = m.sub(*x, y));
+        let (n, kernels) = (self.ring.degree(), Kernels::active());
+        let rows = self.data.chunks_exact_mut(n).zip(other.data.chunks_exact(n));
+        for ((a, b), m) in rows.zip(self.ring.moduli()) {
+            kernels.sub_assign(m, a, b);
+        }
+        Ok(())
+    }
+
+    /// `out = self - other`.
+    ///
+    /// # Errors
+    /// [`RnsError::RingMismatch`].
+    pub fn sub_into(&self, other: &Self, out: &mut Self) -> Result<(), RnsError> {
+        self.check_all(&[other, out])?;
+        let (n, kernels) = (self.ring.degree(), Kernels::active());
+        let rows = self.data.chunks_exact(n).zip(other.data.chunks_exact(n));
+        for (((a, b), c), m) in rows.zip(out.data.chunks_exact_mut(n)).zip(self.ring.moduli()) {
+            kernels.sub_into(m, a, b, c);
         }
         Ok(())
     }
 
     /// `self = -self`.
     pub fn neg_assign(&mut self) {
-        let n = self.ring.degree();
+        let (n, kernels) = (self.ring.degree(), Kernels::active());
         for (a, m) in self.data.chunks_exact_mut(n).zip(self.ring.moduli()) {
-            a.iter_mut().for_each(|x| *x = m.neg(*x));
+            kernels.neg_assign(m, a);
         }
     }
 
@@ -245,10 +279,24 @@ impl<D: Domain> Poly<D> {
     /// [`RnsError::Length`] or [`RnsError::ResidueRange`] if `scalars` is not that.
     pub fn mul_scalar_assign(&mut self, scalars: &[u64]) -> Result<(), RnsError> {
         self.check_scalars(scalars)?;
-        let n = self.ring.degree();
+        let (n, kernels) = (self.ring.degree(), Kernels::active());
         for ((a, m), &w) in self.data.chunks_exact_mut(n).zip(self.ring.moduli()).zip(scalars) {
-            let w_shoup = m.shoup(w);
-            a.iter_mut().for_each(|x| *x = m.mul_shoup(*x, w, w_shoup));
+            kernels.mul_scalar_assign(m, a, w);
+        }
+        Ok(())
+    }
+
+    /// `out = self` times an integer, given by its residue modulo each prime.
+    ///
+    /// # Errors
+    /// [`RnsError::RingMismatch`], or [`RnsError::Length`] or [`RnsError::ResidueRange`] of `scalars`.
+    pub fn mul_scalar_into(&self, scalars: &[u64], out: &mut Self) -> Result<(), RnsError> {
+        self.check(out)?;
+        self.check_scalars(scalars)?;
+        let (n, kernels) = (self.ring.degree(), Kernels::active());
+        let rows = self.data.chunks_exact(n).zip(out.data.chunks_exact_mut(n));
+        for (((a, c), m), &w) in rows.zip(self.ring.moduli()).zip(scalars) {
+            kernels.mul_scalar_into(m, a, w, c);
         }
         Ok(())
     }
@@ -351,7 +399,7 @@ impl Poly<Eval> {
         let n = self.ring.degree();
         for ((a, m), &w) in self.data.chunks_exact_mut(n).zip(self.ring.moduli()).zip(scalars) {
             // The transform of a constant is that constant everywhere.
-            a.iter_mut().for_each(|x| *x = m.add(*x, w));
+            Kernels::active().add_scalar_assign(m, a, w);
         }
         Ok(())
     }
@@ -362,14 +410,24 @@ impl Poly<Eval> {
     /// [`RnsError::RingMismatch`].
     pub fn mul_assign(&mut self, other: &Self) -> Result<(), RnsError> {
         self.check(other)?;
-        let n = self.ring.degree();
-        for ((a, b), m) in self
-            .data
-            .chunks_exact_mut(n)
-            .zip(other.data.chunks_exact(n))
-            .zip(self.ring.moduli())
-        {
-            kernel::mul_assign(m, a, b);
+        let (n, kernels) = (self.ring.degree(), Kernels::active());
+        let rows = self.data.chunks_exact_mut(n).zip(other.data.chunks_exact(n));
+        for ((a, b), m) in rows.zip(self.ring.moduli()) {
+            kernels.mul_assign(m, a, b);
+        }
+        Ok(())
+    }
+
+    /// `out = self * other`.
+    ///
+    /// # Errors
+    /// [`RnsError::RingMismatch`].
+    pub fn mul_into(&self, other: &Self, out: &mut Self) -> Result<(), RnsError> {
+        self.check_all(&[other, out])?;
+        let (n, kernels) = (self.ring.degree(), Kernels::active());
+        let rows = self.data.chunks_exact(n).zip(other.data.chunks_exact(n));
+        for (((a, b), c), m) in rows.zip(out.data.chunks_exact_mut(n)).zip(self.ring.moduli()) {
+            kernels.mul_into(m, a, b, c);
         }
         Ok(())
     }
@@ -379,17 +437,12 @@ impl Poly<Eval> {
     /// # Errors
     /// [`RnsError::RingMismatch`].
     pub fn mul_add_assign(&mut self, lhs: &Self, rhs: &Self) -> Result<(), RnsError> {
-        self.check(lhs)?;
-        self.check(rhs)?;
-        let n = self.ring.degree();
+        self.check_all(&[lhs, rhs])?;
+        let (n, kernels) = (self.ring.degree(), Kernels::active());
         let products = lhs.data.chunks_exact(n).zip(rhs.data.chunks_exact(n));
-        for ((acc, (a, b)), m) in self
-            .data
-            .chunks_exact_mut(n)
-            .zip(products)
-            .zip(self.ring.moduli())
-        {
-            kernel::mul_add_assign(m, acc, a, b);
+        let rows = self.data.chunks_exact_mut(n).zip(products);
+        for ((acc, (a, b)), m) in rows.zip(self.ring.moduli()) {
+            kernels.mul_add_assign(m, acc, a, b);
         }
         Ok(())
     }
