@@ -6,6 +6,8 @@ use crate::keys::KeyDigest;
 use crate::noise::Budget;
 use crate::preset::PresetDigest;
 use galen_rns::poly::{Eval, Poly};
+use galen_rns::ring::Ring;
+use std::sync::Arc;
 use zeroize::Zeroize;
 
 /// An encoded vector. Wiped on drop; `Debug` prints no values.
@@ -57,6 +59,22 @@ impl Plaintext {
     #[must_use]
     pub fn poly(&self) -> &Poly<Eval> {
         &self.poly
+    }
+}
+
+impl Plaintext {
+    /// Takes everything but the polynomial from a ciphertext over `ring`, and a polynomial over that, in the memory that
+    /// is there. The caller overwrites it.
+    pub(crate) fn reuse(&mut self, ct: &Ciphertext, ring: &Arc<Ring>) {
+        if self.poly.ring() != ring {
+            // What a shorter polynomial leaves behind must not stay in memory.
+            self.poly.zeroize();
+            self.poly.reshape(ring);
+        }
+        self.preset = ct.preset;
+        self.level = ct.level;
+        self.slots = ct.slots;
+        self.budget = ct.budget;
     }
 }
 
@@ -172,6 +190,37 @@ impl Ciphertext {
         budget.check_fits(context.log2_q(self.level)?)?;
         self.budget = budget;
         Ok(self)
+    }
+}
+
+impl Context {
+    /// Memory for a ciphertext, under no key.
+    pub(crate) fn empty_ciphertext(&self) -> Ciphertext {
+        Ciphertext {
+            preset: *self.digest(),
+            key: KeyDigest([0; 32]),
+            level: 0,
+            slots: 1,
+            budget: Budget {
+                scale: 1.0,
+                magnitude: 0.0,
+                noise: 1.0,
+            },
+            parts: vec![Poly::zero(&self.bottom().ring); 2],
+            seed: None,
+        }
+    }
+}
+
+impl Ciphertext {
+    /// Takes everything but polynomials from `header`, and `count` parts over `ring`, in the memory that is there. The
+    /// caller overwrites them.
+    pub(crate) fn reuse(&mut self, header: Self, ring: &Arc<Ring>, count: usize) {
+        let mut parts = core::mem::take(&mut self.parts);
+        parts.truncate(count);
+        parts.iter_mut().for_each(|part| part.reshape(ring));
+        parts.resize_with(count, || Poly::zero(ring));
+        *self = Self { parts, ..header };
     }
 }
 

@@ -11,12 +11,14 @@
 //! | set | count 4, then that many ciphertexts without their headers |
 //! | public key | seed 32, b |
 //! | relinearisation key | key digest 32, seed 32, digits 1, the b of each |
+//! | Galois keys | key digest 32, seed 32, digits 1, count 2, then for each Galois element in ascending order: element 4, the b of each digit |
 //! | secret key | seed 32 |
 
 use crate::ciphertext::{Ciphertext, check_magnitude};
 use crate::context::{Context, check_scale};
 use crate::encrypt::expand_uniform;
 use crate::error::{CkksError, Malformed};
+use crate::galois::{GaloisKeys, MAX_GALOIS_KEYS};
 use crate::keys::{KeyDigest, PublicKey, RelinKey, SecretKey};
 use crate::noise::Budget;
 use galen_rns::RnsError;
@@ -45,6 +47,7 @@ enum Tag {
     PublicKey = 3,
     RelinKey = 4,
     SecretKey = 5,
+    GaloisKeys = 6,
 }
 
 /// A list of ciphertexts, which may differ in level, scale and degree.
@@ -207,10 +210,8 @@ impl RelinKey {
         let mut out = header(Tag::RelinKey, &self.context.digest().0);
         out.extend_from_slice(&self.digest().0);
         out.extend_from_slice(&self.seed);
-        out.push(self.digits.len() as u8);
-        self.digits
-            .iter()
-            .try_for_each(|(b, _)| write_poly(b, &mut out))?;
+        out.push(self.context.top().switching.digits.len() as u8);
+        self.key.halves().try_for_each(|b| write_poly(b, &mut out))?;
         Ok(out)
     }
 
@@ -222,21 +223,75 @@ impl RelinKey {
         let mut reader = Reader::new(context, bytes, Tag::RelinKey, Self::max_bytes(context))?;
         let digest = KeyDigest(reader.array()?);
         let seed = reader.array()?;
-        let (count, expected) = (usize::from(reader.u8()?), context.top().switching.digits.len());
-        if count != expected {
+        let digits = reader.digits(context)?;
+        let halves = reader.halves(context, digits)?;
+        reader.finish()?;
+        Ok(Self::assemble(context, digest, seed, halves))
+    }
+}
+
+impl GaloisKeys {
+    /// The length of the largest set of keys of a preset that is read: [`MAX_GALOIS_KEYS`] of them, or [`MAX_SET_BYTES`].
+    #[must_use]
+    pub fn max_bytes(context: &Context) -> usize {
+        Self::bytes_of(context, MAX_GALOIS_KEYS).min(MAX_SET_BYTES)
+    }
+
+    /// The length of this many keys of a preset.
+    #[must_use]
+    pub fn bytes_of(context: &Context, count: usize) -> usize {
+        let key = 4 + context.top().switching.digits.len() * poly_len(context.key_ring());
+        HEADER_LEN + 32 + 32 + 1 + 2 + count * key
+    }
+
+    /// As bytes.
+    ///
+    /// # Errors
+    /// None but those of packing.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, CkksError> {
+        let mut out = header(Tag::GaloisKeys, &self.context.digest().0);
+        out.reserve(Self::bytes_of(&self.context, self.keys.len()) - out.len());
+        out.extend_from_slice(&self.digest().0);
+        out.extend_from_slice(&self.seed);
+        out.push(self.context.top().switching.digits.len() as u8);
+        out.extend_from_slice(&(self.keys.len() as u16).to_le_bytes());
+        for (element, key) in &self.keys {
+            out.extend_from_slice(&(*element as u32).to_le_bytes());
+            key.key.halves().try_for_each(|b| write_poly(b, &mut out))?;
+        }
+        Ok(out)
+    }
+
+    /// From bytes.
+    ///
+    /// # Errors
+    /// [`CkksError::Malformed`] for whatever [`Self::to_bytes`] does not write under this preset.
+    pub fn from_bytes(context: &Arc<Context>, bytes: &[u8]) -> Result<Self, CkksError> {
+        let mut reader = Reader::new(context, bytes, Tag::GaloisKeys, Self::max_bytes(context))?;
+        let digest = KeyDigest(reader.array()?);
+        let seed = reader.array()?;
+        let digits = reader.digits(context)?;
+        let count = usize::from(u16::from_le_bytes(reader.array()?));
+        if !(1..=MAX_GALOIS_KEYS).contains(&count) {
             return Err(Malformed::Count {
                 count,
-                min: expected,
-                max: expected,
+                min: 1,
+                max: MAX_GALOIS_KEYS,
             }
             .into());
         }
-        let ring = context.key_ring();
-        let digits = (0..count)
-            .map(|_| reader.poly(ring))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut keys = Vec::new();
+        let mut last = 0;
+        for _ in 0..count {
+            let element = u64::from(reader.u32()?);
+            if element <= last || !context.is_galois_element(element) {
+                return Err(Malformed::GaloisElement { element }.into());
+            }
+            last = element;
+            keys.push((element, reader.halves(context, digits)?));
+        }
         reader.finish()?;
-        Ok(Self::assemble(context, digest, seed, digits))
+        Self::assemble(context, digest, seed, keys)
     }
 }
 
@@ -455,6 +510,25 @@ impl<'a> Reader<'a> {
             })?;
         }
         Ok(poly)
+    }
+
+    /// The number of digits of a key, which must be that of the preset.
+    fn digits(&mut self, context: &Context) -> Result<usize, CkksError> {
+        let (count, expected) = (usize::from(self.u8()?), context.top().switching.digits.len());
+        if count == expected {
+            return Ok(count);
+        }
+        Err(Malformed::Count {
+            count,
+            min: expected,
+            max: expected,
+        }
+        .into())
+    }
+
+    /// The stored halves of a key.
+    fn halves(&mut self, context: &Context, digits: usize) -> Result<Vec<Poly<Eval>>, CkksError> {
+        (0..digits).map(|_| self.poly(context.key_ring())).collect()
     }
 
     fn finish(self) -> Result<(), Malformed> {

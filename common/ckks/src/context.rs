@@ -3,6 +3,7 @@
 use crate::embedding::Embedding;
 use crate::error::CkksError;
 use crate::noise::{MAX_LOG2_SCALE, NoiseModel};
+use crate::pool::Pool;
 use crate::preset::{Preset, PresetDigest};
 use galen_rns::basis::{BasisConverter, ModDown};
 use galen_rns::ring::{Ring, RingKind};
@@ -27,6 +28,8 @@ pub struct Context {
     levels: Vec<Level>,
     pub(crate) embedding: Embedding,
     pub(crate) noise: NoiseModel,
+    /// Scratch of encryption, decryption and evaluation.
+    pub(crate) pool: Pool,
 }
 
 /// What belongs to one level.
@@ -48,7 +51,13 @@ pub(crate) struct Switching {
     pub(crate) digits: Vec<Digit>,
     /// Division by the special primes.
     pub(crate) down: ModDown,
-    /// Bound on the noise that switching adds.
+    /// Division by the special primes and this level's; nothing at level 0.
+    pub(crate) down_rescale: Option<ModDown>,
+    /// The product P of the special primes modulo each of this level's.
+    pub(crate) special_residues: Vec<u64>,
+    /// Bound on the noise that switching adds before its rounding, in units after division by P.
+    pub(crate) digits_noise: f64,
+    /// The same with the rounding.
     pub(crate) noise: f64,
 }
 
@@ -69,20 +78,18 @@ impl Context {
         let (kind, degree) = (preset.spec().ring, preset.degree());
         let all: Vec<u64> = [preset.primes(), preset.special_primes()].concat();
         let key_ring = Ring::of_kind(kind, degree, &all)?;
-        let special = Ring::of_kind(kind, degree, preset.special_primes())?;
-        let noise = NoiseModel::new(degree);
+        let special = key_ring.slice(preset.primes().len()..all.len())?;
+        let noise = NoiseModel::of_kind(kind, degree);
         let scales = nominal_scales(preset);
         let mut levels: Vec<Level> = Vec::with_capacity(scales.len());
         for (level, scale) in scales.into_iter().enumerate() {
             let ring = key_ring.prefix(level + 1)?;
             let rescale = match levels.last() {
-                Some(below) => Some(ModDown::new(
-                    &below.ring,
-                    &Ring::of_kind(kind, degree, &[preset.primes()[level]])?,
-                )?),
+                Some(below) => Some(ModDown::new(&below.ring, &key_ring.slice(level..level + 1)?)?),
                 None => None,
             };
-            let switching = Switching::new(&ring, &special, preset.spec().digit, &noise)?;
+            let below = levels.last().map(|level| &level.ring);
+            let switching = Switching::new(&ring, below, &special, preset.spec().digit, &noise)?;
             levels.push(Level {
                 log2_q: ring.log2_q(),
                 ring,
@@ -98,6 +105,7 @@ impl Context {
             levels,
             embedding: Embedding::new(degree),
             noise,
+            pool: Pool::default(),
         }))
     }
 
@@ -195,6 +203,11 @@ impl Context {
         })
     }
 
+    /// Level 0; there always is one.
+    pub(crate) fn bottom(&self) -> &Level {
+        &self.levels[0]
+    }
+
     /// The top level; there always is one.
     pub(crate) fn top(&self) -> &Level {
         &self.levels[self.levels.len() - 1]
@@ -224,6 +237,7 @@ fn nominal_scales(preset: &Preset) -> Vec<f64> {
 impl Switching {
     fn new(
         ring: &Arc<Ring>,
+        below: Option<&Arc<Ring>>,
         special: &Arc<Ring>,
         digit_size: usize,
         noise: &NoiseModel,
@@ -245,10 +259,25 @@ impl Switching {
             });
             sizes.push(product(&moduli[start..end]));
         }
+        let down_rescale = match below {
+            Some(below) => Some(ModDown::new(below, &extended.slice(count - 1..moduli.len())?)?),
+            None => None,
+        };
+        let special_product = product(special.moduli());
         Ok(Self {
             digits,
             down: ModDown::new(ring, special)?,
-            noise: noise.key_switch(&sizes, product(special.moduli())),
+            down_rescale,
+            special_residues: ring
+                .moduli()
+                .iter()
+                .map(|m| {
+                    let factors = special.moduli().iter().map(|p| m.reduce_u64(p.value()));
+                    factors.fold(1, |product, p| m.mul(product, p))
+                })
+                .collect(),
+            digits_noise: noise.digits(&sizes, special_product),
+            noise: noise.key_switch(&sizes, special_product),
             ring: extended,
         })
     }

@@ -1,18 +1,27 @@
 //! Operations on ciphertexts.
 //!
 //! Each first derives level, scale and bounds of its result, refuses what would overflow the modulus or fall below
-//! the precision asked for, and only then computes. Weighted sums are in `linear`, relinearisation is in
-//! `relinearise`.
+//! the precision asked for, and only then computes. Here are sums, and products with what is in clear; the methods of
+//! [`Evaluator`] go on in `multiply` (products and relinearisation), `level` (rescaling and dropping levels), `rotate`,
+//! `extended` (sums before the division of key switching), `aligned` (levels and scales that take care of themselves) and
+//! `linear` (weighted sums).
+//!
+//! Forms that end in `_into` overwrite a ciphertext of the caller's and reuse its memory, those that end in `_assign`
+//! change their operand. Neither allocates once the memory has been there; scratch is pooled in the context.
 
 use crate::ciphertext::{Ciphertext, Plaintext};
-use crate::context::{Context, check_scale};
+use crate::context::{Context, Target, check_scale};
 use crate::encoding::scaled_integer;
 use crate::error::CkksError;
 use crate::noise::Budget;
-use galen_rns::poly::Poly;
+use galen_rns::RnsError;
+use galen_rns::kernel::Kernels;
+use galen_rns::poly::{Eval, Poly};
+use galen_rns::ring::Ring;
 use std::sync::Arc;
 
-/// Computes on ciphertexts of one preset. Needs no key but the relinearisation key, and can be shared by threads.
+/// Computes on ciphertexts of one preset. Needs no keys but those for relinearisation and rotations, and can be shared
+/// by threads.
 #[derive(Debug, Clone)]
 pub struct Evaluator {
     context: Arc<Context>,
@@ -55,7 +64,7 @@ impl Evaluator {
         budget.check_precision(self.min_precision)
     }
 
-    fn check_pair(&self, a: &Ciphertext, b: &Ciphertext) -> Result<(), CkksError> {
+    pub(crate) fn check_pair(&self, a: &Ciphertext, b: &Ciphertext) -> Result<(), CkksError> {
         self.check_preset(a)?;
         self.check_preset(b)?;
         if a.key != b.key {
@@ -72,31 +81,37 @@ impl Evaluator {
         Ok(budget)
     }
 
+    /// A ciphertext to write results to: an encryption of nothing, under no key. The `_into` forms overwrite all of it,
+    /// and reuse its memory from then on.
+    #[must_use]
+    pub fn empty(&self) -> Ciphertext {
+        self.context.empty_ciphertext()
+    }
+
     /// `a + b`. Both have one level, key and scale, the scale bit for bit; degrees may differ.
     ///
     /// # Errors
     /// Where one of these differs, [`CkksError::Overflow`], [`CkksError::Precision`].
     pub fn add(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Ciphertext, CkksError> {
-        let mut sum = a.clone();
-        self.add_assign(&mut sum, b)?;
+        let mut sum = self.empty();
+        self.add_into(a, b, &mut sum)?;
         Ok(sum)
     }
 
-    /// `a += b`; see [`Self::add`]. After an error `a` is unchanged.
+    /// [`Self::add`], overwriting `out`.
     ///
     /// # Errors
-    /// Those of [`Self::add`].
+    /// Those of [`Self::add`]; then `out` is unchanged.
+    pub fn add_into(&self, a: &Ciphertext, b: &Ciphertext, out: &mut Ciphertext) -> Result<(), CkksError> {
+        self.combine(a, b, out, Poly::add_into, |_| ())
+    }
+
+    /// `a += b`; see [`Self::add`].
+    ///
+    /// # Errors
+    /// Those of [`Self::add`]; then `a` is unchanged.
     pub fn add_assign(&self, a: &mut Ciphertext, b: &Ciphertext) -> Result<(), CkksError> {
-        a.budget = self.check_summands(a, b)?;
-        a.slots = a.slots.max(b.slots);
-        a.seed = None;
-        for (index, part) in b.parts.iter().enumerate() {
-            match a.parts.get_mut(index) {
-                Some(sum) => sum.add_assign(part)?,
-                None => a.parts.push(part.clone()),
-            }
-        }
-        Ok(())
+        self.combine_assign(a, b, Poly::add_assign, |_| ())
     }
 
     /// `a - b`; see [`Self::add`].
@@ -104,24 +119,80 @@ impl Evaluator {
     /// # Errors
     /// Those of [`Self::add`].
     pub fn sub(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Ciphertext, CkksError> {
+        let mut difference = self.empty();
+        self.sub_into(a, b, &mut difference)?;
+        Ok(difference)
+    }
+
+    /// [`Self::sub`], overwriting `out`.
+    ///
+    /// # Errors
+    /// Those of [`Self::add`]; then `out` is unchanged.
+    pub fn sub_into(&self, a: &Ciphertext, b: &Ciphertext, out: &mut Ciphertext) -> Result<(), CkksError> {
+        self.combine(a, b, out, Poly::sub_into, Poly::neg_assign)
+    }
+
+    /// `a -= b`; see [`Self::add`].
+    ///
+    /// # Errors
+    /// Those of [`Self::add`]; then `a` is unchanged.
+    pub fn sub_assign(&self, a: &mut Ciphertext, b: &Ciphertext) -> Result<(), CkksError> {
+        self.combine_assign(a, b, Poly::sub_assign, Poly::neg_assign)
+    }
+
+    /// Both parts where both have one; that of `b` alone goes through `alone`.
+    fn combine(
+        &self,
+        a: &Ciphertext,
+        b: &Ciphertext,
+        out: &mut Ciphertext,
+        both: impl Fn(&Poly<Eval>, &Poly<Eval>, &mut Poly<Eval>) -> Result<(), RnsError>,
+        alone: impl Fn(&mut Poly<Eval>),
+    ) -> Result<(), CkksError> {
         let budget = self.check_summands(a, b)?;
-        let mut difference = Ciphertext {
+        let count = a.parts.len().max(b.parts.len());
+        let slots = a.slots.max(b.slots);
+        let combined = Ciphertext {
             budget,
-            slots: a.slots.max(b.slots),
-            seed: None,
-            ..a.clone()
+            slots,
+            ..header(a)
         };
+        out.reuse(combined, self.context.ring(a.level)?, count);
+        for (index, part) in out.parts.iter_mut().enumerate() {
+            match (a.parts.get(index), b.parts.get(index)) {
+                (Some(x), Some(y)) => both(x, y, part)?,
+                (Some(x), None) => part.copy_from(x)?,
+                (None, Some(y)) => {
+                    part.copy_from(y)?;
+                    alone(part);
+                }
+                (None, None) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn combine_assign(
+        &self,
+        a: &mut Ciphertext,
+        b: &Ciphertext,
+        both: impl Fn(&mut Poly<Eval>, &Poly<Eval>) -> Result<(), RnsError>,
+        alone: impl Fn(&mut Poly<Eval>),
+    ) -> Result<(), CkksError> {
+        a.budget = self.check_summands(a, b)?;
+        a.slots = a.slots.max(b.slots);
+        a.seed = None;
         for (index, part) in b.parts.iter().enumerate() {
-            match difference.parts.get_mut(index) {
-                Some(left) => left.sub_assign(part)?,
+            match a.parts.get_mut(index) {
+                Some(left) => both(left, part)?,
                 None => {
-                    let mut negated = part.clone();
-                    negated.neg_assign();
-                    difference.parts.push(negated);
+                    let mut part = part.clone();
+                    alone(&mut part);
+                    a.parts.push(part);
                 }
             }
         }
-        Ok(difference)
+        Ok(())
     }
 
     /// `-a`.
@@ -129,13 +200,20 @@ impl Evaluator {
     /// # Errors
     /// [`CkksError::PresetMismatch`].
     pub fn neg(&self, a: &Ciphertext) -> Result<Ciphertext, CkksError> {
-        self.check_preset(a)?;
-        let mut negated = Ciphertext {
-            seed: None,
-            ..a.clone()
-        };
-        negated.parts.iter_mut().for_each(Poly::neg_assign);
+        let mut negated = a.clone();
+        self.neg_assign(&mut negated)?;
         Ok(negated)
+    }
+
+    /// `a = -a`.
+    ///
+    /// # Errors
+    /// [`CkksError::PresetMismatch`].
+    pub fn neg_assign(&self, a: &mut Ciphertext) -> Result<(), CkksError> {
+        self.check_preset(a)?;
+        a.seed = None;
+        a.parts.iter_mut().for_each(Poly::neg_assign);
+        Ok(())
     }
 
     /// `a + plaintext`, of one level and scale.
@@ -143,18 +221,38 @@ impl Evaluator {
     /// # Errors
     /// Where these differ, [`CkksError::Overflow`], [`CkksError::Precision`].
     pub fn add_plain(&self, a: &Ciphertext, plaintext: &Plaintext) -> Result<Ciphertext, CkksError> {
+        let mut sum = a.clone();
+        self.add_plain_assign(&mut sum, plaintext)?;
+        Ok(sum)
+    }
+
+    /// `a += plaintext`; see [`Self::add_plain`].
+    ///
+    /// # Errors
+    /// Those of [`Self::add_plain`]; then `a` is unchanged.
+    pub fn add_plain_assign(&self, a: &mut Ciphertext, plaintext: &Plaintext) -> Result<(), CkksError> {
+        self.set_plain_sum(a, plaintext)?;
+        // c1 is untouched, so a seeded ciphertext stays one.
+        Ok(a.parts[0].add_assign(&plaintext.poly)?)
+    }
+
+    /// `a -= plaintext`, of one level and scale.
+    ///
+    /// # Errors
+    /// Those of [`Self::add_plain`]; then `a` is unchanged.
+    pub fn sub_plain_assign(&self, a: &mut Ciphertext, plaintext: &Plaintext) -> Result<(), CkksError> {
+        self.set_plain_sum(a, plaintext)?;
+        Ok(a.parts[0].sub_assign(&plaintext.poly)?)
+    }
+
+    fn set_plain_sum(&self, a: &mut Ciphertext, plaintext: &Plaintext) -> Result<(), CkksError> {
         self.check_plain(a, plaintext)?;
         check_scales(a.scale(), plaintext.budget.scale)?;
         let budget = a.budget.sum(&plaintext.budget);
         self.check_budget(a.level, &budget)?;
-        // c1 is untouched, so a seeded ciphertext stays one.
-        let mut sum = Ciphertext {
-            budget,
-            slots: a.slots.max(plaintext.slots),
-            ..a.clone()
-        };
-        sum.parts[0].add_assign(&plaintext.poly)?;
-        Ok(sum)
+        a.budget = budget;
+        a.slots = a.slots.max(plaintext.slots);
+        Ok(())
     }
 
     /// `a * plaintext`, slot by slot; the scale is the product of scales.
@@ -162,19 +260,49 @@ impl Evaluator {
     /// # Errors
     /// Where levels differ, [`CkksError::Overflow`], [`CkksError::Precision`].
     pub fn mul_plain(&self, a: &Ciphertext, plaintext: &Plaintext) -> Result<Ciphertext, CkksError> {
+        let mut product = self.empty();
+        self.mul_plain_into(a, plaintext, &mut product)?;
+        Ok(product)
+    }
+
+    /// [`Self::mul_plain`], overwriting `out`.
+    ///
+    /// # Errors
+    /// Those of [`Self::mul_plain`]; then `out` is unchanged.
+    pub fn mul_plain_into(
+        &self,
+        a: &Ciphertext,
+        plaintext: &Plaintext,
+        out: &mut Ciphertext,
+    ) -> Result<(), CkksError> {
+        let budget = self.plain_product(a, plaintext)?;
+        let product = Ciphertext { budget, ..header(a) };
+        out.reuse(product, self.context.ring(a.level)?, a.parts.len());
+        for (part, x) in out.parts.iter_mut().zip(&a.parts) {
+            x.mul_into(&plaintext.poly, part)?;
+        }
+        Ok(())
+    }
+
+    /// `a *= plaintext`; see [`Self::mul_plain`].
+    ///
+    /// # Errors
+    /// Those of [`Self::mul_plain`]; then `a` is unchanged.
+    pub fn mul_plain_assign(&self, a: &mut Ciphertext, plaintext: &Plaintext) -> Result<(), CkksError> {
+        a.budget = self.plain_product(a, plaintext)?;
+        a.seed = None;
+        for part in &mut a.parts {
+            part.mul_assign(&plaintext.poly)?;
+        }
+        Ok(())
+    }
+
+    fn plain_product(&self, a: &Ciphertext, plaintext: &Plaintext) -> Result<Budget, CkksError> {
         self.check_plain(a, plaintext)?;
         let budget = a.budget.product(&plaintext.budget);
         check_scale(budget.scale)?;
         self.check_budget(a.level, &budget)?;
-        let mut product = Ciphertext {
-            budget,
-            seed: None,
-            ..a.clone()
-        };
-        for part in &mut product.parts {
-            part.mul_assign(&plaintext.poly)?;
-        }
-        Ok(product)
+        Ok(budget)
     }
 
     fn check_plain(&self, a: &Ciphertext, plaintext: &Plaintext) -> Result<(), CkksError> {
@@ -216,155 +344,78 @@ impl Evaluator {
         Ok(())
     }
 
-    /// `a^2`, of degree 2; the scale is squared.
+    /// `value * a`, landing on exactly the level and scale of `target`: the level of the ciphertext or below, and a scale
+    /// from which a rescaling leads where the caller wants to be ([`Context::product_target`]). The factor is the integer
+    /// nearest to `value * target.scale / a.scale()`, and what it is off counts as noise.
     ///
     /// # Errors
-    /// [`CkksError::CiphertextDegree`] if a has degree 2 already, [`CkksError::Overflow`],
+    /// [`CkksError::LevelRange`], [`CkksError::InvalidNumber`], [`CkksError::InvalidScale`], [`CkksError::Overflow`],
     /// [`CkksError::Precision`].
-    pub fn square(&self, a: &Ciphertext) -> Result<Ciphertext, CkksError> {
-        let budget = self.check_factors(a, a)?;
-        let [c0, c1] = a.parts.as_slice() else {
-            return Err(CkksError::CiphertextDegree {
-                degree: a.degree(),
-                needed: 1,
-            });
-        };
-        let mut d1 = c0.clone();
-        d1.mul_assign(c1)?;
-        let twice = d1.clone();
-        d1.add_assign(&twice)?;
-        let (mut d0, mut d2) = (c0.clone(), c1.clone());
-        d0.mul_assign(c0)?;
-        d2.mul_assign(c1)?;
-        Ok(Ciphertext {
-            budget,
-            parts: vec![d0, d1, d2],
-            seed: None,
-            ..header(a)
-        })
+    pub fn mul_scalar(&self, a: &Ciphertext, value: f64, target: Target) -> Result<Ciphertext, CkksError> {
+        let mut product = self.empty();
+        self.mul_scalar_into(a, value, target, &mut product)?;
+        Ok(product)
     }
 
-    /// `a * b`, of degree 2; the scale is the product of scales.
+    /// [`Self::mul_scalar`], overwriting `out`.
     ///
     /// # Errors
-    /// [`CkksError::CiphertextDegree`] if one has degree 2 already, [`CkksError::LevelMismatch`],
-    /// [`CkksError::KeyMismatch`], [`CkksError::Overflow`], [`CkksError::Precision`].
-    pub fn multiply(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Ciphertext, CkksError> {
-        let budget = self.check_factors(a, b)?;
-        let ([a0, a1], [b0, b1]) = (a.parts.as_slice(), b.parts.as_slice()) else {
-            return Err(CkksError::CiphertextDegree { degree: 2, needed: 1 });
-        };
-        let (mut d0, mut d1, mut d2) = (a0.clone(), a0.clone(), a1.clone());
-        d0.mul_assign(b0)?;
-        d1.mul_assign(b1)?;
-        d1.mul_add_assign(a1, b0)?;
-        d2.mul_assign(b1)?;
-        let slots = a.slots.max(b.slots);
-        Ok(Ciphertext {
+    /// Those of [`Self::mul_scalar`]; then `out` is unchanged.
+    pub fn mul_scalar_into(
+        &self,
+        a: &Ciphertext,
+        value: f64,
+        target: Target,
+        out: &mut Ciphertext,
+    ) -> Result<(), CkksError> {
+        self.check_preset(a)?;
+        check_scale(target.scale)?;
+        check_drop(a, target.level)?;
+        let (integer, exact) = scaled_integer(0, value, target.scale / a.scale())?;
+        let budget = a.budget.weighted(value, integer as f64, exact, target.scale);
+        // A product with zero is an exact zero; one unit keeps its precision a number.
+        let budget = budget.plus_noise(if integer == 0 { 1.0 } else { 0.0 });
+        self.check_budget(target.level, &budget)?;
+        let ring = self.context.ring(target.level)?;
+        let product = Ciphertext {
             budget,
-            slots,
-            parts: vec![d0, d1, d2],
-            seed: None,
+            level: target.level,
             ..header(a)
-        })
+        };
+        out.reuse(product, ring, a.parts.len());
+        scale_parts(ring, a, integer, out);
+        Ok(())
     }
 
-    fn check_factors(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Budget, CkksError> {
-        self.check_pair(a, b)?;
-        for factor in [a, b] {
-            if factor.degree() != 1 {
-                return Err(CkksError::CiphertextDegree {
-                    degree: factor.degree(),
-                    needed: 1,
-                });
-            }
-        }
-        let budget = a.budget.product(&b.budget);
-        check_scale(budget.scale)?;
+    /// `value * a` for an integer, exactly; the scale stays.
+    ///
+    /// # Errors
+    /// [`CkksError::PresetMismatch`], [`CkksError::Overflow`], [`CkksError::Precision`].
+    pub fn mul_integer(&self, a: &Ciphertext, value: i64) -> Result<Ciphertext, CkksError> {
+        self.check_preset(a)?;
+        let factor = value.unsigned_abs() as f64;
+        let budget = Budget {
+            magnitude: a.budget.magnitude * factor,
+            noise: (a.budget.noise * factor).max(1.0),
+            ..a.budget
+        };
         self.check_budget(a.level, &budget)?;
-        Ok(budget)
+        let ring = self.context.ring(a.level)?;
+        let mut out = self.empty();
+        out.reuse(Ciphertext { budget, ..header(a) }, ring, a.parts.len());
+        scale_parts(ring, a, i128::from(value), &mut out);
+        Ok(out)
     }
+}
 
-    /// Divides by the prime of the level, which goes with it: level and scale go down. From
-    /// [`Context::product_scale`] this lands on exactly the nominal scale of the level below.
-    ///
-    /// A ciphertext of degree 2 may be rescaled too, but its rounding costs some nine bits more: relinearise before
-    /// where precision matters.
-    ///
-    /// # Errors
-    /// [`CkksError::NoLevelLeft`], [`CkksError::InvalidScale`] (a scale below the prime), [`CkksError::Overflow`],
-    /// [`CkksError::Precision`].
-    pub fn rescale(&self, a: &Ciphertext) -> Result<Ciphertext, CkksError> {
-        let prime = self.level_prime(a)?;
-        self.rescale_to(a, a.scale() / prime)
-    }
-
-    /// [`Self::rescale`] with the scale of the result stated. What it is off from the true one counts as noise, so it
-    /// should be within rounding of `a.scale() / prime`.
-    ///
-    /// # Errors
-    /// Those of [`Self::rescale`].
-    pub fn rescale_to(&self, a: &Ciphertext, scale: f64) -> Result<Ciphertext, CkksError> {
-        let prime = self.level_prime(a)?;
-        check_scale(scale)?;
-        let budget = a
-            .budget
-            .divided(prime, self.context.noise.rounding(a.degree()), scale);
-        self.check_budget(a.level - 1, &budget)?;
-        let down = self
-            .context
-            .at(a.level)?
-            .rescale
-            .as_ref()
-            .ok_or(CkksError::NoLevelLeft)?;
-        let parts = a
-            .parts
-            .iter()
-            .map(|part| down.apply_eval(part))
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(Ciphertext {
-            budget,
-            level: a.level - 1,
-            parts,
-            seed: None,
-            ..header(a)
-        })
-    }
-
-    fn level_prime(&self, a: &Ciphertext) -> Result<f64, CkksError> {
-        self.check_preset(a)?;
-        if a.level == 0 {
-            return Err(CkksError::NoLevelLeft);
+/// Every part times an integer, in the primes of `ring`, a prefix of those of `a`.
+fn scale_parts(ring: &Ring, a: &Ciphertext, integer: i128, out: &mut Ciphertext) {
+    let kernels = Kernels::active();
+    for (prime, m) in ring.moduli().iter().enumerate() {
+        let residue = m.reduce_i128(integer);
+        for (part, x) in out.parts.iter_mut().zip(&a.parts) {
+            kernels.mul_scalar_into(m, x.residues(prime), residue, part.residues_mut(prime));
         }
-        Ok(self.context.preset().primes()[a.level] as f64)
-    }
-
-    /// The same values at a lower level, without division: the scale stays.
-    ///
-    /// # Errors
-    /// [`CkksError::LevelRange`] for a level above that of the ciphertext, [`CkksError::Overflow`].
-    pub fn drop_level(&self, a: &Ciphertext, level: usize) -> Result<Ciphertext, CkksError> {
-        self.check_preset(a)?;
-        if level > a.level {
-            return Err(CkksError::LevelRange { level, max: a.level });
-        }
-        if level == a.level {
-            return Ok(a.clone());
-        }
-        self.check_budget(level, &a.budget)?;
-        let ring = self.context.ring(level)?;
-        let parts = a
-            .parts
-            .iter()
-            .map(|part| part.restrict(ring))
-            .collect::<Result<Vec<_>, _>>()?;
-        // The uniform half of another level is expanded from another stream, so the seed goes too.
-        Ok(Ciphertext {
-            level,
-            parts,
-            seed: None,
-            ..header(a)
-        })
     }
 }
 
@@ -382,7 +433,15 @@ pub(crate) fn header(a: &Ciphertext) -> Ciphertext {
     }
 }
 
-fn check_levels(left: usize, right: usize) -> Result<(), CkksError> {
+/// Refuses a level above that of the ciphertext.
+pub(crate) fn check_drop(a: &Ciphertext, level: usize) -> Result<(), CkksError> {
+    if level <= a.level {
+        return Ok(());
+    }
+    Err(CkksError::LevelRange { level, max: a.level })
+}
+
+pub(crate) fn check_levels(left: usize, right: usize) -> Result<(), CkksError> {
     if left == right {
         Ok(())
     } else {
@@ -390,7 +449,7 @@ fn check_levels(left: usize, right: usize) -> Result<(), CkksError> {
     }
 }
 
-fn check_scales(left: f64, right: f64) -> Result<(), CkksError> {
+pub(crate) fn check_scales(left: f64, right: f64) -> Result<(), CkksError> {
     if left == right {
         return Ok(());
     }

@@ -2,12 +2,13 @@
 //!
 //! A secret key is 32 bytes; all else is expanded from them: the ternary secret `s`, the public key
 //! `(b = -a s + e, a)` over Q, and the relinearisation key, for digit j `(b_j = -a_j s + e_j + P g_j s^2, a_j)` over
-//! QP. The uniform halves `a` come from public seeds, which is how keys are stored. `g_j` is 1 modulo the primes of
-//! digit j and 0 modulo the others (hybrid key switching: Han and Ki, ePrint 2019/688, section 3).
+//! QP (see `key_switch`). The uniform halves `a` come from public seeds, which is how keys are stored. Keys for rotations
+//! are in [`galois`](crate::galois).
 
 use crate::context::Context;
 use crate::error::CkksError;
-use galen_rns::poly::{Coeff, Eval, Poly};
+use crate::key_switch::{RELINEARISATION, SwitchingKey};
+use galen_rns::poly::{Eval, Poly};
 use galen_rns::ring::Ring;
 use galen_rns::sampling::{Gaussian, gaussian, ternary};
 use galen_rns::xof::{Xof, random_seed};
@@ -49,7 +50,7 @@ pub(crate) fn stream(context: &Context, seed: &[u8; 32], purpose: &str, index: u
 }
 
 /// A seed for something else, from a seed.
-fn derive(context: &Context, seed: &[u8; 32], purpose: &str) -> [u8; 32] {
+pub(crate) fn derive(context: &Context, seed: &[u8; 32], purpose: &str) -> [u8; 32] {
     let mut derived = [0; 32];
     stream(context, seed, purpose, 0).fill(&mut derived);
     derived
@@ -57,16 +58,39 @@ fn derive(context: &Context, seed: &[u8; 32], purpose: &str) -> [u8; 32] {
 
 /// A fresh error polynomial, sigma 3.19. The caller wipes it.
 pub(crate) fn error(ring: &Arc<Ring>, xof: &mut Xof) -> Result<Poly<Eval>, CkksError> {
-    let mut errors = Zeroizing::new(vec![0i64; ring.degree()]);
-    gaussian(&Gaussian::SIGMA_3_19, xof, &mut errors);
-    Ok(Poly::from_i64(ring, &errors)?.into_eval())
+    let mut errors = Poly::zero(ring);
+    error_into(ring, xof, errors.data_mut())?;
+    Ok(errors)
 }
 
-/// A uniform ternary polynomial. The caller wipes it.
-pub(crate) fn small(ring: &Arc<Ring>, xof: &mut Xof) -> Result<Poly<Eval>, CkksError> {
+/// The same, as N transformed residues for each prime.
+pub(crate) fn error_into(ring: &Ring, xof: &mut Xof, out: &mut [u64]) -> Result<(), CkksError> {
+    let mut errors = Zeroizing::new(vec![0i64; ring.degree()]);
+    gaussian(&Gaussian::SIGMA_3_19, xof, &mut errors);
+    residues(ring, &errors, out);
+    transform(ring, out);
+    Ok(())
+}
+
+/// A uniform ternary polynomial, as N transformed residues for each prime. The caller wipes it.
+pub(crate) fn small_into(ring: &Ring, xof: &mut Xof, out: &mut [u64]) -> Result<(), CkksError> {
     let mut signs = Zeroizing::new(vec![0i8; ring.degree()]);
     ternary(xof, &mut signs);
-    Ok(Poly::<Coeff>::from_i8(ring, &signs)?.into_eval())
+    residues(ring, &signs, out);
+    transform(ring, out);
+    Ok(())
+}
+
+fn residues<T: Copy + Into<i64>>(ring: &Ring, coefficients: &[T], out: &mut [u64]) {
+    for (row, m) in out.chunks_exact_mut(ring.degree()).zip(ring.moduli()) {
+        row.iter_mut().zip(coefficients).for_each(|(x, &c)| *x = m.reduce_i64(c.into()));
+    }
+}
+
+fn transform(ring: &Ring, rows: &mut [u64]) {
+    for (prime, row) in rows.chunks_exact_mut(ring.degree()).enumerate() {
+        ring.ntt(prime).forward(row);
+    }
 }
 
 /// The secret key. Wiped on drop; `Debug` prints only its digest.
@@ -106,7 +130,9 @@ impl SecretKey {
     /// # Errors
     /// None but those of ring arithmetic.
     pub fn from_seed(context: &Arc<Context>, seed: &[u8; 32]) -> Result<Self, CkksError> {
-        let secret = small(context.key_ring(), &mut stream(context, seed, "secret", 0))?;
+        let ring = context.key_ring();
+        let mut secret = Poly::zero(ring);
+        small_into(ring, &mut stream(context, seed, "secret", 0), secret.data_mut())?;
         let mut key = Self {
             context: Arc::clone(context),
             seed: Zeroizing::new(*seed),
@@ -150,36 +176,16 @@ impl SecretKey {
     /// None but those of ring arithmetic.
     pub fn relin_key(&self) -> Result<RelinKey, CkksError> {
         let context = &self.context;
-        let ring = context.key_ring();
         let seed = derive(context, &self.seed, "relinearisation uniform");
         let mut square = Zeroizing::new(self.secret.clone());
         square.mul_assign(&self.secret)?;
-        let mut digits = Vec::new();
-        for (index, digit) in context.top().switching.digits.iter().enumerate() {
-            let mut b = RelinKey::expand(context, &seed, index);
-            b.mul_assign(&self.secret)?;
-            b.neg_assign();
-            let mut errors = stream(context, &self.seed, "relinearisation error", index as u64);
-            b.add_assign(&*Zeroizing::new(error(ring, &mut errors)?))?;
-            // P g_j: P modulo the primes of the digit, 0 modulo all others, the special ones included.
-            let factors: Vec<u64> = ring
-                .moduli()
-                .iter()
-                .enumerate()
-                .map(|(i, m)| {
-                    if !(digit.start..digit.end).contains(&i) {
-                        return 0;
-                    }
-                    let special = context.preset().special_primes();
-                    special.iter().fold(1, |p, &q| m.mul(p, m.reduce_u64(q)))
-                })
-                .collect();
-            let mut message = Zeroizing::new((*square).clone());
-            message.mul_scalar_assign(&factors)?;
-            b.add_assign(&message)?;
-            digits.push(b);
-        }
-        Ok(RelinKey::assemble(context, self.digest, seed, digits))
+        let key = SwitchingKey::generate(self, &seed, RELINEARISATION, &self.secret, &square)?;
+        Ok(RelinKey {
+            context: Arc::clone(context),
+            digest: self.digest,
+            seed,
+            key,
+        })
     }
 }
 
@@ -240,8 +246,7 @@ pub struct RelinKey {
     pub(crate) context: Arc<Context>,
     digest: KeyDigest,
     pub(crate) seed: [u8; 32],
-    /// `(b_j, a_j)` for each digit, over QP.
-    pub(crate) digits: Vec<(Poly<Eval>, Poly<Eval>)>,
+    pub(crate) key: SwitchingKey,
 }
 
 impl core::fmt::Debug for RelinKey {
@@ -253,30 +258,18 @@ impl core::fmt::Debug for RelinKey {
 }
 
 impl RelinKey {
-    fn expand(context: &Context, seed: &[u8; 32], index: usize) -> Poly<Eval> {
-        Poly::uniform(
-            context.key_ring(),
-            &mut stream(context, seed, "relinearisation key", index as u64),
-        )
-    }
-
-    /// From its stored parts; each `b` is over the key ring.
+    /// From its stored parts; each half is over the key ring.
     pub(crate) fn assemble(
         context: &Arc<Context>,
         digest: KeyDigest,
         seed: [u8; 32],
-        digits: Vec<Poly<Eval>>,
+        halves: Vec<Poly<Eval>>,
     ) -> Self {
-        let digits = digits
-            .into_iter()
-            .enumerate()
-            .map(|(index, b)| (b, Self::expand(context, &seed, index)))
-            .collect();
         Self {
             context: Arc::clone(context),
             digest,
             seed,
-            digits,
+            key: SwitchingKey::assemble(context, &seed, RELINEARISATION, halves),
         }
     }
 

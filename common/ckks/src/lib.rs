@@ -52,6 +52,7 @@
 //! ```
 
 mod chebyshev;
+pub mod aligned;
 pub mod ciphertext;
 pub mod codec;
 pub mod context;
@@ -60,13 +61,19 @@ pub mod encoding;
 pub mod encrypt;
 pub mod error;
 pub mod evaluate;
+pub mod extended;
+pub mod galois;
+mod key_switch;
 pub mod keys;
+mod level;
 mod linear;
+mod multiply;
 pub mod noise;
+mod pool;
 pub mod polynomial;
 pub mod preset;
-mod relinearise;
 mod rerandomise;
+pub mod rotate;
 pub mod security;
 
 pub use error::CkksError;

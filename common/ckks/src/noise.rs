@@ -18,27 +18,38 @@
 //! - `U S^2`: `Pr = integral of exp(-x - a^2 / x^2)`, at most about `exp(-1.5 (2 a^2)^(1/3))`; `a = 90` gives
 //!   `2^-54`.
 //!
-//! Over at most 2^15 slots each stays below `2^-36`. Between operations bounds add up by the triangle
+//! Over at most 2^16 slots each stays below `2^-35`. Between operations bounds add up by the triangle
 //! inequality, without assuming that noises are independent: features that went through one layer share noise.
+//!
+//! In the conjugate-invariant ring every slot is real: `a_0 + sum of a_i (zeta^i + zeta^-i)` is a real Gaussian of
+//! variance `2 N v` (all but the constant coefficient count `4 cos^2`, 2 on average). There `a = 8.5` for one
+//! polynomial; for a product of two `Pr = (2 / pi) integral of K_0 ~ sqrt(2 / (pi a)) exp(-a)`, and `a = 36` gives
+//! `2^-54.8`; for `U S^2` at most about `exp(-3/4 (2 a^2)^(1/3))`, and `a = 255` gives `2^-54.8`. In what follows N is
+//! then 2N and the tail factors 6, 20 and 90 are these.
 //!
 //! | operation | bound on the added noise |
 //! |---|---|
-//! | encoding | rounding N coefficients by at most 1/2, variance 1/12, real slots: `8.5 sqrt(N/12)`; the FFT in doubles: `2^-46` of the message |
+//! | encoding | rounding N coefficients by at most 1/2, variance 1/12, real slots: `8.5 sqrt(N/12)` in either ring's N; the FFT in doubles: `2^-46` of the message |
 //! | encryption, secret key | e: `6 sigma sqrt(N)` |
 //! | encryption, public key | `e u + e_0 + e_1 s`, u and s of variance 2/3: `20 N sigma sqrt(4/3) + 6 sigma sqrt(N)` |
 //! | flooding, deviation d | `6 d sqrt(N)` |
 //! | sum | sum of the noises |
 //! | weighted sum | `sum abs(w_k) noise_k` for integer weights w_k, and `abs(w_k - exact) scale_k magnitude_k` for their rounding |
 //! | product | `m_1 e_2 + m_2 e_1 + e_1 e_2` |
-//! | relinearisation | digits uniform below D_j: `20 N sigma sqrt(sum D_j^2 / 12) / P`, and one rounding |
+//! | key switching | digits uniform below D_j: `20 N sigma sqrt(sum D_j^2 / 12) / P`, which counts where P is smaller than a digit, and one rounding |
+//! | relinearisation, rotation, conjugation | that of key switching; slots move with their noise |
+//! | relinearisation and rescaling in one | `(noise + 20 N sigma sqrt(sum D_j^2 / 12) / P) / q`, and one rounding |
 //! | rounding in a division | `r_0 + r_1 s (+ r_2 s^2)`, variance 1/12: `6 sqrt(N/12) + 20 N sqrt(1/18) (+ 90 N^1.5 sqrt(1/12) 2/3)` |
 //! | rescaling | noise / q, and one rounding |
 //! | stating a scale | scales are doubles, the stated one is off by some units of 2^-53: `2^-50` of the message |
 
 use crate::error::CkksError;
+use galen_rns::ring::RingKind;
 
-/// Tail factors of one, two and three Gaussian factors; see the module documentation.
+/// Tail factors of one, two and three complex Gaussian factors; see the module documentation.
 const TAIL: [f64; 3] = [6.0, 20.0, 90.0];
+/// Those of real ones.
+const REAL_TAILS: [f64; 3] = [REAL_TAIL, 36.0, 255.0];
 /// Tail factor of a real Gaussian.
 const REAL_TAIL: f64 = 8.5;
 /// Standard deviation of errors, the distribution `Gaussian::SIGMA_3_19`.
@@ -177,36 +188,51 @@ impl Budget {
     }
 }
 
-/// The bounds of fresh noise and of roundings for one ring degree.
+/// The bounds of fresh noise and of roundings for one ring kind and degree.
 #[derive(Debug, Clone, Copy)]
 pub struct NoiseModel {
-    degree: f64,
+    /// What the variance of a coefficient is multiplied by in a slot: N, or 2N in the conjugate-invariant ring.
+    spread: f64,
+    tails: [f64; 3],
 }
 
 impl NoiseModel {
-    /// For ring degree N.
+    /// For the cyclotomic ring of degree N.
     #[must_use]
     pub fn new(degree: usize) -> Self {
-        Self {
-            degree: degree as f64,
+        Self::of_kind(RingKind::Cyclotomic, degree)
+    }
+
+    /// For a ring of this kind and degree N.
+    #[must_use]
+    pub fn of_kind(kind: RingKind, degree: usize) -> Self {
+        match kind {
+            RingKind::Cyclotomic => Self {
+                spread: degree as f64,
+                tails: TAIL,
+            },
+            RingKind::ConjugateInvariant => Self {
+                spread: 2.0 * degree as f64,
+                tails: REAL_TAILS,
+            },
         }
     }
 
     /// One polynomial with coefficients of this variance.
     fn single(&self, variance: f64) -> f64 {
-        TAIL[0] * (self.degree * variance).sqrt()
+        self.tails[0] * (self.spread * variance).sqrt()
     }
 
     /// A product of two such polynomials, or a sum of products with this product of variances.
     fn double(&self, variances: f64) -> f64 {
-        TAIL[1] * self.degree * variances.sqrt()
+        self.tails[1] * self.spread * variances.sqrt()
     }
 
     /// The rounding of an encoding, whose largest absolute scaled value is `message`.
     #[must_use]
     pub fn encoding(&self, message: f64) -> f64 {
         // Real slots make coefficients antisymmetric, rounding errors with them, and the error in slots real.
-        REAL_TAIL * (self.degree * ROUNDING).sqrt() + EMBEDDING_ERROR * message
+        REAL_TAIL * (self.spread * ROUNDING).sqrt() + EMBEDDING_ERROR * message
     }
 
     /// Encryption under the secret key.
@@ -236,13 +262,21 @@ impl NoiseModel {
             return linear;
         }
         // Square roots round the same everywhere, other powers need not: bounds are part of bytes.
-        linear + TAIL[2] * self.degree * (self.degree * ROUNDING).sqrt() * TERNARY
+        linear + self.tails[2] * self.spread * (self.spread * ROUNDING).sqrt() * TERNARY
     }
 
-    /// Switching one component with digits below the given moduli and special modulus `special`.
+    /// What switching one component with digits below the given moduli and special modulus `special` adds before the
+    /// rounding of the division by `special`, in units after it. Where a digit is larger than `special`, this is as many
+    /// times larger.
+    #[must_use]
+    pub fn digits(&self, digit_moduli: &[f64], special: f64) -> f64 {
+        let squares: f64 = digit_moduli.iter().map(|d| (d / special) * (d / special)).sum();
+        self.double(squares * ROUNDING * SIGMA * SIGMA)
+    }
+
+    /// [`Self::digits`] and the rounding: all that switching adds.
     #[must_use]
     pub fn key_switch(&self, digit_moduli: &[f64], special: f64) -> f64 {
-        let squares: f64 = digit_moduli.iter().map(|d| (d / special) * (d / special)).sum();
-        self.double(squares * ROUNDING * SIGMA * SIGMA) + self.rounding(1)
+        self.digits(digit_moduli, special) + self.rounding(1)
     }
 }

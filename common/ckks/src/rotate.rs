@@ -1,0 +1,236 @@
+//! Rotating the slots of a ciphertext, and conjugating them.
+//!
+//! Slot k of a rotation by r is slot k + r of the operand, counted modulo the number of slots: N/2, or N in the
+//! conjugate-invariant ring. Many rotations of one ciphertext share the digits of its second half (hoisting: Halevi and
+//! Shoup, ePrint 2018/244), which is most of the work of a single one.
+
+use crate::ciphertext::Ciphertext;
+use crate::error::CkksError;
+use crate::evaluate::{Evaluator, header};
+use crate::galois::{GaloisKey, GaloisKeys};
+use crate::key_switch::Scratch;
+use crate::noise::Budget;
+
+/// A ciphertext with the digits of its second half, ready to be rotated by any number of slots.
+#[derive(Clone)]
+pub struct Hoisted {
+    pub(crate) ciphertext: Ciphertext,
+    /// As the decomposition of key switching gives them.
+    pub(crate) digits: Vec<u64>,
+}
+
+impl core::fmt::Debug for Hoisted {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Hoisted")
+            .field("ciphertext", &self.ciphertext)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Hoisted {
+    /// The ciphertext.
+    #[must_use]
+    pub fn ciphertext(&self) -> &Ciphertext {
+        &self.ciphertext
+    }
+}
+
+impl Evaluator {
+    /// Rotates slots by `steps` to the left, or to the right if negative.
+    ///
+    /// # Errors
+    /// [`CkksError::MissingRotation`], [`CkksError::KeyMismatch`], [`CkksError::PresetMismatch`],
+    /// [`CkksError::CiphertextDegree`] (relinearise first), [`CkksError::Overflow`], [`CkksError::Precision`].
+    pub fn rotate(&self, a: &Ciphertext, steps: i64, keys: &GaloisKeys) -> Result<Ciphertext, CkksError> {
+        let mut out = self.empty();
+        self.rotate_into(a, steps, keys, &mut out)?;
+        Ok(out)
+    }
+
+    /// [`Self::rotate`], overwriting `out`.
+    ///
+    /// # Errors
+    /// Those of [`Self::rotate`]; then `out` is unchanged.
+    pub fn rotate_into(
+        &self,
+        a: &Ciphertext,
+        steps: i64,
+        keys: &GaloisKeys,
+        out: &mut Ciphertext,
+    ) -> Result<(), CkksError> {
+        self.check_galois_keys(a, keys)?;
+        match keys.rotation(steps)? {
+            None => self.drop_level_into(a, a.level, out),
+            Some(key) => self.permute(a, key, self.context().slots(), out),
+        }
+    }
+
+    /// Conjugates the slots. Of an encryption of real values this changes nothing but the noise.
+    ///
+    /// # Errors
+    /// [`CkksError::MissingConjugation`], [`CkksError::NoConjugation`], and those of [`Self::rotate`].
+    pub fn conjugate(&self, a: &Ciphertext, keys: &GaloisKeys) -> Result<Ciphertext, CkksError> {
+        let mut out = self.empty();
+        self.conjugate_into(a, keys, &mut out)?;
+        Ok(out)
+    }
+
+    /// [`Self::conjugate`], overwriting `out`.
+    ///
+    /// # Errors
+    /// Those of [`Self::conjugate`]; then `out` is unchanged.
+    pub fn conjugate_into(
+        &self,
+        a: &Ciphertext,
+        keys: &GaloisKeys,
+        out: &mut Ciphertext,
+    ) -> Result<(), CkksError> {
+        self.check_galois_keys(a, keys)?;
+        self.permute(a, keys.conjugation()?, a.slots, out)
+    }
+
+    fn permute(
+        &self,
+        a: &Ciphertext,
+        key: &GaloisKey,
+        slots: usize,
+        out: &mut Ciphertext,
+    ) -> Result<(), CkksError> {
+        let budget = self.rotated_budget(a)?;
+        let switching = &self.context().at(a.level)?.switching;
+        let mut scratch = Scratch::new(&self.context().pool, switching);
+        scratch.switch(switching, &key.key, a.parts[1].data(), 0)?;
+        self.finish_rotation(a, budget, key, slots, scratch, out)
+    }
+
+    /// [`Self::rotate`] by each of many numbers of slots.
+    ///
+    /// # Errors
+    /// Those of [`Self::rotate`].
+    pub fn rotate_hoisted(
+        &self,
+        a: &Ciphertext,
+        steps: &[i64],
+        keys: &GaloisKeys,
+    ) -> Result<Vec<Ciphertext>, CkksError> {
+        self.check_galois_keys(a, keys)?;
+        for &steps in steps {
+            keys.rotation(steps)?;
+        }
+        let hoisted = self.hoist(a)?;
+        steps
+            .iter()
+            .map(|&steps| self.rotate_from(&hoisted, steps, keys))
+            .collect()
+    }
+
+    /// Takes the digits of a ciphertext once, for many rotations of it.
+    ///
+    /// # Errors
+    /// [`CkksError::PresetMismatch`], [`CkksError::CiphertextDegree`].
+    pub fn hoist(&self, a: &Ciphertext) -> Result<Hoisted, CkksError> {
+        self.check_preset(a)?;
+        check_linear(a)?;
+        let switching = &self.context().at(a.level)?.switching;
+        let part = a.parts[1].data();
+        let mut digits = vec![0; switching.digits_len()];
+        let pool = &self.context().pool;
+        let (mut coefficients, mut words) = (pool.take(part.len()), pool.take(0));
+        switching.decompose(part, &mut coefficients, &mut digits, words.as_vec())?;
+        Ok(Hoisted {
+            ciphertext: a.clone(),
+            digits,
+        })
+    }
+
+    /// [`Self::rotate`] of a hoisted ciphertext.
+    ///
+    /// # Errors
+    /// Those of [`Self::rotate`].
+    pub fn rotate_from(
+        &self,
+        a: &Hoisted,
+        steps: i64,
+        keys: &GaloisKeys,
+    ) -> Result<Ciphertext, CkksError> {
+        let mut out = self.empty();
+        self.rotate_from_into(a, steps, keys, &mut out)?;
+        Ok(out)
+    }
+
+    /// [`Self::rotate_from`], overwriting `out`.
+    ///
+    /// # Errors
+    /// Those of [`Self::rotate`]; then `out` is unchanged.
+    pub fn rotate_from_into(
+        &self,
+        a: &Hoisted,
+        steps: i64,
+        keys: &GaloisKeys,
+        out: &mut Ciphertext,
+    ) -> Result<(), CkksError> {
+        let ct = &a.ciphertext;
+        self.check_galois_keys(ct, keys)?;
+        let Some(key) = keys.rotation(steps)? else {
+            return self.drop_level_into(ct, ct.level, out);
+        };
+        let budget = self.rotated_budget(ct)?;
+        let switching = &self.context().at(ct.level)?.switching;
+        let mut scratch = Scratch::without_digits(&self.context().pool, switching);
+        let [sum0, sum1] = &mut scratch.sums;
+        switching.inner_products(&key.key, ct.parts[1].data(), &a.digits, [sum0, sum1], 0);
+        self.finish_rotation(ct, budget, key, self.context().slots(), scratch, out)
+    }
+
+    /// Divides the sums by P, adds the first part of `a`, and permutes.
+    fn finish_rotation(
+        &self,
+        a: &Ciphertext,
+        budget: Budget,
+        key: &GaloisKey,
+        slots: usize,
+        mut scratch: Scratch<'_>,
+        out: &mut Ciphertext,
+    ) -> Result<(), CkksError> {
+        let level = self.context().at(a.level)?;
+        let down = &level.switching.down;
+        let rotated = Ciphertext {
+            budget,
+            slots,
+            ..header(a)
+        };
+        out.reuse(rotated, &level.ring, 2);
+        let words = a.parts[0].data().len();
+        let mut quotient = self.context().pool.take(words);
+        quotient.copy_from_slice(a.parts[0].data());
+        down.apply_eval_add(&scratch.sums[0], &mut quotient, scratch.words.as_vec())?;
+        key.automorphism.apply_eval(&quotient, out.parts[0].data_mut())?;
+        down.apply_eval_into(&scratch.sums[1], &mut quotient, scratch.words.as_vec())?;
+        key.automorphism.apply_eval(&quotient, out.parts[1].data_mut())?;
+        Ok(())
+    }
+
+    fn rotated_budget(&self, a: &Ciphertext) -> Result<Budget, CkksError> {
+        let budget = a.budget.plus_noise(self.context().at(a.level)?.switching.noise);
+        self.check_budget(a.level, &budget)?;
+        Ok(budget)
+    }
+
+    pub(crate) fn check_galois_keys(&self, a: &Ciphertext, keys: &GaloisKeys) -> Result<(), CkksError> {
+        self.check_preset(a)?;
+        if keys.context.digest() != self.context().digest() {
+            return Err(CkksError::PresetMismatch);
+        }
+        if keys.digest() != a.key {
+            return Err(CkksError::KeyMismatch);
+        }
+        check_linear(a)
+    }
+}
+
+pub(crate) fn check_linear(a: &Ciphertext) -> Result<(), CkksError> {
+    match a.degree() {
+        1 => Ok(()),
+        degree => Err(CkksError::CiphertextDegree { degree, needed: 1 }),
+    }
+}
