@@ -103,7 +103,7 @@ impl Context {
             digest: preset.digest(),
             key_ring,
             levels,
-            embedding: Embedding::new(degree),
+            embedding: Embedding::new(kind, degree),
             noise,
             pool: Pool::default(),
         }))

@@ -1,14 +1,16 @@
-//! Real vectors to polynomials and back.
+//! Real and complex vectors to polynomials and back.
+
+mod composition;
+mod rounding;
 
 use crate::ciphertext::{Plaintext, check_magnitude};
 use crate::context::{Context, check_scale};
-use crate::embedding::Complex;
 use crate::error::CkksError;
 use crate::noise::Budget;
-use galen_rns::basis::Composer;
-use galen_rns::modulus::Modulus;
-use galen_rns::poly::{Coeff, Eval, Poly};
-use galen_rns::ring::Ring;
+use galen_rns::poly::{Eval, Poly};
+use galen_rns::ring::{Ring, RingKind};
+use galen_rns::vectorise::{Loop, vectorised};
+use rounding::Integers;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -16,7 +18,7 @@ use zeroize::Zeroizing;
 const MAX_LOG2_COEFFICIENT: i32 = 120;
 
 impl Context {
-    /// Encodes up to N/2 real values at the top level and its nominal scale; see [`Self::encode_at`].
+    /// Encodes up to [`Self::slots`] real values at the top level and its nominal scale; see [`Self::encode_at`].
     ///
     /// # Errors
     /// Those of [`Self::encode_at`].
@@ -25,7 +27,7 @@ impl Context {
         self.encode_at(values, magnitude, level, self.scale(level)?)
     }
 
-    /// Encodes 1 to N/2 real values at a level and scale; the slots that remain hold zero.
+    /// Encodes 1 to [`Self::slots`] real values at a level and scale; the slots that remain hold zero.
     ///
     /// `magnitude` bounds the absolute values. It goes with the ciphertext in clear, so it must come from what is
     /// public (the range in the data schema), never from the values.
@@ -50,7 +52,47 @@ impl Context {
         })
     }
 
-    /// [`Self::encode_at`] over any ring of the preset; the level says what has to fit.
+    /// Encodes complex values, given by as many real as imaginary parts, which `magnitude` bounds by absolute value.
+    ///
+    /// # Errors
+    /// Those of [`Self::encode_at`]; [`CkksError::Count`] if there are more or fewer imaginary parts than real ones, and
+    /// [`CkksError::NoConjugation`] in the conjugate-invariant ring, whose slots are real.
+    pub fn encode_complex_at(
+        &self,
+        re: &[f64],
+        im: &[f64],
+        magnitude: f64,
+        level: usize,
+        scale: f64,
+    ) -> Result<Plaintext, CkksError> {
+        self.check_complex()?;
+        if im.len() != re.len() {
+            return Err(CkksError::Count {
+                count: im.len(),
+                min: re.len(),
+                max: re.len(),
+            });
+        }
+        self.check_values(re, magnitude)?;
+        self.check_values(im, magnitude)?;
+        if let Some(index) = re
+            .iter()
+            .zip(im)
+            .position(|(x, y)| x * x + y * y > magnitude * magnitude)
+        {
+            return Err(CkksError::Magnitude { index, magnitude });
+        }
+        let budget = self.encoding_budget(magnitude, level, scale)?;
+        Ok(Plaintext {
+            preset: *self.digest(),
+            level,
+            slots: re.len(),
+            budget,
+            poly: self.scaled(self.ring(level)?, re, im, scale),
+        })
+    }
+
+    /// [`Self::encode_at`] for a ring that has the level's primes and others.
     pub(crate) fn encode_over(
         &self,
         ring: &Arc<Ring>,
@@ -59,38 +101,76 @@ impl Context {
         level: usize,
         scale: f64,
     ) -> Result<(Budget, Poly<Eval>), CkksError> {
+        self.check_values(values, magnitude)?;
+        let budget = self.encoding_budget(magnitude, level, scale)?;
+        Ok((budget, self.scaled(ring, values, &[], scale)))
+    }
+
+    fn check_values(&self, values: &[f64], magnitude: f64) -> Result<(), CkksError> {
         let (count, max) = (values.len(), self.slots());
         if !(1..=max).contains(&count) {
             return Err(CkksError::Count { count, min: 1, max });
         }
-        check_scale(scale)?;
         check_magnitude(magnitude)?;
-        if let Some(index) = values.iter().position(|x| !x.is_finite()) {
-            return Err(CkksError::InvalidNumber {
-                index,
-                value: values[index],
-            });
+        // What is not a number is not within a bound either.
+        if vectorised(AllWithin(values, magnitude)) {
+            return Ok(());
         }
-        if let Some(index) = values.iter().position(|x| x.abs() > magnitude) {
-            return Err(CkksError::Magnitude { index, magnitude });
+        for (index, &value) in values.iter().enumerate() {
+            if !value.is_finite() {
+                return Err(CkksError::InvalidNumber { index, value });
+            }
         }
+        let index = values
+            .iter()
+            .position(|x| x.abs() > magnitude)
+            .unwrap_or_default();
+        Err(CkksError::Magnitude { index, magnitude })
+    }
+
+    fn check_complex(&self) -> Result<(), CkksError> {
+        match self.preset().spec().ring {
+            RingKind::Cyclotomic => Ok(()),
+            RingKind::ConjugateInvariant => Err(CkksError::NoConjugation),
+        }
+    }
+
+    fn encoding_budget(&self, magnitude: f64, level: usize, scale: f64) -> Result<Budget, CkksError> {
+        check_scale(scale)?;
         let budget = Budget {
             scale,
             magnitude,
             noise: self.noise.encoding(scale * magnitude),
         };
         budget.check_fits(self.log2_q(level)?.min(f64::from(MAX_LOG2_COEFFICIENT)))?;
-
-        let mut slots = Zeroizing::new(vec![Complex::ZERO; max]);
-        slots
-            .iter_mut()
-            .zip(values)
-            .for_each(|(slot, &x)| slot.re = x * scale);
-        let coefficients = Zeroizing::new(self.embedding.coefficients(&mut slots));
-        Ok((budget, from_floats(ring, &coefficients)?.into_eval()))
+        Ok(budget)
     }
 
-    /// The slot values of a plaintext, as they are, with all their noise.
+    /// The integer polynomial nearest to that with the values `scale * (re + i im)` in its slots, those that are not given
+    /// being zero.
+    fn scaled(&self, ring: &Arc<Ring>, re: &[f64], im: &[f64], scale: f64) -> Poly<Eval> {
+        let slots = self.slots();
+        let [mut slots_re, mut slots_im] = [re, im].map(|values| {
+            let mut part = Zeroizing::new(vec![0.0; slots]);
+            part.iter_mut()
+                .zip(values)
+                .for_each(|(x, &value)| *x = value * scale);
+            part
+        });
+        let mut coefficients = Zeroizing::new(vec![0.0; self.degree()]);
+        self.embedding
+            .coefficients(&mut slots_re, &mut slots_im, &mut coefficients);
+        let integers = Integers::nearest(&coefficients);
+        let mut poly = Poly::zero(ring);
+        for (index, m) in ring.moduli().iter().enumerate() {
+            let row = poly.residues_mut(index);
+            integers.residues(m, row);
+            ring.ntt(index).forward(row);
+        }
+        poly
+    }
+
+    /// The slot values of a plaintext, as they are, with all their noise; their real parts where they are complex.
     ///
     /// Only for whoever holds the key. A raw decoding that is passed on gives the key away (Li and Micciancio, ePrint
     /// 2020/1533); pass on what [`Self::decode_rounded`] returns.
@@ -98,17 +178,42 @@ impl Context {
     /// # Errors
     /// [`CkksError::PresetMismatch`].
     pub fn decode(&self, plaintext: &Plaintext) -> Result<Vec<f64>, CkksError> {
+        let (re, _) = self.slot_values(plaintext)?;
+        Ok(re
+            .iter()
+            .take(plaintext.slots)
+            .map(|x| x / plaintext.budget.scale)
+            .collect())
+    }
+
+    /// Real and imaginary parts of the slot values of a plaintext, under the caution of [`Self::decode`].
+    ///
+    /// # Errors
+    /// [`CkksError::PresetMismatch`]; [`CkksError::NoConjugation`] in the conjugate-invariant ring.
+    pub fn decode_complex(&self, plaintext: &Plaintext) -> Result<(Vec<f64>, Vec<f64>), CkksError> {
+        self.check_complex()?;
+        let (re, im) = self.slot_values(plaintext)?;
+        let [re, im] = [re, im].map(|part| {
+            let values = part.iter().take(plaintext.slots);
+            values.map(|x| x / plaintext.budget.scale).collect()
+        });
+        Ok((re, im))
+    }
+
+    /// Real and imaginary parts in all slots, times the scale.
+    #[expect(clippy::type_complexity, reason = "two wiped vectors")]
+    fn slot_values(
+        &self,
+        plaintext: &Plaintext,
+    ) -> Result<(Zeroizing<Vec<f64>>, Zeroizing<Vec<f64>>), CkksError> {
         if plaintext.preset != *self.digest() {
             return Err(CkksError::PresetMismatch);
         }
-        let bits = plaintext.budget.needed_bits();
-        let poly = Zeroizing::new(plaintext.poly.clone().into_coeff());
-        let coefficients = Zeroizing::new(to_floats(&poly, bits)?);
-        let slots = Zeroizing::new(self.embedding.evaluations(&coefficients));
-        Ok(slots[..plaintext.slots]
-            .iter()
-            .map(|z| z.re / plaintext.budget.scale)
-            .collect())
+        let mut coefficients = Zeroizing::new(vec![0.0; self.degree()]);
+        composition::coefficients(&plaintext.poly, plaintext.budget.needed_bits(), &mut coefficients)?;
+        let [mut re, mut im] = [(); 2].map(|()| Zeroizing::new(vec![0.0; self.slots()]));
+        self.embedding.evaluations(&coefficients, &mut re, &mut im);
+        Ok((re, im))
     }
 
     /// The slot values of a plaintext, rounded to multiples of `2^-bits`.
@@ -127,24 +232,6 @@ impl Context {
     }
 }
 
-/// The polynomial of the nearest integers, which are below `2^120`.
-fn from_floats(ring: &Arc<Ring>, coefficients: &[f64]) -> Result<Poly<Coeff>, CkksError> {
-    const WORD: f64 = (1u64 << 62) as f64;
-    if coefficients.iter().all(|c| c.abs() < WORD) {
-        let words = Zeroizing::new(coefficients.iter().map(|c| c.round() as i64).collect::<Vec<_>>());
-        return Ok(Poly::from_i64(ring, &words)?);
-    }
-    let mut poly = Poly::<Coeff>::zero(ring);
-    for (index, m) in ring.moduli().iter().enumerate() {
-        let residues = poly.residues_mut(index);
-        residues
-            .iter_mut()
-            .zip(coefficients)
-            .for_each(|(x, c)| *x = m.reduce_i128(c.round() as i128));
-    }
-    Ok(poly)
-}
-
 /// The integer nearest to `value * scale`, modulo each prime, and itself. It is below `2^120` in absolute value.
 ///
 /// # Errors
@@ -157,91 +244,15 @@ pub(crate) fn scaled_integer(index: usize, value: f64, scale: f64) -> Result<(i1
     Err(CkksError::InvalidNumber { index, value })
 }
 
-/// The centred coefficients as doubles, correct to their last place or so, given that they have at most `bits` bits
-/// with their sign.
-fn to_floats(poly: &Poly<Coeff>, bits: f64) -> Result<Vec<f64>, CkksError> {
-    // As few primes as hold the value: usually one or two.
-    let moduli = poly.ring().moduli();
-    let mut room = 0.0;
-    let count = moduli
-        .iter()
-        .position(|m| {
-            room += (m.value() as f64).log2();
-            room > bits + 1.0
-        })
-        .map_or(moduli.len(), |last| last + 1);
-    let moduli = &moduli[..count];
-    let mut residues = vec![0; count];
-    let degree = poly.ring().degree();
-    let composer = if count <= 2 {
-        Some(Composer::new(moduli)?)
-    } else {
-        None
-    };
-    let mixed = MixedRadix::new(moduli)?;
-    let mut out = Vec::with_capacity(degree);
-    for j in 0..degree {
-        for (index, x) in residues.iter_mut().enumerate() {
-            *x = poly.data()[index * degree + j];
-        }
-        out.push(match &composer {
-            Some(composer) => composer.compose_centered(&residues)? as f64,
-            None => mixed.compose(&mut residues),
-        });
-    }
-    Ok(out)
-}
+struct AllWithin<'a>(&'a [f64], f64);
 
-/// Composition of many residues through mixed-radix digits (Garner).
-struct MixedRadix<'a> {
-    moduli: &'a [Modulus],
-    /// `inverses[i][k]` is the inverse of prime k modulo prime i, for k < i.
-    inverses: Vec<Vec<u64>>,
-}
+impl Loop for AllWithin<'_> {
+    type Output = bool;
 
-impl<'a> MixedRadix<'a> {
-    fn new(moduli: &'a [Modulus]) -> Result<Self, CkksError> {
-        let mut inverses = Vec::with_capacity(moduli.len());
-        for (i, m) in moduli.iter().enumerate() {
-            let row: Option<Vec<u64>> = moduli[..i]
-                .iter()
-                .map(|k| m.inv(m.reduce_u64(k.value())))
-                .collect();
-            let repeated = galen_rns::RnsError::RepeatedModulus { modulus: m.value() };
-            inverses.push(row.ok_or(repeated)?);
-        }
-        Ok(Self { moduli, inverses })
-    }
-
-    /// Replaces residues by digits: x = d0 + d1 q0 + d2 q0 q1 + ...
-    fn digits(&self, residues: &mut [u64]) {
-        for i in 1..residues.len() {
-            let m = self.moduli[i];
-            let mut x = residues[i];
-            for (k, inverse) in self.inverses[i].iter().enumerate() {
-                x = m.mul(m.sub(x, m.reduce_u64(residues[k])), *inverse);
-            }
-            residues[i] = x;
-        }
-    }
-
-    /// The centred value. Values near half the modulus could come out with the wrong sign; bounds keep them away.
-    fn compose(&self, residues: &mut [u64]) -> f64 {
-        let mut negated: Vec<u64> = residues.iter().zip(self.moduli).map(|(&x, m)| m.neg(x)).collect();
-        self.digits(residues);
-        let last = residues.len() - 1;
-        if residues[last] <= self.moduli[last].value() / 2 {
-            return self.evaluate(residues);
-        }
-        self.digits(&mut negated);
-        -self.evaluate(&negated)
-    }
-
-    fn evaluate(&self, digits: &[u64]) -> f64 {
-        digits
-            .iter()
-            .zip(self.moduli)
-            .rev()
-            .fold(0.0, |x, (&d, m)| x * m.value() as f64 + d as f64)
+    #[inline(always)]
+    fn call(self) -> bool {
+        // Counted rather than searched: no early exit, so it vectorises.
+        let outside: u64 = self.0.iter().map(|x| u64::from(!(x.abs() <= self.1))).sum();
+        outside == 0
     }
 }

@@ -13,6 +13,7 @@
 //! | [`primes`] | primes that allow a negacyclic transform |
 //! | [`ntt`] | the transform of one degree modulo one prime |
 //! | [`kernel`] | the two inner loops, for AVX-512 IFMA and portable |
+//! | [`vectorise`] | plain loops compiled for several instruction sets |
 //! | [`ring`], [`poly`] | degree and primes; elements in either domain |
 //! | [`basis`] | from one set of primes to another: composition, conversion, division |
 //! | [`automorphism`] | `X -> X^g`, which rotates slots |
@@ -48,6 +49,7 @@ pub mod poly;
 pub mod primes;
 pub mod ring;
 pub mod sampling;
+pub mod vectorise;
 pub mod xof;
 
 pub use error::RnsError;

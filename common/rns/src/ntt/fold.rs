@@ -8,15 +8,25 @@
 //!
 //! taking `a_N = 0`: a negacyclic transform with root psi^2 of `psi^-i (a_i + iota a_(N-i))`.
 
+use crate::kernel::Kernels;
 use crate::modulus::Modulus;
+use zeroize::Zeroize;
 
-/// The factors of one degree and prime, each with its Shoup companion.
+/// Pairs of coefficients that are folded together, so that what is set aside of them fits in the first-level cache.
+const BLOCK: usize = 256;
+
+/// Factors with which `(a_i, a_(N-i))` becomes `own_i a_i + other_i a_(N-i)`, for i below N with `a_N = 0`.
+struct Factors {
+    own: Vec<u64>,
+    other: Vec<u64>,
+}
+
+/// The factors of one degree and prime.
 pub(super) struct Fold {
-    iota: (u64, u64),
-    /// `psi^-i` for i below N.
-    inverse_powers: Vec<(u64, u64)>,
-    /// `psi^i / 2` for 0 < i < N, and 1 for i = 0.
-    powers: Vec<(u64, u64)>,
+    /// `psi^-i` and `iota psi^-i`.
+    forward: Factors,
+    /// `psi^i / 2` and `-iota psi^(N-i) / 2` for 0 < i; 1 and nothing for i = 0.
+    inverse: Factors,
 }
 
 impl Fold {
@@ -44,42 +54,61 @@ impl Fold {
         }
         let inverse = m.inv(psi)?;
         let half = m.inv(2)?;
-        let with_shoup = |w: u64| (w, m.shoup(w));
-        let powers_of = |x: u64| core::iter::successors(Some(1u64), move |&p| Some(m.mul(p, x)));
-        Some(Self {
-            iota: with_shoup(m.pow(inverse, degree as u64)),
-            inverse_powers: powers_of(inverse).take(degree).map(with_shoup).collect(),
-            powers: powers_of(psi)
+        let powers_of = |x: u64| -> Vec<u64> {
+            core::iter::successors(Some(1u64), |&p| Some(m.mul(p, x)))
                 .take(degree)
-                .enumerate()
-                .map(|(i, p)| with_shoup(if i == 0 { 1 } else { m.mul(p, half) }))
-                .collect(),
+                .collect()
+        };
+        let iota = m.pow(inverse, degree as u64);
+        let forward = powers_of(inverse);
+        let mut own = powers_of(psi);
+        own[1..].iter_mut().for_each(|p| *p = m.mul(*p, half));
+        let mirrored = core::iter::once(0).chain(own[1..].iter().rev().copied());
+        Some(Self {
+            inverse: Factors {
+                other: mirrored.map(|p| m.mul(m.neg(iota), p)).collect(),
+                own,
+            },
+            forward: Factors {
+                other: forward.iter().map(|&p| m.mul(iota, p)).collect(),
+                own: forward,
+            },
         })
     }
 
     pub(super) fn forward(&self, m: &Modulus, values: &mut [u64]) {
-        let n = values.len();
-        let (iota, iota_shoup) = self.iota;
-        for i in 1..=n / 2 {
-            let (x, y) = (values[i], values[n - i]);
-            let (w, w_shoup) = self.inverse_powers[i];
-            values[i] = m.mul_shoup(m.add(x, m.mul_shoup(y, iota, iota_shoup)), w, w_shoup);
-            let (w, w_shoup) = self.inverse_powers[n - i];
-            values[n - i] = m.mul_shoup(m.add(y, m.mul_shoup(x, iota, iota_shoup)), w, w_shoup);
-        }
+        self.forward.apply(m, values);
     }
 
     pub(super) fn inverse(&self, m: &Modulus, values: &mut [u64]) {
+        self.inverse.apply(m, values);
+    }
+}
+
+impl Factors {
+    fn apply(&self, m: &Modulus, values: &mut [u64]) {
         let n = values.len();
-        let (iota, iota_shoup) = self.iota;
-        for i in 1..=n / 2 {
-            let (w, w_shoup) = self.powers[i];
-            let x = m.mul_shoup(values[i], w, w_shoup);
-            let (w, w_shoup) = self.powers[n - i];
-            let y = m.mul_shoup(values[n - i], w, w_shoup);
-            values[i] = m.sub(x, m.mul_shoup(y, iota, iota_shoup));
-            values[n - i] = m.sub(y, m.mul_shoup(x, iota, iota_shoup));
+        let kernels = Kernels::active();
+        let mut mirrored = [[0; BLOCK]; 2];
+        // a_i for i from `low` and their partners, which end before `high`. The first has none, the middle is its own.
+        let (mut low, mut high) = (1, n);
+        while low < n / 2 {
+            let count = BLOCK.min(n / 2 - low);
+            let ranges = [low..low + count, high - count..high];
+            for (copy, range) in mirrored.iter_mut().zip(&ranges) {
+                let partners = values[range.clone()].iter().rev();
+                copy.iter_mut().zip(partners).for_each(|(x, &y)| *x = y);
+            }
+            for (range, partners) in ranges.into_iter().zip(mirrored.iter().rev()) {
+                let own = &mut values[range.clone()];
+                kernels.mul_assign(m, own, &self.own[range.clone()]);
+                kernels.mul_add_assign(m, own, &partners[..count], &self.other[range]);
+            }
+            (low, high) = (low + count, high - count);
         }
+        let middle = m.add(self.own[n / 2], self.other[n / 2]);
+        values[n / 2] = m.mul(values[n / 2], middle);
+        mirrored.zeroize();
     }
 }
 
