@@ -11,6 +11,7 @@ mod backend;
 mod ifma;
 mod lanes;
 mod matrix;
+mod mirrored;
 mod pointwise;
 mod portable;
 mod sums;

@@ -10,10 +10,6 @@
 
 use crate::kernel::Kernels;
 use crate::modulus::Modulus;
-use zeroize::Zeroize;
-
-/// Pairs of coefficients that are folded together, so that what is set aside of them fits in the first-level cache.
-const BLOCK: usize = 256;
 
 /// Factors with which `(a_i, a_(N-i))` becomes `own_i a_i + other_i a_(N-i)`, for i below N with `a_N = 0`.
 struct Factors {
@@ -77,38 +73,13 @@ impl Fold {
     }
 
     pub(super) fn forward(&self, m: &Modulus, values: &mut [u64]) {
-        self.forward.apply(m, values);
+        let Factors { own, other } = &self.forward;
+        Kernels::active().mirrored_sums(m, values, own, other);
     }
 
     pub(super) fn inverse(&self, m: &Modulus, values: &mut [u64]) {
-        self.inverse.apply(m, values);
-    }
-}
-
-impl Factors {
-    fn apply(&self, m: &Modulus, values: &mut [u64]) {
-        let n = values.len();
-        let kernels = Kernels::active();
-        let mut mirrored = [[0; BLOCK]; 2];
-        // a_i for i from `low` and their partners, which end before `high`. The first has none, the middle is its own.
-        let (mut low, mut high) = (1, n);
-        while low < n / 2 {
-            let count = BLOCK.min(n / 2 - low);
-            let ranges = [low..low + count, high - count..high];
-            for (copy, range) in mirrored.iter_mut().zip(&ranges) {
-                let partners = values[range.clone()].iter().rev();
-                copy.iter_mut().zip(partners).for_each(|(x, &y)| *x = y);
-            }
-            for (range, partners) in ranges.into_iter().zip(mirrored.iter().rev()) {
-                let own = &mut values[range.clone()];
-                kernels.mul_assign(m, own, &self.own[range.clone()]);
-                kernels.mul_add_assign(m, own, &partners[..count], &self.other[range]);
-            }
-            (low, high) = (low + count, high - count);
-        }
-        let middle = m.add(self.own[n / 2], self.other[n / 2]);
-        values[n / 2] = m.mul(values[n / 2], middle);
-        mirrored.zeroize();
+        let Factors { own, other } = &self.inverse;
+        Kernels::active().mirrored_sums(m, values, own, other);
     }
 }
 
