@@ -66,7 +66,7 @@ pub mod galois;
 mod key_switch;
 pub mod keys;
 mod level;
-mod linear;
+pub mod linear;
 mod multiply;
 pub mod noise;
 mod pool;
@@ -75,5 +75,6 @@ pub mod preset;
 mod rerandomise;
 pub mod rotate;
 pub mod security;
+pub mod set;
 
 pub use error::CkksError;

@@ -1,16 +1,29 @@
-//! Weighted sums of ciphertexts: the linear layers of a network.
+//! Layers of a network on batches: one ciphertext per value, one patient per slot.
+//!
+//! A linear layer is a modular matrix product, outputs x inputs weights times inputs x coefficients residues, for each
+//! prime and each component of the ciphertexts. [`LinearMap`] is the matrix (dense, or sparse as a convolution is),
+//! [`Evaluator::apply`] the layer, [`Evaluator::apply_quadratic`] a linear layer, squares and another linear layer in one
+//! pass, and [`Evaluator::stream`] a linear layer over more ciphertexts than fit in memory.
+//!
+//! All of them run in the current rayon pool (see [`galen_rns::threads`]), and their results do not depend on it.
+
+mod map;
+mod quadratic;
+mod stream;
+mod weights;
+
+pub use map::{Convolution, LinearMap};
+pub use quadratic::QuadraticMap;
 
 use crate::ciphertext::Ciphertext;
 use crate::context::{Target, check_scale};
-use crate::encoding::scaled_integer;
 use crate::error::CkksError;
 use crate::evaluate::Evaluator;
 use crate::noise::Budget;
-use galen_rns::kernel;
 use galen_rns::poly::Poly;
-
-/// Coefficients per tile of a weighted sum: a tile of some tens of inputs stays in the second-level cache.
-const TILE: usize = 512;
+use galen_rns::ring::Ring;
+use std::sync::Arc;
+use weights::IntegerWeights;
 
 impl Evaluator {
     /// `sum of weights[k] * cts[k]`, landing on exactly the level and scale of `target`.
@@ -38,7 +51,7 @@ impl Evaluator {
         })
     }
 
-    /// A linear layer: [`Self::mac_scalars`] for every row of a matrix, reading the ciphertexts once.
+    /// A linear layer given by the rows of a dense matrix: [`Self::mac_scalars`] for each, reading the ciphertexts once.
     ///
     /// # Errors
     /// Those of [`Self::mac_scalars`].
@@ -48,91 +61,158 @@ impl Evaluator {
         rows: &[&[f64]],
         target: Target,
     ) -> Result<Vec<Ciphertext>, CkksError> {
-        let Some(first) = cts.first() else {
+        if let Some(row) = rows.iter().find(|row| row.len() != cts.len()) {
             return Err(CkksError::Count {
-                count: 0,
-                min: 1,
-                max: usize::MAX,
+                count: row.len(),
+                min: cts.len(),
+                max: cts.len(),
             });
-        };
-        check_scale(target.scale)?;
+        }
+        if rows.is_empty() && !cts.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.apply(&LinearMap::dense(cts.len(), rows.concat())?, cts, target)
+    }
+
+    /// A linear layer, each of its sums as [`Self::mac_scalars`] makes it from the inputs that it reads.
+    ///
+    /// Ciphertexts of degree 2 stay so: it is cheaper to relinearise after a layer that has fewer outputs than inputs.
+    ///
+    /// # Errors
+    /// Those of [`Self::mac_scalars`].
+    pub fn apply(
+        &self,
+        map: &LinearMap,
+        cts: &[&Ciphertext],
+        target: Target,
+    ) -> Result<Vec<Ciphertext>, CkksError> {
+        let mut outputs = Vec::new();
+        self.apply_into(map, cts, target, &mut outputs)?;
+        Ok(outputs)
+    }
+
+    /// [`Self::apply`] into ciphertexts that are there already, whatever they are: their memory is used again, their number
+    /// made to fit. After an error they are as they were.
+    ///
+    /// # Errors
+    /// Those of [`Self::mac_scalars`].
+    pub fn apply_into(
+        &self,
+        map: &LinearMap,
+        cts: &[&Ciphertext],
+        target: Target,
+        outputs: &mut Vec<Ciphertext>,
+    ) -> Result<(), CkksError> {
+        let inputs = self.check_inputs(map, cts, target)?;
+        let weights = IntegerWeights::new(map, cts.iter().map(|ct| &ct.budget), target.scale)?;
+        for budget in weights.budgets() {
+            self.check_budget(target.level, budget)?;
+        }
         let ring = self.context().ring(target.level)?;
-        for ct in cts {
-            self.check_preset(ct)?;
-            if ct.key != first.key {
-                return Err(CkksError::KeyMismatch);
-            }
-            if ct.level < target.level {
-                return Err(CkksError::LevelRange {
-                    level: target.level,
-                    max: ct.level,
-                });
+        let slots = map.widest(|k| cts[k].slots);
+        self.prepare(outputs, &inputs, ring, weights.budgets(), &slots);
+        for (prime, m) in ring.moduli().iter().enumerate() {
+            for part in 0..=inputs.degree {
+                let present = |k: usize| cts[k].parts.len() > part;
+                let matrix = weights.residues(m, present)?;
+                let sources: Vec<&[u64]> = (0..cts.len())
+                    .filter(|&k| present(k))
+                    .map(|k| cts[k].parts[part].residues(prime))
+                    .collect();
+                let mut sums: Vec<&mut [u64]> = outputs
+                    .iter_mut()
+                    .map(|sum| sum.parts[part].residues_mut(prime))
+                    .collect();
+                matrix.apply(&sources, &mut sums)?;
             }
         }
-        let mut integers = Vec::with_capacity(rows.len());
-        let mut sums = Vec::with_capacity(rows.len());
-        let parts = cts.iter().map(|ct| ct.parts.len()).max().unwrap_or(2);
-        let slots = cts.iter().map(|ct| ct.slots).max().unwrap_or(1);
-        for row in rows {
-            let (row, budget) = integer_weights(cts, row, target.scale)?;
-            self.check_budget(target.level, &budget)?;
-            integers.push(row);
-            sums.push(Ciphertext {
-                preset: first.preset,
-                key: first.key,
+        Ok(())
+    }
+
+    /// Checks the inputs of a layer against its matrix, its target and one another.
+    fn check_inputs<'a>(
+        &self,
+        map: &LinearMap,
+        cts: &[&'a Ciphertext],
+        target: Target,
+    ) -> Result<Inputs<'a>, CkksError> {
+        let first = match cts.first() {
+            Some(first) if cts.len() == map.inputs() => first,
+            _ => {
+                return Err(CkksError::Count {
+                    count: cts.len(),
+                    min: map.inputs(),
+                    max: map.inputs(),
+                });
+            }
+        };
+        check_scale(target.scale)?;
+        for ct in cts {
+            self.check_input(ct, first, target)?;
+        }
+        Ok(Inputs {
+            first,
+            degree: cts.iter().map(|ct| ct.degree()).max().unwrap_or(1),
+            level: target.level,
+        })
+    }
+
+    /// Checks one input of a layer: it belongs to this preset, to the key of the `first`, and to a level that can be
+    /// read at that of the target.
+    fn check_input(&self, ct: &Ciphertext, first: &Ciphertext, target: Target) -> Result<(), CkksError> {
+        self.check_preset(ct)?;
+        if ct.key != first.key {
+            return Err(CkksError::KeyMismatch);
+        }
+        if ct.level < target.level {
+            return Err(CkksError::LevelRange {
                 level: target.level,
-                slots,
-                budget,
-                parts: (0..parts).map(|_| Poly::zero(ring)).collect(),
+                max: ct.level,
+            });
+        }
+        Ok(())
+    }
+
+    /// Makes `outputs` one ciphertext per budget and number of slots, of the degree of the inputs, with stale residues.
+    fn prepare(
+        &self,
+        outputs: &mut Vec<Ciphertext>,
+        inputs: &Inputs<'_>,
+        ring: &Arc<Ring>,
+        budgets: &[Budget],
+        slots: &[usize],
+    ) {
+        outputs.truncate(budgets.len());
+        let (preset, key) = (inputs.first.preset, inputs.first.key);
+        while outputs.len() < budgets.len() {
+            outputs.push(Ciphertext {
+                preset,
+                key,
+                level: inputs.level,
+                slots: 1,
+                budget: budgets[outputs.len()],
+                parts: Vec::new(),
                 seed: None,
             });
         }
-        for (prime, m) in ring.moduli().iter().enumerate() {
-            for part in 0..parts {
-                let present: Vec<usize> = (0..cts.len()).filter(|&k| cts[k].parts.len() > part).collect();
-                let residues: Vec<Vec<u64>> = integers
-                    .iter()
-                    .map(|row| present.iter().map(|&k| m.reduce_i128(row[k])).collect())
-                    .collect();
-                let inputs: Vec<&[u64]> = present
-                    .iter()
-                    .map(|&k| cts[k].parts[part].residues(prime))
-                    .collect();
-                for start in (0..ring.degree()).step_by(TILE) {
-                    let end = (start + TILE).min(ring.degree());
-                    let tiles: Vec<&[u64]> = inputs.iter().map(|input| &input[start..end]).collect();
-                    for (sum, weights) in sums.iter_mut().zip(&residues) {
-                        let out = &mut sum.parts[part].residues_mut(prime)[start..end];
-                        kernel::linear_combination(m, &tiles, weights, out);
-                    }
-                }
+        for ((sum, &budget), &slots) in outputs.iter_mut().zip(budgets).zip(slots) {
+            sum.parts.truncate(inputs.degree + 1);
+            sum.parts.iter_mut().for_each(|part| part.reshape(ring));
+            while sum.parts.len() <= inputs.degree {
+                sum.parts.push(Poly::zero(ring));
             }
+            (sum.preset, sum.key) = (preset, key);
+            (sum.level, sum.slots) = (inputs.level, slots);
+            (sum.budget, sum.seed) = (budget, None);
         }
-        Ok(sums)
     }
 }
 
-/// The weights of one row as integers, and the budget of its sum.
-fn integer_weights(cts: &[&Ciphertext], row: &[f64], scale: f64) -> Result<(Vec<i128>, Budget), CkksError> {
-    if row.len() != cts.len() {
-        return Err(CkksError::Count {
-            count: row.len(),
-            min: cts.len(),
-            max: cts.len(),
-        });
-    }
-    let mut integers = Vec::with_capacity(row.len());
-    // A sum of nothing but zero weights is an exact zero; one unit keeps its precision a number.
-    let mut budget = Budget {
-        scale,
-        magnitude: 0.0,
-        noise: 1.0,
-    };
-    for (index, (ct, &weight)) in cts.iter().zip(row).enumerate() {
-        let (integer, exact) = scaled_integer(index, weight, scale / ct.scale())?;
-        // A double at the start and rounded to an integer, so it is exactly a double again.
-        budget = budget.sum(&ct.budget.weighted(weight, integer as f64, exact, scale));
-        integers.push(integer);
-    }
-    Ok((integers, budget))
+/// What the inputs of a layer have in common.
+struct Inputs<'a> {
+    first: &'a Ciphertext,
+    /// Largest degree.
+    degree: usize,
+    /// Level at which they are read.
+    level: usize,
 }

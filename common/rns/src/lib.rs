@@ -13,11 +13,11 @@
 //! | [`primes`] | primes that allow a negacyclic transform |
 //! | [`ntt`] | the transform of one degree modulo one prime |
 //! | [`kernel`] | the two inner loops, for AVX-512 IFMA and portable |
-//! | [`vectorise`] | plain loops compiled for several instruction sets |
 //! | [`ring`], [`poly`] | degree and primes; elements in either domain |
 //! | [`basis`] | from one set of primes to another: composition, conversion, division |
 //! | [`automorphism`] | `X -> X^g`, which rotates slots |
 //! | [`xof`], [`sampling`] | the one XOF, and integer-only samplers over it |
+//! | [`threads`] | how many threads computations use |
 //! | [`packing`] | residues in `ceil(log2 q)` bits each |
 //!
 //! Everything that ends up in bytes or hashes is integer arithmetic, so that bytes agree on every platform.
@@ -49,7 +49,7 @@ pub mod poly;
 pub mod primes;
 pub mod ring;
 pub mod sampling;
-pub mod vectorise;
+pub mod threads;
 pub mod xof;
 
 pub use error::RnsError;

@@ -1,0 +1,84 @@
+//! How many threads computations use.
+//!
+//! Operations on many elements or ciphertexts run in the rayon pool that is current where they are called. By default
+//! that is one for the whole process with a thread per core (or as `RAYON_NUM_THREADS` says). [`Threads::install`] runs a computation
+//! in a pool of its own size instead, such as a daemon's configuration asks for. Results never depend on the pool.
+
+use thiserror::Error;
+
+/// Most threads of one pool.
+pub const MAX_THREADS: usize = 1024;
+
+/// Why there is no such pool.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ThreadsError {
+    /// More threads than [`MAX_THREADS`].
+    #[error("{count} threads, at most {MAX_THREADS} are allowed")]
+    Count {
+        /// The number asked for.
+        count: usize,
+    },
+    /// The operating system gave no threads.
+    #[error("the threads could not be started: {0}")]
+    Start(#[from] rayon::ThreadPoolBuildError),
+}
+
+/// A pool of threads.
+#[derive(Debug)]
+pub struct Threads {
+    pool: rayon::ThreadPool,
+}
+
+impl Threads {
+    /// A pool of `count` threads, or one per core for zero.
+    ///
+    /// # Errors
+    /// [`ThreadsError`].
+    pub fn new(count: usize) -> Result<Self, ThreadsError> {
+        if count > MAX_THREADS {
+            return Err(ThreadsError::Count { count });
+        }
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(count)
+            .thread_name(|index| format!("galen-{index}"))
+            .build()?;
+        Ok(Self { pool })
+    }
+
+    /// The number of threads.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    /// Runs a computation in this pool, and waits for it.
+    pub fn install<T: Send>(&self, computation: impl FnOnce() -> T + Send) -> T {
+        self.pool.install(computation)
+    }
+}
+
+/// The number of threads that a computation started here would use.
+#[must_use]
+pub fn current() -> usize {
+    rayon::current_num_threads()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn computations_run_in_the_pool_that_they_are_installed_in() {
+        for count in [1, 3] {
+            let threads = Threads::new(count).unwrap();
+            assert_eq!(threads.count(), count);
+            assert_eq!(threads.install(current), count);
+        }
+        assert!(Threads::new(0).unwrap().count() >= 1);
+        assert!(matches!(
+            Threads::new(MAX_THREADS + 1),
+            Err(ThreadsError::Count { .. })
+        ));
+    }
+}
