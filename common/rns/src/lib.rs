@@ -12,7 +12,8 @@
 //! | [`modulus`] | residues modulo one prime |
 //! | [`primes`] | primes that allow a negacyclic transform |
 //! | [`ntt`] | the transform of one degree modulo one prime |
-//! | [`kernel`] | the two inner loops, for AVX-512 IFMA and portable |
+//! | [`kernel`] | the inner loops, for AVX-512 IFMA, AVX2 and portable |
+//! | [`vectorise`] | plain loops compiled for several instruction sets |
 //! | [`ring`], [`poly`] | degree and primes; elements in either domain |
 //! | [`basis`] | from one set of primes to another: composition, conversion, division |
 //! | [`automorphism`] | `X -> X^g`, which rotates slots |
@@ -50,6 +51,7 @@ pub mod primes;
 pub mod ring;
 pub mod sampling;
 pub mod threads;
+pub mod vectorise;
 pub mod xof;
 
 pub use error::RnsError;
