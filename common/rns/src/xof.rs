@@ -2,8 +2,9 @@
 //! function with a 64-bit counter, zero nonce).
 
 use crate::error::RnsError;
-use rand_chacha::ChaCha20Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use chacha20::ChaCha20Legacy;
+use chacha20::cipher::{KeyIvInit, StreamCipher};
+use pulp::bytemuck;
 use ring::hkdf;
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::{Zeroize, Zeroizing};
@@ -12,13 +13,19 @@ use zeroize::{Zeroize, Zeroizing};
 /// whoever hashes seeds hashes this name with them.
 pub const XOF_NAME: &str = "galen-xof-1";
 
+/// Bytes made at a time for short reads: a few blocks, which the cipher makes together.
+const BUFFER: usize = 512;
+
 /// A deterministic stream of bytes from a 32-byte seed and a domain.
 ///
 /// The ChaCha20 key is `HKDF-SHA256(salt = XOF_NAME, ikm = seed, info = domain fields, 32 bytes)`, each field
 /// preceded by its length in bytes (64 bits, little-endian). Values are read in little-endian order. The state is
 /// overwritten on drop.
 pub struct Xof {
-    stream: ChaCha20Rng,
+    stream: ChaCha20Legacy,
+    /// What of the stream has been made and not read: everything from `read` on.
+    made: [u8; BUFFER],
+    read: usize,
 }
 
 impl core::fmt::Debug for Xof {
@@ -29,9 +36,8 @@ impl core::fmt::Debug for Xof {
 
 impl Drop for Xof {
     fn drop(&mut self) {
-        // The generator has no wiping of its own: overwrite key and buffer, and keep the write alive.
-        self.stream = ChaCha20Rng::from_seed([0; 32]);
-        core::hint::black_box(&self.stream);
+        // The cipher wipes itself.
+        self.made.zeroize();
     }
 }
 
@@ -57,28 +63,42 @@ impl Xof {
         // Domains may carry key material of a caller.
         info.zeroize();
         Self {
-            stream: ChaCha20Rng::from_seed(*key),
+            stream: ChaCha20Legacy::new((&*key).into(), &[0; 8].into()),
+            made: [0; BUFFER],
+            read: BUFFER,
         }
     }
 
     /// The next bytes.
     ///
-    /// The generator works in 32-bit words and rounds a read up to whole ones, so that the stream is defined by
-    /// the sequence of reads; samplers read whole 64-bit words.
+    /// A read is rounded up to whole 32-bit words, so that the stream is defined by the sequence of reads; samplers read
+    /// whole 64-bit words.
     pub fn fill(&mut self, out: &mut [u8]) {
-        self.stream.fill_bytes(out);
+        let made = &self.made[self.read..];
+        let (head, rest) = out.split_at_mut(made.len().min(out.len()));
+        head.copy_from_slice(&made[..head.len()]);
+        self.read += head.len();
+        let (whole, tail) = rest.split_at_mut(rest.len() / BUFFER * BUFFER);
+        self.stream.write_keystream(whole);
+        if !tail.is_empty() {
+            self.stream.write_keystream(&mut self.made);
+            tail.copy_from_slice(&self.made[..tail.len()]);
+            self.read = tail.len();
+        }
+        self.read = self.read.next_multiple_of(4);
     }
 
     /// The next eight bytes, little-endian.
     pub fn next_u64(&mut self) -> u64 {
-        self.stream.next_u64()
+        let mut bytes = [0; 8];
+        self.fill(&mut bytes);
+        u64::from_le_bytes(bytes)
     }
 
     /// The next `8 * out.len()` bytes as little-endian words.
     pub(crate) fn fill_words(&mut self, out: &mut [u64]) {
-        for word in out {
-            *word = self.stream.next_u64();
-        }
+        self.fill(bytemuck::cast_slice_mut(out));
+        out.iter_mut().for_each(|word| *word = u64::from_le(*word));
     }
 }
 
@@ -97,6 +117,8 @@ pub fn random_seed() -> Result<[u8; 32], RnsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand_chacha::ChaCha20Rng;
+    use rand_chacha::rand_core::{Rng, SeedableRng};
     use ring::hmac;
 
     fn read(seed: &[u8; 32], domain: &[&[u8]], count: usize) -> Vec<u8> {
@@ -134,6 +156,29 @@ mod tests {
         let mut expected = [0; 100];
         ChaCha20Rng::from_seed(key.as_ref().try_into().unwrap()).fill_bytes(&mut expected);
         assert_eq!(read(&seed, &[b"abc", b"", b"d"], 100), expected);
+    }
+
+    /// However a stream is read, it goes on where the last whole word ended.
+    #[test]
+    fn reads_of_any_length_continue_the_stream() {
+        let whole = read(&[3; 32], &[b"reads"], 40_000);
+        let mut xof = Xof::new(&[3; 32], &[b"reads"]);
+        let mut at = 0;
+        for length in [
+            8, 1, 3, 500, 512, 0, 513, 1024, 7, 4096, 505, 2, 511, 1531, 20_000,
+        ] {
+            let mut out = vec![0; length];
+            xof.fill(&mut out);
+            assert_eq!(out, whole[at..at + length], "{length} bytes at {at}");
+            at = (at + length).next_multiple_of(4);
+        }
+        let mut words = [0; 100];
+        xof.fill_words(&mut words);
+        for word in words {
+            assert_eq!(word.to_le_bytes(), whole[at..at + 8]);
+            at += 8;
+        }
+        assert_eq!(xof.next_u64().to_le_bytes(), whole[at..at + 8]);
     }
 
     #[test]

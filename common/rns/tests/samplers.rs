@@ -5,7 +5,9 @@
 use galen_rns::RnsError;
 use galen_rns::modulus::Modulus;
 use galen_rns::primes::ntt_primes;
-use galen_rns::sampling::{Gaussian, flooding, gaussian, ternary, uniform};
+use galen_rns::sampling::{
+    Gaussian, flooding, gaussian, gaussian_residues, ternary, ternary_residues, uniform,
+};
 use galen_rns::xof::Xof;
 use num_bigint::BigInt;
 
@@ -217,5 +219,83 @@ fn flooding_has_its_deviation() {
                 max: 58
             })
         );
+    }
+}
+
+/// Every sampler word by word, as it is documented: the same values, and the same place in the stream afterwards.
+#[test]
+fn batches_are_as_words_one_by_one() {
+    for count in [0usize, 1, 31, 32, 33, 511, 512, 513, 1000, 5000] {
+        let stream = |name: &str| Xof::new(&[8; 32], &[name.as_bytes(), &count.to_le_bytes()]);
+
+        for q in [3, 97, 257, ntt_primes(16, 50, 1, &[]).unwrap()[0]] {
+            let m = Modulus::new(q).unwrap();
+            let (mut a, mut b) = (stream("uniform"), stream("uniform"));
+            let mut out = vec![0; count];
+            uniform(&m, &mut a, &mut out);
+            for x in out {
+                let accepted =
+                    core::iter::repeat_with(|| b.next_u64() & ((1 << m.bits()) - 1)).find(|&x| x < q);
+                assert_eq!(Some(x), accepted);
+            }
+            assert_eq!(a.next_u64(), b.next_u64());
+        }
+
+        let (mut a, mut b) = (stream("ternary"), stream("ternary"));
+        let mut signs = vec![0; count];
+        ternary(&mut a, &mut signs);
+        let mut expected = Vec::new();
+        while expected.len() < count {
+            let word = b.next_u64();
+            let pairs = (0..32).map(|i| (word >> (2 * i)) & 3);
+            expected.extend(pairs.filter(|&pair| pair != 3).map(|pair| pair as i8 - 1));
+        }
+        expected.truncate(count);
+        assert_eq!(signs, expected);
+        assert_eq!(a.next_u64(), b.next_u64());
+
+        let (mut a, mut b) = (stream("gaussian"), stream("gaussian"));
+        let mut errors = vec![0; count];
+        gaussian(&Gaussian::SIGMA_3_19, &mut a, &mut errors);
+        for error in &errors {
+            let word = b.next_u64();
+            let table = Gaussian::SIGMA_3_19.cumulative();
+            let magnitude = table.iter().filter(|&&t| word & (u64::MAX >> 1) >= t).count() as i64;
+            assert_eq!(*error, if word >> 63 == 1 { -magnitude } else { magnitude });
+        }
+        assert_eq!(a.next_u64(), b.next_u64());
+
+        let (mut a, mut b) = (stream("flooding"), stream("flooding"));
+        let mut noise = vec![0; count];
+        flooding(40, &mut a, &mut noise).unwrap();
+        for x in noise {
+            let sum: i64 = (0..12).map(|_| (b.next_u64() & ((1 << 40) - 1)) as i64).sum();
+            assert_eq!(x, sum - 6 * ((1 << 40) - 1));
+        }
+        assert_eq!(a.next_u64(), b.next_u64());
+
+        // 17 is below the bound of the Gaussian, 97 above.
+        let moduli = [17, 97, ntt_primes(16, 50, 1, &[]).unwrap()[0]].map(|q| Modulus::new(q).unwrap());
+        let mut out = vec![0; 3 * count];
+        if count == 0 {
+            assert!(ternary_residues(&mut stream("ternary"), &moduli, &mut out).is_err());
+            continue;
+        }
+        ternary_residues(&mut stream("ternary"), &moduli, &mut out).unwrap();
+        for (row, m) in out.chunks(count).zip(&moduli) {
+            assert!(row.iter().zip(&signs).all(|(&x, &s)| x == m.reduce_i64(s.into())));
+        }
+        gaussian_residues(&Gaussian::SIGMA_3_19, &mut stream("gaussian"), &moduli, &mut out).unwrap();
+        for (row, m) in out.chunks(count).zip(&moduli) {
+            assert!(row.iter().zip(&errors).all(|(&x, &e)| x == m.reduce_i64(e)));
+        }
+    }
+    for (count, length) in [(0, 4), (3, 4), (2, 0)] {
+        let moduli = vec![Modulus::new(97).unwrap(); count];
+        let mut out = vec![0; length];
+        assert!(matches!(
+            ternary_residues(&mut Xof::new(&[1; 32], &[]), &moduli, &mut out),
+            Err(RnsError::Length { .. })
+        ));
     }
 }
