@@ -84,6 +84,17 @@ impl<T: Serialize + DeserializeOwned> Repository<T> {
         self.database.flush()
     }
 
+    /// A record in its stored form, not written: what [`Repository::from_stored`] reads, for tools and fuzz targets that look at stored
+    /// bytes without a database between.
+    pub fn to_stored(&self, key: impl AsRef<[u8]>, value: &T) -> Result<Vec<u8>, StoreError> {
+        self.encode(&Under::Master, key.as_ref(), value)
+    }
+
+    /// Reads a record from its stored form, as [`Repository::get`] does.
+    pub fn from_stored(&self, key: impl AsRef<[u8]>, stored: &[u8]) -> Result<T, StoreError> {
+        self.decode(None, key.as_ref(), stored)
+    }
+
     /// Writes several records, all or none. They are durable when this returns.
     pub fn put_all<'a, K: AsRef<[u8]>>(
         &self,
