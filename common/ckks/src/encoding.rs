@@ -52,6 +52,36 @@ impl Context {
         })
     }
 
+    /// [`Self::encode`] into a plaintext that exists, whose memory is reused.
+    ///
+    /// # Errors
+    /// Those of [`Self::encode_at`]; `out` is then as it was.
+    pub fn encode_into(&self, values: &[f64], magnitude: f64, out: &mut Plaintext) -> Result<(), CkksError> {
+        let level = self.max_level();
+        self.encode_at_into(values, magnitude, level, self.scale(level)?, out)
+    }
+
+    /// [`Self::encode_at`] into a plaintext that exists, whose memory is reused.
+    ///
+    /// # Errors
+    /// Those of [`Self::encode_at`]; `out` is then as it was.
+    pub fn encode_at_into(
+        &self,
+        values: &[f64],
+        magnitude: f64,
+        level: usize,
+        scale: f64,
+        out: &mut Plaintext,
+    ) -> Result<(), CkksError> {
+        let ring = self.ring(level)?;
+        self.check_values(values, magnitude)?;
+        out.budget = self.encoding_budget(magnitude, level, scale)?;
+        out.poly.reshape(ring);
+        self.write_scaled(values, &[], scale, &mut out.poly);
+        (out.preset, out.level, out.slots) = (*self.digest(), level, values.len());
+        Ok(())
+    }
+
     /// Encodes complex values, given by as many real as imaginary parts, which `magnitude` bounds by absolute value.
     ///
     /// # Errors
@@ -146,9 +176,15 @@ impl Context {
         Ok(budget)
     }
 
+    fn scaled(&self, ring: &Arc<Ring>, re: &[f64], im: &[f64], scale: f64) -> Poly<Eval> {
+        let mut poly = Poly::zero(ring);
+        self.write_scaled(re, im, scale, &mut poly);
+        poly
+    }
+
     /// The integer polynomial nearest to that with the values `scale * (re + i im)` in its slots, those that are not given
     /// being zero.
-    fn scaled(&self, ring: &Arc<Ring>, re: &[f64], im: &[f64], scale: f64) -> Poly<Eval> {
+    fn write_scaled(&self, re: &[f64], im: &[f64], scale: f64, poly: &mut Poly<Eval>) {
         let slots = self.slots();
         let [mut slots_re, mut slots_im] = [re, im].map(|values| {
             let mut part = Zeroizing::new(vec![0.0; slots]);
@@ -161,13 +197,12 @@ impl Context {
         self.embedding
             .coefficients(&mut slots_re, &mut slots_im, &mut coefficients);
         let integers = Integers::nearest(&coefficients);
-        let mut poly = Poly::zero(ring);
+        let ring = Arc::clone(poly.ring());
         for (index, m) in ring.moduli().iter().enumerate() {
             let row = poly.residues_mut(index);
             integers.residues(m, row);
             ring.ntt(index).forward(row);
         }
-        poly
     }
 
     /// The slot values of a plaintext, as they are, with all their noise; their real parts where they are complex.
