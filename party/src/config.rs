@@ -21,6 +21,9 @@ pub struct Config {
     pub data: PathBuf,
     /// What trains the model.
     pub device: String,
+    /// Threads for encryption and key sums; 0, as where it is left out, for one per core.
+    #[serde(default)]
+    pub threads: usize,
     /// Logging.
     pub log: Log,
 }

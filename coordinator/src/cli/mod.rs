@@ -5,18 +5,26 @@ mod output;
 mod serve;
 mod status;
 mod study;
+mod version;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Runs a Galen study for hospitals without seeing their patients.
 #[derive(Parser)]
-#[command(name = "coordinator", version, about, long_about = LONG, after_help = AFTER)]
+#[command(name = "coordinator", about, long_about = LONG, after_help = AFTER, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
+    /// Print the version.
+    #[arg(short = 'V', long)]
+    version: bool,
+    /// With --version, also what the arithmetic runs on.
+    #[arg(long, requires = "version")]
+    verbose: bool,
     /// How results are written to standard output: text for people, or one JSON object.
     #[arg(long, value_enum, default_value_t = Format::Text, global = true)]
     format: Format,
@@ -115,7 +123,15 @@ pub fn main() -> ExitCode {
 /// coordinator, as the quickstart is.
 pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = Cli::parse_from(args);
-    let (name, result) = match cli.command {
+    if cli.version {
+        return output::finish("version", cli.format, Ok(version::outcome(cli.verbose)));
+    }
+    let Some(command) = cli.command else {
+        Cli::command()
+            .error(ErrorKind::MissingSubcommand, "a command is needed; see --help")
+            .exit()
+    };
+    let (name, result) = match command {
         Command::Init { dir } => ("init", init::run(&dir)),
         Command::Study(StudyCommand::Check { file }) => ("study check", study::check(&file)),
         Command::Study(StudyCommand::Freeze { file, dir, cards }) => {
@@ -130,7 +146,6 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent_and_teaches() {
@@ -159,5 +174,12 @@ mod tests {
             .filter(|name| name != "help")
             .collect::<Vec<_>>();
         assert_eq!(named, ["init", "study", "serve", "status"]);
+    }
+
+    #[test]
+    fn verbose_goes_with_version() {
+        let cli = Cli::try_parse_from(["coordinator", "--version", "--verbose"]).unwrap();
+        assert!(cli.version && cli.verbose && cli.command.is_none());
+        assert!(Cli::try_parse_from(["coordinator", "--verbose"]).is_err());
     }
 }

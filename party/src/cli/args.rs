@@ -23,7 +23,6 @@ Every error has a stable code (P... or G...) and a hint. `--format json` puts on
 #[derive(Debug, Parser)]
 #[command(
     name = "party",
-    version,
     about = "A hospital's side of a Galen study: train together, show nobody your patients",
     long_about = "A hospital's side of a Galen study.\n\n\
         Hospitals train one model together. Each keeps its patients; what leaves it is encrypted so that only sums over several \
@@ -41,8 +40,14 @@ pub(super) struct Cli {
     /// What standard output holds: text for people, or one JSON object
     #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
     pub(super) format: Format,
+    /// Print the version
+    #[arg(short = 'V', long)]
+    pub(super) version: bool,
+    /// With --version, also what the arithmetic runs on
+    #[arg(long, requires = "version")]
+    pub(super) verbose: bool,
     #[command(subcommand)]
-    pub(super) command: Command,
+    pub(super) command: Option<Command>,
 }
 
 /// The commands.

@@ -9,9 +9,11 @@ mod query;
 mod serve;
 mod status;
 mod study;
+mod version;
 
 use args::{Cli, Command};
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use output::Output;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -25,22 +27,36 @@ pub fn main() -> ExitCode {
 /// a party, as the quickstart is.
 pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = Cli::parse_from(args);
-    let output = Output::new(cli.format, cli.command.name());
+    let name = match &cli.command {
+        Some(command) if !cli.version => command.name(),
+        _ => "version",
+    };
+    let output = Output::new(cli.format, name);
     let result = match cli.command {
-        Command::Init(args) => init::run(&args, &output),
-        Command::Study(args::StudyCommand {
-            command: args::StudyAction::Sign(args),
-        }) => study::sign(&args, &output),
-        Command::Serve(args) => serve::run(&args, &output),
-        Command::Status(args) => status::run(&args, &output),
-        Command::Query(args) => query::run(&args, &output),
-        Command::Opened(args) => opened::run(&args, &output),
-        Command::Model(args::ModelCommand {
-            command: args::ModelAction::Export(args),
-        }) => model::export(&args, &output),
+        _ if cli.version => version::say(cli.verbose, &output),
+        None => Cli::command()
+            .error(ErrorKind::MissingSubcommand, "a command is needed; see --help")
+            .exit(),
+        Some(command) => run(command, &output),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => output.fail(&error),
+    }
+}
+
+fn run(command: Command, output: &Output) -> anyhow::Result<()> {
+    match command {
+        Command::Init(args) => init::run(&args, output),
+        Command::Study(args::StudyCommand {
+            command: args::StudyAction::Sign(args),
+        }) => study::sign(&args, output),
+        Command::Serve(args) => serve::run(&args, output),
+        Command::Status(args) => status::run(&args, output),
+        Command::Query(args) => query::run(&args, output),
+        Command::Opened(args) => opened::run(&args, output),
+        Command::Model(args::ModelCommand {
+            command: args::ModelAction::Export(args),
+        }) => model::export(&args, output),
     }
 }

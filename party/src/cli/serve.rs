@@ -8,6 +8,7 @@ use crate::home::Home;
 use anyhow::Context;
 use galen_core::SystemClock;
 use galen_core::telemetry;
+use galen_rns::kernel;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,15 @@ pub(super) fn run(args: &DirArgs, output: &Output) -> anyhow::Result<()> {
     let home = Home::open(&args.dir)?;
     let config = Config::load(&home)?;
     telemetry::start(&config.log.filter, config.log.format);
+    let backend = kernel::select().context("GALEN_KERNEL")?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(config.threads);
+    pool.build_global()
+        .context("the pool of encrypting threads cannot start")?;
+    tracing::info!(
+        kernel = backend.name(),
+        threads = rayon::current_num_threads(),
+        "arithmetic"
+    );
     let party = Party::open(&home, Arc::new(SystemClock))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
