@@ -117,6 +117,12 @@ pub enum CkksError {
         /// Largest number.
         max: usize,
     },
+    /// A length or stride must be a power of two.
+    #[error("{count} is not a power of two")]
+    NotPowerOfTwo {
+        /// The number given.
+        count: usize,
+    },
     /// The result would not fit in the modulus of its level.
     #[error("the result needs {needed_bits:.1} bits, its modulus has {available_bits:.1}")]
     Overflow {

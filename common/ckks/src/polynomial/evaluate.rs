@@ -166,28 +166,16 @@ impl Run<'_> {
     fn power(&mut self, i: usize) -> Result<Ciphertext, CkksError> {
         let (large, small) = factors(i);
         let a = self.powers.get(&large).ok_or(CkksError::NoLevelLeft)?;
+        // The smaller power is less deep, so it is read at the level of the larger one.
         let mut product = if large == small {
-            let mut twice = a.clone();
-            if self.plan.chebyshev {
-                self.ev.add_assign(&mut twice, a)?;
-            }
-            // T_2m = 2 T_m T_m - 1.
-            if self.plan.chebyshev {
-                self.ev.multiply(&twice, a)?
-            } else {
-                self.ev.square(a)?
-            }
+            self.ev.square(a)?
         } else {
-            // The smaller power is less deep, so it is read at the level of the larger one.
-            let mut b = self.read(small, a.level())?.into_owned();
-            if self.plan.chebyshev {
-                let once = b.clone();
-                self.ev.add_assign(&mut b, &once)?;
-            }
-            self.ev.multiply(a, &b)?
+            self.ev.multiply(a, &*self.read(small, a.level())?)?
         };
         self.products += 1;
         if self.plan.chebyshev {
+            // T_(a+b) = 2 T_a T_b - T_(a-b).
+            product = self.ev.mul_integer(&product, 2)?;
             if large == small {
                 self.ev.add_scalar_assign(&mut product, -1.0)?;
             } else {
@@ -200,7 +188,7 @@ impl Run<'_> {
                 self.ev.add_assign(&mut product, &negated)?;
             }
         }
-        let mut power = self.ev.rescale(&self.ev.relinearise(&product, self.relin)?)?;
+        let mut power = self.ev.relin_rescale(&product, self.relin)?;
         if self.plan.chebyshev {
             power.budget.magnitude = 1.0;
         }
@@ -219,8 +207,9 @@ impl Run<'_> {
     /// The value of a node at this level and scale.
     fn rescaled(&mut self, node: &Node, level: usize, scale: f64) -> Result<Ciphertext, CkksError> {
         let sum = self.sum(node, level + 1, scale * self.ev.prime(level + 1))?;
-        let sum = self.ev.relinearise(&sum, self.relin)?;
-        let mut value = self.ev.rescale_to(&sum, scale)?;
+        let mut value = self.ev.relin_rescale(&sum, self.relin)?;
+        // The scale came from this one times the prime: what doubles round counts as noise, here as for products.
+        value.budget = value.budget.divided(1.0, 0.0, scale);
         value.budget.magnitude = value.budget.magnitude.min(node.magnitude);
         Ok(value)
     }
