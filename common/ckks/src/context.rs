@@ -5,6 +5,7 @@ use crate::error::CkksError;
 use crate::noise::{MAX_LOG2_SCALE, NoiseModel};
 use crate::pool::Pool;
 use crate::preset::{Preset, PresetDigest};
+use galen_rns::RnsError;
 use galen_rns::basis::{BasisConverter, ModDown};
 use galen_rns::ring::{Ring, RingKind};
 use std::sync::Arc;
@@ -50,15 +51,25 @@ pub(crate) struct Switching {
     pub(crate) ring: Arc<Ring>,
     pub(crate) digits: Vec<Digit>,
     /// Division by the special primes.
-    pub(crate) down: ModDown,
+    pub(crate) down: Division,
     /// Division by the special primes and this level's; nothing at level 0.
-    pub(crate) down_rescale: Option<ModDown>,
+    pub(crate) down_rescale: Option<Division>,
     /// The product P of the special primes modulo each of this level's.
     pub(crate) special_residues: Vec<u64>,
     /// Bound on the noise that switching adds before its rounding, in units after division by P.
     pub(crate) digits_noise: f64,
     /// The same with the rounding.
     pub(crate) noise: f64,
+}
+
+/// Division by the last primes of [`Switching::ring`], as a whole and prime by prime.
+#[derive(Debug)]
+pub(crate) struct Division {
+    pub(crate) whole: ModDown,
+    /// From the primes divided by to those that are kept.
+    pub(crate) converter: BasisConverter,
+    /// What is divided by, inverted modulo each kept prime.
+    pub(crate) inverses: Vec<u64>,
 }
 
 /// The primes `start..end` as one digit, and the way from them to all others of [`Switching::ring`].
@@ -234,6 +245,22 @@ fn nominal_scales(preset: &Preset) -> Vec<f64> {
     scales
 }
 
+impl Division {
+    fn new(keep: &Arc<Ring>, drop: &Arc<Ring>) -> Result<Self, CkksError> {
+        let inverses = keep.moduli().iter().map(|m| {
+            let factors = drop.moduli().iter().map(|p| m.reduce_u64(p.value()));
+            let product = factors.fold(1, |product, p| m.mul(product, p));
+            m.inv(product)
+                .ok_or(RnsError::RepeatedModulus { modulus: m.value() })
+        });
+        Ok(Self {
+            inverses: inverses.collect::<Result<_, _>>()?,
+            converter: BasisConverter::new(drop.moduli(), keep.moduli())?,
+            whole: ModDown::new(keep, drop)?,
+        })
+    }
+}
+
 impl Switching {
     fn new(
         ring: &Arc<Ring>,
@@ -260,13 +287,13 @@ impl Switching {
             sizes.push(product(&moduli[start..end]));
         }
         let down_rescale = match below {
-            Some(below) => Some(ModDown::new(below, &extended.slice(count - 1..moduli.len())?)?),
+            Some(below) => Some(Division::new(below, &extended.slice(count - 1..moduli.len())?)?),
             None => None,
         };
         let special_product = product(special.moduli());
         Ok(Self {
             digits,
-            down: ModDown::new(ring, special)?,
+            down: Division::new(ring, special)?,
             down_rescale,
             special_residues: ring
                 .moduli()

@@ -392,19 +392,41 @@ impl Evaluator {
     /// # Errors
     /// [`CkksError::PresetMismatch`], [`CkksError::Overflow`], [`CkksError::Precision`].
     pub fn mul_integer(&self, a: &Ciphertext, value: i64) -> Result<Ciphertext, CkksError> {
-        self.check_preset(a)?;
-        let factor = value.unsigned_abs() as f64;
-        let budget = Budget {
-            magnitude: a.budget.magnitude * factor,
-            noise: (a.budget.noise * factor).max(1.0),
-            ..a.budget
-        };
-        self.check_budget(a.level, &budget)?;
+        let budget = self.integer_product(a, value)?;
         let ring = self.context.ring(a.level)?;
         let mut out = self.empty();
         out.reuse(Ciphertext { budget, ..header(a) }, ring, a.parts.len());
         scale_parts(ring, a, i128::from(value), &mut out);
         Ok(out)
+    }
+
+    /// `a *= value`; see [`Self::mul_integer`].
+    ///
+    /// # Errors
+    /// Those of [`Self::mul_integer`]; then `a` is unchanged.
+    pub fn mul_integer_assign(&self, a: &mut Ciphertext, value: i64) -> Result<(), CkksError> {
+        a.budget = self.integer_product(a, value)?;
+        a.seed = None;
+        let kernels = Kernels::active();
+        for (prime, m) in self.context.ring(a.level)?.moduli().iter().enumerate() {
+            for part in &mut a.parts {
+                kernels.mul_scalar_assign(m, part.residues_mut(prime), m.reduce_i64(value));
+            }
+        }
+        Ok(())
+    }
+
+    fn integer_product(&self, a: &Ciphertext, value: i64) -> Result<Budget, CkksError> {
+        self.check_preset(a)?;
+        let factor = value.unsigned_abs() as f64;
+        let budget = Budget {
+            magnitude: a.budget.magnitude * factor,
+            // A product with zero is an exact zero; one unit keeps its precision a number.
+            noise: (a.budget.noise * factor).max(1.0),
+            ..a.budget
+        };
+        self.check_budget(a.level, &budget)?;
+        Ok(budget)
     }
 }
 

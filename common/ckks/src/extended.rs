@@ -9,7 +9,7 @@ use crate::context::{Context, check_scale};
 use crate::error::CkksError;
 use crate::evaluate::{Evaluator, check_levels, check_scales, header};
 use crate::galois::GaloisKeys;
-use crate::key_switch::Scratch;
+use crate::key_switch::Digits;
 use crate::noise::Budget;
 use crate::preset::PresetDigest;
 use crate::rotate::{Hoisted, check_linear};
@@ -145,12 +145,7 @@ impl Evaluator {
     ///
     /// # Errors
     /// Those of [`Evaluator::rotate`].
-    pub fn rotate_extended(
-        &self,
-        a: &Hoisted,
-        steps: i64,
-        keys: &GaloisKeys,
-    ) -> Result<Extended, CkksError> {
+    pub fn rotate_extended(&self, a: &Hoisted, steps: i64, keys: &GaloisKeys) -> Result<Extended, CkksError> {
         let ct = &a.ciphertext;
         self.check_galois_keys(ct, keys)?;
         let Some(key) = keys.rotation(steps)? else {
@@ -159,18 +154,20 @@ impl Evaluator {
         let switching = &self.context().at(ct.level)?.switching;
         let budget = ct.budget.plus_noise(switching.digits_noise);
         self.check_budget(ct.level, &budget)?;
-        let mut scratch = Scratch::without_digits(&self.context().pool, switching);
-        let [sum0, sum1] = &mut scratch.sums;
-        switching.inner_products(&key.key, ct.parts[1].data(), &a.digits, [&mut *sum0, &mut *sum1], 0);
         let kernels = Kernels::active();
-        let rows = sum0.chunks_exact_mut(switching.ring.degree()).enumerate();
-        for ((prime, row), &p) in rows.zip(&switching.special_residues) {
-            let m = &switching.ring.moduli()[prime];
-            kernels.mul_scalar_add_assign(m, row, ct.parts[0].residues(prime), p);
-        }
+        let n = switching.ring.degree();
+        let mut digits = Digits::extended(ct.parts[1].data(), &a.digits);
+        let mut sums = self.context().pool.take(2 * n);
+        let (sum0, sum1) = sums.split_at_mut(n);
         let mut parts = [Poly::zero(&switching.ring), Poly::zero(&switching.ring)];
-        for (part, sum) in parts.iter_mut().zip([&*sum0, &*sum1]) {
-            key.automorphism.apply_eval(sum, part.data_mut())?;
+        for (prime, m) in switching.ring.moduli().iter().enumerate() {
+            switching.sums(&key.key, &mut digits, prime, [&mut *sum0, &mut *sum1], false)?;
+            if let Some(&p) = switching.special_residues.get(prime) {
+                kernels.mul_scalar_add_assign(m, sum0, ct.parts[0].residues(prime), p);
+            }
+            for (part, sum) in parts.iter_mut().zip([&*sum0, &*sum1]) {
+                key.automorphism.apply_eval(sum, part.residues_mut(prime))?;
+            }
         }
         Ok(Extended {
             header: Ciphertext {
@@ -188,7 +185,10 @@ impl Evaluator {
     /// [`CkksError::PresetMismatch`], [`CkksError::LevelMismatch`], [`CkksError::Overflow`], [`CkksError::Precision`].
     pub fn mul_extended(&self, a: &Extended, plaintext: &ExtendedPlaintext) -> Result<Extended, CkksError> {
         let budget = self.extended_product(a, plaintext)?;
-        let [mut first, mut second] = [Poly::zero(plaintext.poly.ring()), Poly::zero(plaintext.poly.ring())];
+        let [mut first, mut second] = [
+            Poly::zero(plaintext.poly.ring()),
+            Poly::zero(plaintext.poly.ring()),
+        ];
         a.parts[0].mul_into(&plaintext.poly, &mut first)?;
         a.parts[1].mul_into(&plaintext.poly, &mut second)?;
         Ok(Extended {
@@ -282,22 +282,21 @@ impl Evaluator {
         self.add_header(outer, inner, budget)?;
         outer.header.slots = context.slots();
         let n = switching.ring.degree();
-        let mut scratch = Scratch::new(&context.pool, switching);
         let mut second = context.pool.take(switching.own() * n);
-        switching
-            .down
-            .apply_eval_into(inner.parts[1].data(), &mut second, scratch.words.as_vec())?;
-        let [first, _] = &mut scratch.sums;
-        first.copy_from_slice(inner.parts[0].data());
-        // The first sum goes on top of what is there, modulo all primes; the second starts from zero.
-        scratch.sums[1].fill(0);
-        scratch.switch(switching, &key.key, &second, switching.ring.moduli().len())?;
-        let mut rotated = context.pool.take(switching.extended_len());
+        let mut words = context.pool.take(0);
+        let down = &switching.down.whole;
+        down.apply_eval_into(inner.parts[1].data(), &mut second, words.as_vec())?;
+        let mut digits = switching.prepare(&second, &context.pool)?;
+        let mut rows = context.pool.take(3 * n);
+        let (sum0, rest) = rows.split_at_mut(n);
+        let (sum1, rotated) = rest.split_at_mut(n);
         let kernels = Kernels::active();
-        for (part, sum) in outer.parts.iter_mut().zip(&scratch.sums) {
-            key.automorphism.apply_eval(sum, &mut rotated)?;
-            for (prime, (m, row)) in switching.ring.moduli().iter().zip(rotated.chunks_exact(n)).enumerate() {
-                kernels.add_assign(m, part.residues_mut(prime), row);
+        for (prime, m) in switching.ring.moduli().iter().enumerate() {
+            switching.sums(&key.key, &mut digits, prime, [&mut *sum0, &mut *sum1], false)?;
+            kernels.add_assign(m, sum0, inner.parts[0].residues(prime));
+            for (part, sum) in outer.parts.iter_mut().zip([&*sum0, &*sum1]) {
+                key.automorphism.apply_eval(sum, rotated)?;
+                kernels.add_assign(m, part.residues_mut(prime), rotated);
             }
         }
         Ok(())
@@ -323,10 +322,8 @@ impl Evaluator {
         );
         let mut words = self.context().pool.take(0);
         for (part, x) in out.parts.iter_mut().zip(&a.parts) {
-            level
-                .switching
-                .down
-                .apply_eval_into(x.data(), part.data_mut(), words.as_vec())?;
+            let down = &level.switching.down.whole;
+            down.apply_eval_into(x.data(), part.data_mut(), words.as_vec())?;
         }
         Ok(out)
     }
@@ -345,7 +342,11 @@ impl Evaluator {
             .divided(prime, self.context().noise.rounding(1), scale);
         self.check_budget(a.level() - 1, &budget)?;
         let switching = &self.context().at(a.level())?.switching;
-        let down = switching.down_rescale.as_ref().ok_or(CkksError::NoLevelLeft)?;
+        let down = &switching
+            .down_rescale
+            .as_ref()
+            .ok_or(CkksError::NoLevelLeft)?
+            .whole;
         let mut out = self.empty();
         let divided = Ciphertext {
             budget,

@@ -7,13 +7,16 @@
 //! little of that (Han and Ki, ePrint 2019/688, section 3). Taking digits is separate from the sum, so that one set of
 //! digits serves many keys (hoisting: Halevi and Shoup, ePrint 2018/244).
 
-use crate::context::{Context, Switching};
+use crate::context::{Context, Digit, Division, Switching};
 use crate::error::CkksError;
 use crate::keys::{SecretKey, error, stream};
 use crate::pool::{Buffer, Pool};
 use galen_rns::kernel::Kernels;
 use galen_rns::poly::{Eval, Poly};
 use zeroize::Zeroizing;
+
+/// Scratch words of a conversion, which takes no more.
+const CONVERSION_WORDS: usize = 8192;
 
 /// Most digits at any level: one for each of 33 primes of Q.
 pub(crate) const MAX_DIGITS: usize = 33;
@@ -85,7 +88,12 @@ impl SwitchingKey {
     }
 
     /// From its stored halves, each over QP.
-    pub(crate) fn assemble(context: &Context, seed: &[u8; 32], purpose: Purpose, halves: Vec<Poly<Eval>>) -> Self {
+    pub(crate) fn assemble(
+        context: &Context,
+        seed: &[u8; 32],
+        purpose: Purpose,
+        halves: Vec<Poly<Eval>>,
+    ) -> Self {
         let digits = halves
             .into_iter()
             .zip(purpose.first..)
@@ -112,37 +120,22 @@ impl Switching {
     /// Words of the digits of one polynomial: those that are not modulo a digit's own primes.
     pub(crate) fn digits_len(&self) -> usize {
         let all = self.ring.moduli().len();
-        let rows: usize = self.digits.iter().map(|d| all - (d.end - d.start)).sum();
+        let rows: usize = self.digits.iter().map(|d| all - d.size()).sum();
         rows * self.ring.degree()
     }
 
-    /// Words of a polynomial over QP.
-    pub(crate) fn extended_len(&self) -> usize {
-        self.ring.moduli().len() * self.ring.degree()
-    }
-
     /// The digits of `part` (transformed, over Q), transformed: of each in turn the residues modulo all primes of QP
-    /// that are not its own. `coefficients` takes as many words as `part`, `rows` takes [`Self::digits_len`].
-    pub(crate) fn decompose(
-        &self,
-        part: &[u64],
-        coefficients: &mut [u64],
-        rows: &mut [u64],
-        scratch: &mut Vec<u64>,
-    ) -> Result<(), CkksError> {
+    /// that are not its own. `rows` takes [`Self::digits_len`] words.
+    pub(crate) fn decompose(&self, part: &[u64], rows: &mut [u64], pool: &Pool) -> Result<(), CkksError> {
         let n = self.ring.degree();
-        coefficients.copy_from_slice(part);
-        for (prime, residues) in coefficients.chunks_exact_mut(n).enumerate() {
-            self.ring.ntt(prime).inverse(residues);
-        }
+        let (mut coefficients, mut words) = (pool.take(part.len()), pool.take(CONVERSION_WORDS));
+        self.inverse(part, &mut coefficients);
         let mut rest = rows;
         for digit in &self.digits {
-            let others = self.ring.moduli().len() - (digit.end - digit.start);
-            let (out, after) = rest.split_at_mut(others * n);
+            let (out, after) = rest.split_at_mut((self.ring.moduli().len() - digit.size()) * n);
             rest = after;
-            digit
-                .converter
-                .convert_with(&coefficients[digit.start * n..digit.end * n], out, scratch)?;
+            let input = &coefficients[digit.start * n..digit.end * n];
+            digit.converter.convert_with(input, out, words.as_vec())?;
             let primes = (0..digit.start).chain(digit.end..self.ring.moduli().len());
             for (residues, prime) in out.chunks_exact_mut(n).zip(primes) {
                 self.ring.ntt(prime).forward(residues);
@@ -151,95 +144,186 @@ impl Switching {
         Ok(())
     }
 
-    /// `sum over digits of digit * (b, a)`, over QP and not yet divided by P: added to `acc` modulo the first `added`
-    /// primes, and overwriting it modulo the others. `part` and its digits as [`Self::decompose`] takes and gives them.
-    pub(crate) fn inner_products(
+    fn inverse(&self, part: &[u64], coefficients: &mut [u64]) {
+        coefficients.copy_from_slice(part);
+        let rows = coefficients.chunks_exact_mut(self.ring.degree());
+        for (prime, residues) in rows.enumerate() {
+            self.ring.ntt(prime).inverse(residues);
+        }
+    }
+
+    /// The digits of `part`, to be extended prime by prime.
+    pub(crate) fn prepare<'a>(&self, part: &'a [u64], pool: &'a Pool) -> Result<Digits<'a>, CkksError> {
+        let n = self.ring.degree();
+        let mut coefficients = pool.take(part.len());
+        self.inverse(part, &mut coefficients);
+        let mut scaled = pool.take((self.own() + self.digits.len()) * n);
+        let mut rest = &mut *scaled;
+        for digit in &self.digits {
+            let (out, after) = rest.split_at_mut((digit.size() + 1) * n);
+            rest = after;
+            let input = &coefficients[digit.start * n..digit.end * n];
+            digit.converter.prepare(input, out)?;
+        }
+        Ok(Digits {
+            part,
+            source: Source::Prepared {
+                scaled,
+                rows: pool.take(self.digits.len() * n),
+            },
+        })
+    }
+
+    /// `sum over digits of digit * (b, a)` modulo one prime of QP, not yet divided by P: added to `sums`, or overwriting
+    /// them.
+    pub(crate) fn sums(
         &self,
         key: &SwitchingKey,
-        part: &[u64],
-        rows: &[u64],
-        acc: [&mut [u64]; 2],
-        added: usize,
-    ) {
+        digits: &mut Digits<'_>,
+        prime: usize,
+        sums: [&mut [u64]; 2],
+        add: bool,
+    ) -> Result<(), CkksError> {
         let n = self.ring.degree();
         let (own, all) = (self.own(), self.ring.moduli().len());
-        // Residues of the key for this level's primes come first; those of the special primes after all of Q.
-        let kernels = Kernels::active();
+        let count = self.digits.len().min(MAX_DIGITS);
+        digits.extend(self, prime)?;
         let empty: &[u64] = &[];
         let (mut x, mut b, mut a) = ([empty; MAX_DIGITS], [empty; MAX_DIGITS], [empty; MAX_DIGITS]);
-        let count = self.digits.len().min(MAX_DIGITS);
-        let [acc0, acc1] = acc;
-        let sums = acc0.chunks_exact_mut(n).zip(acc1.chunks_exact_mut(n));
-        for (prime, (sum0, sum1)) in sums.enumerate() {
-            let mut offset = 0;
-            for (index, (digit, [kb, ka])) in self.digits.iter().zip(&key.digits).enumerate().take(count) {
-                let size = digit.end - digit.start;
-                x[index] = if (digit.start..digit.end).contains(&prime) {
-                    // Modulo its own primes a digit is what it was before the inverse transform.
-                    &part[prime * n..(prime + 1) * n]
-                } else {
-                    let row = offset + if prime < digit.start { prime } else { prime - size };
-                    &rows[row * n..(row + 1) * n]
-                };
-                offset += all - size;
-                let skipped = kb.ring().moduli().len() - all;
-                let row = if prime < own { prime } else { prime + skipped };
-                b[index] = kb.residues(row);
-                a[index] = ka.residues(row);
-            }
-            let m = &self.ring.moduli()[prime];
-            if prime < added {
-                kernels.inner_products_add(m, &x[..count], &b[..count], &a[..count], [sum0, sum1]);
+        let mut offset = 0;
+        for (index, (digit, [kb, ka])) in self.digits.iter().zip(&key.digits).enumerate().take(count) {
+            x[index] = if digit.has(prime) {
+                // Modulo its own primes a digit is what it was before the inverse transform.
+                &digits.part[prime * n..(prime + 1) * n]
             } else {
-                kernels.inner_products(m, &x[..count], &b[..count], &a[..count], [sum0, sum1]);
+                let (rows, row) = match &digits.source {
+                    Source::Prepared { rows, .. } => (&**rows, index),
+                    Source::Extended { rows } => (*rows, offset + digit.row(prime)),
+                };
+                &rows[row * n..(row + 1) * n]
+            };
+            offset += all - digit.size();
+            // Residues of the key for this level's primes come first; those of the special primes after all of Q.
+            let skipped = kb.ring().moduli().len() - all;
+            let row = if prime < own { prime } else { prime + skipped };
+            b[index] = kb.residues(row);
+            a[index] = ka.residues(row);
+        }
+        let (m, kernels) = (&self.ring.moduli()[prime], Kernels::active());
+        if add {
+            kernels.inner_products_add(m, &x[..count], &b[..count], &a[..count], sums);
+        } else {
+            kernels.inner_products(m, &x[..count], &b[..count], &a[..count], sums);
+        }
+        Ok(())
+    }
+
+    /// Switches keys and divides, prime by prime, so that everything but the key is read from near caches: `first` may
+    /// put what the sums modulo a prime begin with (and then returns true), `last` takes the two quotients modulo a
+    /// prime that is kept.
+    pub(crate) fn switch(
+        &self,
+        key: &SwitchingKey,
+        digits: &mut Digits<'_>,
+        division: &Division,
+        pool: &Pool,
+        mut first: impl FnMut(usize, [&mut [u64]; 2]) -> bool,
+        mut last: impl FnMut(usize, [&[u64]; 2]) -> Result<(), CkksError>,
+    ) -> Result<(), CkksError> {
+        let n = self.ring.degree();
+        let (kept, all) = (division.inverses.len(), self.ring.moduli().len());
+        let dropped = all - kept;
+        let mut sums = pool.take(2 * n);
+        let (sum0, sum1) = sums.split_at_mut(n);
+        let mut remainders = pool.take(2 * dropped * n);
+        let (remainder0, remainder1) = remainders.split_at_mut(dropped * n);
+        let rows = remainder0.chunks_exact_mut(n).zip(remainder1.chunks_exact_mut(n));
+        for (prime, (row0, row1)) in (kept..all).zip(rows) {
+            let add = first(prime, [&mut *row0, &mut *row1]);
+            self.sums(key, digits, prime, [&mut *row0, &mut *row1], add)?;
+            self.ring.ntt(prime).inverse(row0);
+            self.ring.ntt(prime).inverse(row1);
+        }
+        let mut scaled = pool.take(2 * (dropped + 1) * n);
+        let (scaled0, scaled1) = scaled.split_at_mut((dropped + 1) * n);
+        division.converter.prepare(remainder0, scaled0)?;
+        division.converter.prepare(remainder1, scaled1)?;
+        let mut converted = pool.take(n);
+        let kernels = Kernels::active();
+        for (prime, &inverse) in division.inverses.iter().enumerate() {
+            let add = first(prime, [&mut *sum0, &mut *sum1]);
+            self.sums(key, digits, prime, [&mut *sum0, &mut *sum1], add)?;
+            let m = &self.ring.moduli()[prime];
+            for (sum, scaled) in [(&mut *sum0, &*scaled0), (&mut *sum1, &*scaled1)] {
+                division.converter.convert_row(prime, scaled, &mut converted)?;
+                self.ring.ntt(prime).forward(&mut converted);
+                kernels.sub_assign(m, sum, &converted);
+                kernels.mul_scalar_assign(m, sum, inverse);
+            }
+            last(prime, [&*sum0, &*sum1])?;
+        }
+        Ok(())
+    }
+}
+
+impl Digit {
+    /// Number of its primes.
+    fn size(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Whether it has this prime.
+    fn has(&self, prime: usize) -> bool {
+        (self.start..self.end).contains(&prime)
+    }
+
+    /// The place of another prime among those that it has not.
+    fn row(&self, prime: usize) -> usize {
+        if prime < self.start {
+            prime
+        } else {
+            prime - self.size()
+        }
+    }
+}
+
+/// The digits of a polynomial.
+pub(crate) struct Digits<'a> {
+    part: &'a [u64],
+    source: Source<'a>,
+}
+
+enum Source<'a> {
+    /// Halfway to any other prime, and one row for each digit, modulo the prime that was last asked for.
+    Prepared { scaled: Buffer<'a>, rows: Buffer<'a> },
+    /// As [`Switching::decompose`] gives them.
+    Extended { rows: &'a [u64] },
+}
+
+impl<'a> Digits<'a> {
+    /// Digits that [`Switching::decompose`] took of `part`.
+    pub(crate) fn extended(part: &'a [u64], rows: &'a [u64]) -> Self {
+        Self {
+            part,
+            source: Source::Extended { rows },
+        }
+    }
+
+    /// Makes sure that the residues modulo a prime are there.
+    fn extend(&mut self, switching: &Switching, prime: usize) -> Result<(), CkksError> {
+        let Source::Prepared { scaled, rows } = &mut self.source else {
+            return Ok(());
+        };
+        let n = switching.ring.degree();
+        let mut rest = &**scaled;
+        for (digit, row) in switching.digits.iter().zip(rows.chunks_exact_mut(n)) {
+            let (scaled, after) = rest.split_at((digit.size() + 1) * n);
+            rest = after;
+            if !digit.has(prime) {
+                digit.converter.convert_row(digit.row(prime), scaled, row)?;
+                switching.ring.ntt(prime).forward(row);
             }
         }
-    }
-}
-
-/// What one key switching needs.
-pub(crate) struct Scratch<'a> {
-    /// The two sums over QP.
-    pub(crate) sums: [Buffer<'a>; 2],
-    coefficients: Buffer<'a>,
-    rows: Buffer<'a>,
-    /// For conversions, as much as they take.
-    pub(crate) words: Buffer<'a>,
-}
-
-impl<'a> Scratch<'a> {
-    pub(crate) fn new(pool: &'a Pool, switching: &Switching) -> Self {
-        let words = switching.extended_len();
-        Self {
-            sums: [pool.take(words), pool.take(words)],
-            coefficients: pool.take(switching.own() * switching.ring.degree()),
-            rows: pool.take(switching.digits_len()),
-            words: pool.take(0),
-        }
-    }
-
-    /// For digits that are taken already.
-    pub(crate) fn without_digits(pool: &'a Pool, switching: &Switching) -> Self {
-        let words = switching.extended_len();
-        Self {
-            sums: [pool.take(words), pool.take(words)],
-            coefficients: pool.take(0),
-            rows: pool.take(0),
-            words: pool.take(0),
-        }
-    }
-
-    /// The sums become those of `part`'s digits and the key, on top of what the first `added` primes have there.
-    pub(crate) fn switch(
-        &mut self,
-        switching: &Switching,
-        key: &SwitchingKey,
-        part: &[u64],
-        added: usize,
-    ) -> Result<(), CkksError> {
-        switching.decompose(part, &mut self.coefficients, &mut self.rows, self.words.as_vec())?;
-        let [sum0, sum1] = &mut self.sums;
-        switching.inner_products(key, part, &self.rows, [sum0, sum1], added);
         Ok(())
     }
 }

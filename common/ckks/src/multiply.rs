@@ -1,13 +1,12 @@
 //! Products of ciphertexts, and relinearisation: from degree 2 back to degree 1.
 
 use crate::ciphertext::Ciphertext;
-use crate::context::check_scale;
+use crate::context::{Division, check_scale};
 use crate::error::CkksError;
 use crate::evaluate::{Evaluator, check_levels, check_scales, header};
-use crate::key_switch::Scratch;
+use crate::key_switch::Digits;
 use crate::keys::RelinKey;
 use crate::noise::Budget;
-use galen_rns::basis::ModDown;
 use galen_rns::kernel::Kernels;
 use galen_rns::poly::Poly;
 
@@ -184,15 +183,17 @@ impl Evaluator {
         let budget = a.budget.plus_noise(switching.noise);
         self.check_budget(a.level, &budget)?;
         out.reuse(Ciphertext { budget, ..header(a) }, &level.ring, 2);
-        let mut scratch = Scratch::new(&self.context().pool, switching);
-        scratch.switch(switching, &key.key, c2.data(), 0)?;
-        for ((part, c), sum) in out.parts.iter_mut().zip([c0, c1]).zip(&scratch.sums) {
-            part.copy_from(c)?;
-            switching
-                .down
-                .apply_eval_add(sum, part.data_mut(), scratch.words.as_vec())?;
-        }
-        Ok(())
+        let pool = &self.context().pool;
+        let mut digits = switching.prepare(c2.data(), pool)?;
+        let kernels = Kernels::active();
+        let sums = |prime: usize, [q0, q1]: [&[u64]; 2]| {
+            for (part, (c, q)) in out.parts.iter_mut().zip([(c0, q0), (c1, q1)]) {
+                let m = &level.ring.moduli()[prime];
+                kernels.add_into(m, c.residues(prime), q, part.residues_mut(prime));
+            }
+            Ok(())
+        };
+        switching.switch(&key.key, &mut digits, &switching.down, pool, |_, _| false, sums)
     }
 
     /// Relinearises and rescales a ciphertext of degree 2 with one division, by the special primes and that of the level
@@ -220,19 +221,20 @@ impl Evaluator {
         let [c0, c1, c2] = a.parts.as_slice() else {
             return self.rescale_into(a, out);
         };
-        let (budget, down) = self.check_fused(a, &a.budget)?;
+        let (budget, division) = self.check_fused(a, &a.budget)?;
         let switching = &self.context().at(a.level)?.switching;
-        let mut scratch = Scratch::new(&self.context().pool, switching);
+        let mut digits = switching.prepare(c2.data(), &self.context().pool)?;
         let kernels = Kernels::active();
-        let n = switching.ring.degree();
-        for (sum, c) in scratch.sums.iter_mut().zip([c0, c1]) {
-            for (prime, &p) in switching.special_residues.iter().enumerate() {
-                let row = &mut sum[prime * n..(prime + 1) * n];
-                kernels.mul_scalar_into(&switching.ring.moduli()[prime], c.residues(prime), p, row);
-            }
-        }
-        scratch.switch(switching, &key.key, c2.data(), switching.own())?;
-        finish_fused(a, a.slots, budget, down, scratch, out)
+        let first = |prime: usize, [sum0, sum1]: [&mut [u64]; 2]| {
+            let Some(&p) = switching.special_residues.get(prime) else {
+                return false;
+            };
+            let m = &switching.ring.moduli()[prime];
+            kernels.mul_scalar_into(m, c0.residues(prime), p, sum0);
+            kernels.mul_scalar_into(m, c1.residues(prime), p, sum1);
+            true
+        };
+        self.finish_fused(a, a.slots, budget, division, key, &mut digits, first, out)
     }
 
     /// `a * b`, relinearised and rescaled; see [`Self::relin_rescale`].
@@ -297,30 +299,78 @@ impl Evaluator {
     ) -> Result<(), CkksError> {
         self.check_relin_key(a, key)?;
         let budget = self.check_factors(a, b.unwrap_or(a))?;
-        let (budget, down) = self.check_fused(a, &budget)?;
+        let (budget, division) = self.check_fused(a, &budget)?;
         let slots = a.slots.max(b.map_or(0, |b| b.slots));
         let context = self.context();
         let switching = &context.at(a.level)?.switching;
-        let mut scratch = Scratch::new(&context.pool, switching);
         let kernels = Kernels::active();
         let n = switching.ring.degree();
         let mut d2 = context.pool.take(switching.own() * n);
-        let [sum0, sum1] = &mut scratch.sums;
-        let rows = sum0.chunks_exact_mut(n).zip(sum1.chunks_exact_mut(n));
-        let factors = switching.ring.moduli().iter().zip(&switching.special_residues);
-        for (prime, (((d0, d1), d2), (m, &p))) in
-            rows.zip(d2.chunks_exact_mut(n)).zip(factors).enumerate()
-        {
-            tensor_row(a, b, prime, [d0, d1, d2]);
-            kernels.mul_scalar_assign(m, d0, p);
-            kernels.mul_scalar_assign(m, d1, p);
+        for (prime, d2) in d2.chunks_exact_mut(n).enumerate() {
+            let m = &switching.ring.moduli()[prime];
+            kernels.mul_into(m, row(a, 1, prime), row(b.unwrap_or(a), 1, prime), d2);
         }
-        scratch.switch(switching, &key.key, &d2, switching.own())?;
-        finish_fused(a, slots, budget, down, scratch, out)
+        let mut digits = switching.prepare(&d2, &context.pool)?;
+        // The other parts of the product, times P, are what the sums begin with.
+        let first = |prime: usize, [sum0, sum1]: [&mut [u64]; 2]| {
+            let Some(&p) = switching.special_residues.get(prime) else {
+                return false;
+            };
+            let m = &switching.ring.moduli()[prime];
+            let (a0, a1) = (row(a, 0, prime), row(a, 1, prime));
+            match b {
+                Some(b) => {
+                    let (b0, b1) = (row(b, 0, prime), row(b, 1, prime));
+                    kernels.mul_into(m, a0, b0, sum0);
+                    kernels.mul_into(m, a0, b1, sum1);
+                    kernels.mul_add_assign(m, sum1, a1, b0);
+                    kernels.mul_scalar_assign(m, sum1, p);
+                }
+                None => {
+                    kernels.mul_into(m, a0, a0, sum0);
+                    kernels.mul_into(m, a0, a1, sum1);
+                    kernels.mul_scalar_assign(m, sum1, m.add(p, p));
+                }
+            }
+            kernels.mul_scalar_assign(m, sum0, p);
+            true
+        };
+        self.finish_fused(a, slots, budget, division, key, &mut digits, first, out)
+    }
+
+    /// Switches and divides into the parts of `out`.
+    #[allow(clippy::too_many_arguments, reason = "what a fused step is made of")]
+    fn finish_fused(
+        &self,
+        a: &Ciphertext,
+        slots: usize,
+        budget: Budget,
+        division: &Division,
+        key: &RelinKey,
+        digits: &mut Digits<'_>,
+        first: impl FnMut(usize, [&mut [u64]; 2]) -> bool,
+        out: &mut Ciphertext,
+    ) -> Result<(), CkksError> {
+        let divided = Ciphertext {
+            budget,
+            slots,
+            level: a.level - 1,
+            ..header(a)
+        };
+        out.reuse(divided, division.whole.keep(), 2);
+        let context = self.context();
+        let switching = &context.at(a.level)?.switching;
+        let last = |prime: usize, quotients: [&[u64]; 2]| {
+            for (part, quotient) in out.parts.iter_mut().zip(quotients) {
+                part.residues_mut(prime).copy_from_slice(quotient);
+            }
+            Ok(())
+        };
+        switching.switch(&key.key, digits, division, &context.pool, first, last)
     }
 
     /// The budget after relinearising and rescaling a ciphertext of degree 2 with this one, and the division that does it.
-    fn check_fused(&self, a: &Ciphertext, budget: &Budget) -> Result<(Budget, &ModDown), CkksError> {
+    fn check_fused(&self, a: &Ciphertext, budget: &Budget) -> Result<(Budget, &Division), CkksError> {
         let prime = self.level_prime(a)?;
         let switching = &self.context().at(a.level)?.switching;
         let switched = budget.plus_noise(switching.digits_noise);
@@ -329,7 +379,10 @@ impl Evaluator {
         check_scale(scale)?;
         let divided = switched.divided(prime, self.context().noise.rounding(1), scale);
         self.check_budget(a.level - 1, &divided)?;
-        Ok((divided, switching.down_rescale.as_ref().ok_or(CkksError::NoLevelLeft)?))
+        Ok((
+            divided,
+            switching.down_rescale.as_ref().ok_or(CkksError::NoLevelLeft)?,
+        ))
     }
 }
 
@@ -347,26 +400,9 @@ fn tensor_row(a: &Ciphertext, b: Option<&Ciphertext>, prime: usize, out: [&mut [
     }
 }
 
-/// Divides the two sums into the parts of `out`.
-fn finish_fused(
-    a: &Ciphertext,
-    slots: usize,
-    budget: Budget,
-    down: &ModDown,
-    mut scratch: Scratch<'_>,
-    out: &mut Ciphertext,
-) -> Result<(), CkksError> {
-    let divided = Ciphertext {
-        budget,
-        slots,
-        level: a.level - 1,
-        ..header(a)
-    };
-    out.reuse(divided, down.keep(), 2);
-    for (part, sum) in out.parts.iter_mut().zip(&scratch.sums) {
-        down.apply_eval_into(sum, part.data_mut(), scratch.words.as_vec())?;
-    }
-    Ok(())
+/// The residues of one part modulo one prime.
+fn row(ct: &Ciphertext, part: usize, prime: usize) -> &[u64] {
+    ct.parts[part].residues(prime)
 }
 
 fn degree_2() -> CkksError {

@@ -3,9 +3,9 @@
 use crate::error::CkksError;
 use crate::security;
 use galen_rns::basis::MAX_CONVERTED;
-use galen_rns::modulus::MAX_BITS;
+use galen_rns::modulus::{MAX_BITS, Modulus};
 use galen_rns::primes::ntt_primes;
-use galen_rns::ring::{Ring, RingKind};
+use galen_rns::ring::{RingKind, product_bits};
 use ring::digest::{Context as Sha256, SHA256};
 
 /// Prefix of presets that are for unit tests only.
@@ -40,7 +40,9 @@ pub struct PresetSpec {
 /// A checked parameter set. Its name says the parameters: `n16384_q50_6x45_p2x50` has N = 16384, a base prime of
 /// 50 bits, six rescaling primes of 45 and two special primes of 50; `_d3` at the end says that a digit of key switching
 /// has three primes where it has not as many as there are special primes, and `real_` in front that the ring is the
-/// conjugate-invariant one. The primes are the largest of their size.
+/// conjugate-invariant one. The primes are the largest of their size, but the rescaling primes of presets with more than 16
+/// levels: the deviation of the nominal scale from its power of two doubles at every level, so that there each prime is,
+/// from the top down, the one that leaves the least.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preset {
     name: String,
@@ -51,49 +53,47 @@ pub struct Preset {
     security_bound: Option<u32>,
 }
 
-/// The standard presets, smallest first.
-const STANDARD: [PresetSpec; 4] = [
+const fn spec(degree: usize, base_bits: u32, rescaling: (usize, u32), special: (usize, u32)) -> PresetSpec {
     PresetSpec {
         ring: RingKind::Cyclotomic,
-        degree: 8192,
-        base_bits: 50,
-        levels: 3,
-        scale_bits: 38,
-        special: 1,
-        special_bits: 50,
-        digit: 1,
-    },
+        degree,
+        base_bits,
+        levels: rescaling.0,
+        scale_bits: rescaling.1,
+        special: special.0,
+        special_bits: special.1,
+        digit: special.0,
+    }
+}
+
+const fn real(spec: PresetSpec) -> PresetSpec {
     PresetSpec {
-        ring: RingKind::Cyclotomic,
-        degree: 16384,
-        base_bits: 50,
-        levels: 5,
-        scale_bits: 45,
-        special: 3,
-        special_bits: 50,
-        digit: 3,
-    },
-    PresetSpec {
-        ring: RingKind::Cyclotomic,
-        degree: 16384,
-        base_bits: 50,
-        levels: 6,
-        scale_bits: 45,
-        special: 2,
-        special_bits: 50,
-        digit: 2,
-    },
-    PresetSpec {
-        ring: RingKind::Cyclotomic,
-        degree: 32768,
-        base_bits: 50,
-        levels: 12,
-        scale_bits: 45,
-        special: 4,
-        special_bits: 50,
-        digit: 4,
-    },
+        ring: RingKind::ConjugateInvariant,
+        ..spec
+    }
+}
+
+/// The standard presets, smallest first. In each the special primes together have as many bits as the largest digit.
+const STANDARD: [PresetSpec; 15] = [
+    spec(4096, 38, (1, 30), (1, 38)),
+    real(spec(4096, 38, (1, 30), (1, 38))),
+    spec(8192, 50, (2, 40), (1, 50)),
+    spec(8192, 50, (3, 38), (1, 50)),
+    spec(8192, 34, (5, 29), (1, 35)),
+    real(spec(8192, 50, (2, 40), (1, 50))),
+    real(spec(8192, 50, (3, 38), (1, 50))),
+    spec(16384, 50, (5, 40), (3, 44)),
+    spec(16384, 50, (5, 45), (3, 50)),
+    spec(16384, 50, (6, 45), (2, 50)),
+    real(spec(16384, 50, (5, 40), (3, 44))),
+    spec(32768, 50, (12, 40), (7, 44)),
+    spec(32768, 50, (12, 45), (4, 50)),
+    real(spec(32768, 50, (12, 40), (7, 44))),
+    spec(65536, 50, (28, 45), (8, 50)),
 ];
+
+/// Above this number of levels the rescaling primes lie on both sides of their power of two.
+const ONE_SIDED_LEVELS: usize = 16;
 
 fn in_range(parameter: &'static str, value: u64, min: u64, max: u64) -> Result<(), CkksError> {
     if (min..=max).contains(&value) {
@@ -105,6 +105,49 @@ fn in_range(parameter: &'static str, value: u64, min: u64, max: u64) -> Result<(
         min,
         max,
     })
+}
+
+/// The name of a preset without prefix for tests.
+fn name_of(spec: &PresetSpec) -> String {
+    let real = match spec.ring {
+        RingKind::Cyclotomic => "",
+        RingKind::ConjugateInvariant => "real_",
+    };
+    let digit = if spec.digit == spec.special {
+        String::new()
+    } else {
+        format!("_d{}", spec.digit)
+    };
+    format!(
+        "{real}n{}_q{}_{}x{}_p{}x{}{digit}",
+        spec.degree, spec.base_bits, spec.levels, spec.scale_bits, spec.special, spec.special_bits
+    )
+}
+
+/// `count` primes near `2^bits` that are 1 modulo twice the degree, in the order of the levels, such that the nominal
+/// scales stay as near to `2^bits` as primes allow: each is, from the top down, the one nearest to `scale^2 / 2^bits`.
+fn balanced_primes(degree: usize, bits: u32, count: usize, excluded: &[u64]) -> Result<Vec<u64>, CkksError> {
+    let (power, step) = (f64::from(bits).exp2(), 2 * degree as u64);
+    let mut scale = power;
+    let mut primes: Vec<u64> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let wanted = scale * scale / power;
+        let first = (wanted / step as f64).round() as u64 * step + 1;
+        let candidates = (0..first / step).flat_map(|k| [first + k * step, first - k * step]);
+        let prime = candidates
+            .filter(|x| !excluded.contains(x) && !primes.contains(x))
+            .find(|&x| Modulus::new(x).is_ok())
+            .ok_or(CkksError::PresetParameter {
+                parameter: "scale_bits",
+                value: bits.into(),
+                min: 20,
+                max: u64::from(MAX_BITS) - 1,
+            })?;
+        scale = scale * scale / prime as f64;
+        primes.push(prime);
+    }
+    primes.reverse();
+    Ok(primes)
 }
 
 impl Preset {
@@ -142,15 +185,13 @@ impl Preset {
     /// # Errors
     /// [`CkksError::UnknownPreset`].
     pub fn by_name(name: &str) -> Result<Self, CkksError> {
-        Self::all()
-            .into_iter()
-            .find(|preset| preset.name == name)
-            .ok_or_else(|| CkksError::UnknownPreset {
-                name: name.to_owned(),
-            })
+        let spec = STANDARD.iter().find(|spec| name_of(spec) == name);
+        Self::new(*spec.ok_or_else(|| CkksError::UnknownPreset {
+            name: name.to_owned(),
+        })?)
     }
 
-    fn build(spec: PresetSpec, mut name: String) -> Result<Self, CkksError> {
+    fn build(spec: PresetSpec, prefix: String) -> Result<Self, CkksError> {
         let max_bits = u64::from(MAX_BITS);
         in_range("degree", spec.degree as u64, 16, 1 << 16)?;
         in_range("levels", spec.levels as u64, 1, 32)?;
@@ -172,33 +213,25 @@ impl Preset {
         // Primes that are 1 modulo twice this degree.
         let transformed = spec.ring.order_factor() / 2 * spec.degree;
         let base = ntt_primes(transformed, spec.base_bits, 1, &[])?;
-        let mut rescaling = ntt_primes(transformed, spec.scale_bits, spec.levels, &base)?;
-        // The nominal scale deviates from a power of two by as much as the primes do, doubled at every level. So
-        // the first to be divided by, at the top, is the one nearest to the power of two.
-        rescaling.reverse();
+        let rescaling = if spec.levels > ONE_SIDED_LEVELS {
+            balanced_primes(transformed, spec.scale_bits, spec.levels, &base)?
+        } else {
+            let mut primes = ntt_primes(transformed, spec.scale_bits, spec.levels, &base)?;
+            // The nominal scale deviates from a power of two by as much as the primes do, doubled at every level. So
+            // the first to be divided by, at the top, is the one nearest to the power of two.
+            primes.reverse();
+            primes
+        };
         let primes = [base, rescaling].concat();
         let special_primes = ntt_primes(transformed, spec.special_bits, spec.special, &primes)?;
-        let all = Ring::of_kind(
-            spec.ring,
-            spec.degree,
-            &[primes.as_slice(), &special_primes].concat(),
-        )?;
-        if spec.ring == RingKind::ConjugateInvariant {
-            name += "real_";
-        }
-        name += &format!(
-            "n{}_q{}_{}x{}_p{}x{}",
-            spec.degree, spec.base_bits, spec.levels, spec.scale_bits, spec.special, spec.special_bits
-        );
-        if spec.digit != spec.special {
-            name += &format!("_d{}", spec.digit);
-        }
+        let log2_qp = product_bits(&[primes.as_slice(), &special_primes].concat());
+        let name = prefix + &name_of(&spec);
         Ok(Self {
             name,
             spec,
             primes,
             special_primes,
-            log2_qp: all.modulus_bits(),
+            log2_qp,
             security_bound: None,
         })
     }
@@ -286,15 +319,33 @@ mod tests {
         assert_eq!(
             names,
             [
+                "n4096_q38_1x30_p1x38",
+                "real_n4096_q38_1x30_p1x38",
+                "n8192_q50_2x40_p1x50",
                 "n8192_q50_3x38_p1x50",
+                "n8192_q34_5x29_p1x35",
+                "real_n8192_q50_2x40_p1x50",
+                "real_n8192_q50_3x38_p1x50",
+                "n16384_q50_5x40_p3x44",
                 "n16384_q50_5x45_p3x50",
                 "n16384_q50_6x45_p2x50",
-                "n32768_q50_12x45_p4x50"
+                "real_n16384_q50_5x40_p3x44",
+                "n32768_q50_12x40_p7x44",
+                "n32768_q50_12x45_p4x50",
+                "real_n32768_q50_12x40_p7x44",
+                "n65536_q50_28x45_p8x50"
             ]
         );
         for preset in &all {
             assert_eq!(preset.security_bound(), security::bound(preset.degree()).ok());
             assert!(preset.log2_qp() <= preset.security_bound().unwrap());
+            let spec = preset.spec();
+            let digit: f64 = preset.primes()[..spec.digit.min(spec.levels + 1)]
+                .iter()
+                .map(|&q| (q as f64).log2())
+                .sum();
+            let special: f64 = preset.special_primes().iter().map(|&p| (p as f64).log2()).sum();
+            assert!(special > digit - 0.1, "{}", preset.name());
             assert_eq!(Preset::by_name(preset.name()).as_ref(), Ok(preset));
         }
     }
@@ -315,7 +366,7 @@ mod tests {
             base_bits: 49,
             scale_bits: 39,
             special_bits: 49,
-            ..STANDARD[0]
+            ..spec(8192, 50, (3, 38), (1, 50))
         };
         assert!(matches!(
             Preset::new(tight),
@@ -332,7 +383,7 @@ mod tests {
         for degree in [64, 16384] {
             let preset = Preset::insecure_for_tests(PresetSpec {
                 degree,
-                ..STANDARD[1]
+                ..spec(16384, 50, (5, 45), (3, 50))
             })
             .unwrap();
             assert!(preset.name().starts_with(INSECURE_PREFIX));
@@ -343,7 +394,7 @@ mod tests {
         assert!(matches!(
             Preset::new(PresetSpec {
                 degree: 64,
-                ..STANDARD[1]
+                ..spec(16384, 50, (5, 45), (3, 50))
             }),
             Err(CkksError::DegreeNotInTable { degree: 64 })
         ));
@@ -356,7 +407,7 @@ mod tests {
 
     #[test]
     fn parameters_out_of_range() {
-        let good = STANDARD[0];
+        let good = spec(8192, 50, (3, 38), (1, 50));
         for (spec, expected) in [
             (PresetSpec { levels: 0, ..good }, "levels"),
             (PresetSpec { special: 0, ..good }, "special"),
@@ -393,7 +444,11 @@ mod tests {
     #[test]
     fn digests_differ() {
         let mut digests: Vec<PresetDigest> = Preset::all().iter().map(Preset::digest).collect();
-        digests.push(Preset::insecure_for_tests(STANDARD[0]).unwrap().digest());
+        digests.push(
+            Preset::insecure_for_tests(spec(8192, 50, (3, 38), (1, 50)))
+                .unwrap()
+                .digest(),
+        );
         for i in 0..digests.len() {
             assert!(!digests[..i].contains(&digests[i]));
         }

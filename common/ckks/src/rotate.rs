@@ -8,8 +8,9 @@ use crate::ciphertext::Ciphertext;
 use crate::error::CkksError;
 use crate::evaluate::{Evaluator, header};
 use crate::galois::{GaloisKey, GaloisKeys};
-use crate::key_switch::Scratch;
+use crate::key_switch::Digits;
 use crate::noise::Budget;
+use galen_rns::kernel::Kernels;
 
 /// A ciphertext with the digits of its second half, ready to be rotated by any number of slots.
 #[derive(Clone)]
@@ -98,9 +99,8 @@ impl Evaluator {
     ) -> Result<(), CkksError> {
         let budget = self.rotated_budget(a)?;
         let switching = &self.context().at(a.level)?.switching;
-        let mut scratch = Scratch::new(&self.context().pool, switching);
-        scratch.switch(switching, &key.key, a.parts[1].data(), 0)?;
-        self.finish_rotation(a, budget, key, slots, scratch, out)
+        let mut digits = switching.prepare(a.parts[1].data(), &self.context().pool)?;
+        self.finish_rotation(a, budget, key, slots, &mut digits, out)
     }
 
     /// [`Self::rotate`] by each of many numbers of slots.
@@ -132,11 +132,8 @@ impl Evaluator {
         self.check_preset(a)?;
         check_linear(a)?;
         let switching = &self.context().at(a.level)?.switching;
-        let part = a.parts[1].data();
         let mut digits = vec![0; switching.digits_len()];
-        let pool = &self.context().pool;
-        let (mut coefficients, mut words) = (pool.take(part.len()), pool.take(0));
-        switching.decompose(part, &mut coefficients, &mut digits, words.as_vec())?;
+        switching.decompose(a.parts[1].data(), &mut digits, &self.context().pool)?;
         Ok(Hoisted {
             ciphertext: a.clone(),
             digits,
@@ -147,12 +144,7 @@ impl Evaluator {
     ///
     /// # Errors
     /// Those of [`Self::rotate`].
-    pub fn rotate_from(
-        &self,
-        a: &Hoisted,
-        steps: i64,
-        keys: &GaloisKeys,
-    ) -> Result<Ciphertext, CkksError> {
+    pub fn rotate_from(&self, a: &Hoisted, steps: i64, keys: &GaloisKeys) -> Result<Ciphertext, CkksError> {
         let mut out = self.empty();
         self.rotate_from_into(a, steps, keys, &mut out)?;
         Ok(out)
@@ -175,39 +167,48 @@ impl Evaluator {
             return self.drop_level_into(ct, ct.level, out);
         };
         let budget = self.rotated_budget(ct)?;
-        let switching = &self.context().at(ct.level)?.switching;
-        let mut scratch = Scratch::without_digits(&self.context().pool, switching);
-        let [sum0, sum1] = &mut scratch.sums;
-        switching.inner_products(&key.key, ct.parts[1].data(), &a.digits, [sum0, sum1], 0);
-        self.finish_rotation(ct, budget, key, self.context().slots(), scratch, out)
+        let mut digits = Digits::extended(ct.parts[1].data(), &a.digits);
+        self.finish_rotation(ct, budget, key, self.context().slots(), &mut digits, out)
     }
 
-    /// Divides the sums by P, adds the first part of `a`, and permutes.
+    /// Switches the second part, adds the first one of `a`, and permutes.
     fn finish_rotation(
         &self,
         a: &Ciphertext,
         budget: Budget,
         key: &GaloisKey,
         slots: usize,
-        mut scratch: Scratch<'_>,
+        digits: &mut Digits<'_>,
         out: &mut Ciphertext,
     ) -> Result<(), CkksError> {
-        let level = self.context().at(a.level)?;
-        let down = &level.switching.down;
+        let context = self.context();
+        let level = context.at(a.level)?;
+        let switching = &level.switching;
         let rotated = Ciphertext {
             budget,
             slots,
             ..header(a)
         };
         out.reuse(rotated, &level.ring, 2);
-        let words = a.parts[0].data().len();
-        let mut quotient = self.context().pool.take(words);
-        quotient.copy_from_slice(a.parts[0].data());
-        down.apply_eval_add(&scratch.sums[0], &mut quotient, scratch.words.as_vec())?;
-        key.automorphism.apply_eval(&quotient, out.parts[0].data_mut())?;
-        down.apply_eval_into(&scratch.sums[1], &mut quotient, scratch.words.as_vec())?;
-        key.automorphism.apply_eval(&quotient, out.parts[1].data_mut())?;
-        Ok(())
+        let mut sum = context.pool.take(context.degree());
+        let kernels = Kernels::active();
+        let last = |prime: usize, [q0, q1]: [&[u64]; 2]| {
+            let m = &level.ring.moduli()[prime];
+            kernels.add_into(m, a.parts[0].residues(prime), q0, &mut sum);
+            key.automorphism
+                .apply_eval(&sum, out.parts[0].residues_mut(prime))?;
+            Ok(key
+                .automorphism
+                .apply_eval(q1, out.parts[1].residues_mut(prime))?)
+        };
+        switching.switch(
+            &key.key,
+            digits,
+            &switching.down,
+            &context.pool,
+            |_, _| false,
+            last,
+        )
     }
 
     fn rotated_budget(&self, a: &Ciphertext) -> Result<Budget, CkksError> {

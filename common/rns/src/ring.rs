@@ -198,22 +198,32 @@ impl Ring {
         bit_length(&self.product())
     }
 
-    /// The product of the primes as little-endian 64-bit limbs.
     fn product(&self) -> Vec<u64> {
-        let mut limbs = vec![1u64];
-        for m in &self.moduli {
-            let mut carry = 0u128;
-            for limb in &mut limbs {
-                let wide = u128::from(*limb) * u128::from(m.value()) + carry;
-                *limb = wide as u64;
-                carry = wide >> 64;
-            }
-            if carry != 0 {
-                limbs.push(carry as u64);
-            }
-        }
-        limbs
+        product(self.moduli.iter().map(Modulus::value))
     }
+}
+
+/// The bits of a product, exactly.
+#[must_use]
+pub fn product_bits(factors: &[u64]) -> u32 {
+    bit_length(&product(factors.iter().copied()))
+}
+
+/// A product as little-endian 64-bit limbs.
+fn product(factors: impl Iterator<Item = u64>) -> Vec<u64> {
+    let mut limbs = vec![1u64];
+    for factor in factors {
+        let mut carry = 0u128;
+        for limb in &mut limbs {
+            let wide = u128::from(*limb) * u128::from(factor) + carry;
+            *limb = wide as u64;
+            carry = wide >> 64;
+        }
+        if carry != 0 {
+            limbs.push(carry as u64);
+        }
+    }
+    limbs
 }
 
 fn bit_length(limbs: &[u64]) -> u32 {
@@ -246,6 +256,7 @@ mod tests {
             let ring = Ring::new(64, &primes).unwrap();
             let product: BigUint = primes.iter().map(|&p| BigUint::from(p)).product();
             assert_eq!(u64::from(ring.modulus_bits()), product.bits());
+            assert_eq!(ring.modulus_bits(), product_bits(&primes));
             let sum: f64 = primes.iter().map(|&p| (p as f64).log2()).sum();
             assert!((ring.log2_q() - sum).abs() < 1e-9, "{} {sum}", ring.log2_q());
         }

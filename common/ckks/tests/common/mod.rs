@@ -15,15 +15,20 @@ use std::sync::Arc;
 
 /// A ring small enough for schoolbook products.
 pub(crate) fn tiny(levels: usize, special: usize) -> Arc<Context> {
+    tiny_of(RingKind::Cyclotomic, levels, special, special)
+}
+
+/// The same in either ring, with digits of any size.
+pub(crate) fn tiny_of(ring: RingKind, levels: usize, special: usize, digit: usize) -> Arc<Context> {
     let spec = PresetSpec {
-        ring: RingKind::Cyclotomic,
+        ring,
         degree: 64,
         base_bits: 50,
         levels,
         scale_bits: 40,
         special,
         special_bits: 50,
-        digit: special,
+        digit,
     };
     Context::new(&Preset::insecure_for_tests(spec).unwrap()).unwrap()
 }
