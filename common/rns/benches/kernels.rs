@@ -10,6 +10,7 @@ use galen_rns::kernel::{self, Backend, Kernels, WeightMatrix};
 use galen_rns::modulus::Modulus;
 use galen_rns::primes::ntt_primes;
 use galen_rns::ring::Ring;
+use galen_rns::words::Words;
 use std::hint::black_box;
 
 /// Primes of an element in the vector operations: as many as a chain of six levels has.
@@ -35,6 +36,9 @@ fn measure() -> Result<(), RnsError> {
         return [8192, 16384]
             .into_iter()
             .try_for_each(|n| products(available[0], n));
+    }
+    if std::env::args().any(|a| a == "conversion") {
+        return [512, 8192, 16384].into_iter().try_for_each(conversion);
     }
     for degree in [8192, 16384] {
         for &kernels in &available {
@@ -87,7 +91,7 @@ fn vectors(kernels: Kernels, n: usize) -> Result<(), RnsError> {
     let mut state = 1;
     let mut element = || {
         let rows = moduli.iter().flat_map(|m| fill(&mut state, n, m.value()));
-        rows.collect::<Vec<u64>>()
+        Words::from_slice(&rows.collect::<Vec<u64>>())
     };
     let (a, b, c, d) = (element(), element(), element(), element());
     let mut out = [element(), element(), element()];
@@ -139,8 +143,8 @@ fn vectors(kernels: Kernels, n: usize) -> Result<(), RnsError> {
     report(row("square, per word of three results"), t, 3.0 * words);
     for digits in [3, 6] {
         // Digits and a key as large as those of a key switch: the rows of one prime after those of another.
-        let digit: Vec<Vec<u64>> = (0..digits).map(|_| element()).collect();
-        let key: Vec<[Vec<u64>; 2]> = (0..digits).map(|_| [element(), element()]).collect();
+        let digit: Vec<Words> = (0..digits).map(|_| element()).collect();
+        let key: Vec<[Words; 2]> = (0..digits).map(|_| [element(), element()]).collect();
         let t = each(&mut |m, r| {
             let mut slices = [[&[][..]; 6]; 3];
             for (i, (digit, [first, second])) in digit.iter().zip(&key).enumerate() {
@@ -171,8 +175,8 @@ fn conversion(n: usize) -> Result<(), RnsError> {
             .moduli()
             .iter()
             .flat_map(|m| fill(&mut state, n, m.value()));
-        let input: Vec<u64> = rows.collect();
-        let mut out = vec![0; n * to];
+        let input = Words::from_slice(&rows.collect::<Vec<u64>>());
+        let mut out = Words::zero(n * to);
         converter.convert_with(&input, &mut out, &mut scratch)?;
         let (fastest, middle) = time(200, || {
             // The lengths were accepted once.
@@ -186,7 +190,7 @@ fn conversion(n: usize) -> Result<(), RnsError> {
             middle / words
         );
     }
-    for (keep, drop) in [(6, 1), (7, 2)] {
+    for (keep, drop) in [(6, 1), (6, 3), (13, 7)] {
         let primes = ntt_primes(n, 45, keep + drop, &[])?;
         let (kept, dropped) = (Ring::new(n, &primes[..keep])?, Ring::new(n, &primes[keep..])?);
         let down = ModDown::new(&kept, &dropped)?;
@@ -196,8 +200,8 @@ fn conversion(n: usize) -> Result<(), RnsError> {
             .moduli()
             .iter()
             .flat_map(|m| fill(&mut state, n, m.value()));
-        let x: Vec<u64> = rows.collect();
-        let mut out = [vec![0; n * keep], vec![0; n * keep]];
+        let x = Words::from_slice(&rows.collect::<Vec<u64>>());
+        let mut out = [Words::zero(n * keep), Words::zero(n * keep)];
         let (fastest, middle) = time(100, || {
             let [first, second] = &mut out;
             let _ = black_box(down.apply_eval_batch(&[&x, &x], &mut [first, second], &mut scratch));
@@ -245,10 +249,12 @@ fn products(kernels: Kernels, n: usize) -> Result<(), RnsError> {
         (10, 100, None),
         (845, 784, Some(25)),
     ] {
-        let inputs: Vec<Vec<u64>> = (0..cols).map(|_| fill(&mut state, n, modulus.value())).collect();
-        let inputs: Vec<&[u64]> = inputs.iter().map(Vec::as_slice).collect();
-        let mut out = vec![vec![0u64; n]; rows];
-        let mut out: Vec<&mut [u64]> = out.iter_mut().map(Vec::as_mut_slice).collect();
+        let inputs: Vec<Words> = (0..cols)
+            .map(|_| Words::from_slice(&fill(&mut state, n, modulus.value())))
+            .collect();
+        let inputs: Vec<&[u64]> = inputs.iter().map(|input| &**input).collect();
+        let mut out = vec![Words::zero(n); rows];
+        let mut out: Vec<&mut [u64]> = out.iter_mut().map(|out| &mut **out).collect();
         let (name, terms, matrix) = match support {
             None => {
                 let weights = fill(&mut state, rows * cols, modulus.value());

@@ -5,6 +5,7 @@ use crate::kernel::{Constant, FRACTION, Kernels, Reciprocal};
 use crate::modulus::Modulus;
 use crate::poly::{Eval, Poly};
 use crate::ring::Ring;
+use crate::words::scratch as scratch_words;
 use std::sync::Arc;
 
 /// Composes residues modulo one or two primes into the centred integer.
@@ -103,6 +104,12 @@ pub const MAX_CONVERTED: usize = 15;
 
 /// Coefficients that are converted together: their scaled residues stay in the first-level cache.
 const TILE: usize = 512;
+
+/// Words that stay in a second-level cache of 1 MiB while a transform runs.
+const CACHED_WORDS: usize = 72 << 10;
+
+/// Rows that are converted together where the scaled residues do not stay in the cache.
+const GROUP: usize = 3;
 
 /// Converts coefficients from one basis (product Q) to another without composing them.
 ///
@@ -204,7 +211,7 @@ impl BasisConverter {
         self.convert_with(input, out, &mut Vec::new())
     }
 
-    /// [`Self::convert`] without allocation once `scratch` has grown to at most 8192 words. What it holds before does
+    /// [`Self::convert`] without allocation once `scratch` has grown to at most 8200 words. What it holds before does
     /// not matter; after the call it holds residues of the last coefficients.
     ///
     /// # Errors
@@ -218,7 +225,7 @@ impl BasisConverter {
         let n = input.len() / self.from.len();
         check_length(n * self.from.len(), input.len())?;
         check_length(n * self.to.len(), out.len())?;
-        self.convert_tiles(input, out, at_least(scratch, self.tile_words(n)));
+        self.convert_tiles(input, out, scratch_words(scratch, self.tile_words(n)));
         Ok(())
     }
 
@@ -238,7 +245,7 @@ impl BasisConverter {
             }
             self.scale(scaled, width);
             for (index, out) in out.chunks_exact_mut(n).enumerate() {
-                self.combine(index, scaled, &mut out[start..start + width]);
+                self.combine(index, scaled, 0, &mut out[start..start + width]);
             }
             start += width;
         }
@@ -274,7 +281,7 @@ impl BasisConverter {
         }
         check_length(out.len() * (self.from.len() + 1), scaled.len())?;
         if !out.is_empty() {
-            self.combine(index, scaled, out);
+            self.combine(index, scaled, 0, out);
         }
         Ok(())
     }
@@ -290,13 +297,26 @@ impl BasisConverter {
         }
     }
 
-    fn combine(&self, index: usize, scaled: &[u64], out: &mut [u64]) {
+    /// The residues modulo the `index`-th prime of as many coefficients as `out` takes, from position `start` on.
+    fn combine(&self, index: usize, scaled: &[u64], start: usize, out: &mut [u64]) {
         let p = &self.to[index];
+        let n = scaled.len() / (self.from.len() + 1);
         let mut rows: [&[u64]; MAX_CONVERTED + 1] = [&[]; MAX_CONVERTED + 1];
-        for (slot, row) in rows.iter_mut().zip(scaled.chunks_exact(out.len())) {
-            *slot = row;
+        for (slot, row) in rows.iter_mut().zip(scaled.chunks_exact(n)) {
+            *slot = &row[start..start + out.len()];
         }
         Kernels::active().linear_combination(&p.modulus, &rows, &p.weights, out);
+    }
+
+    /// The residues modulo some primes, tile by tile, so that the scaled residues are read once for all of them.
+    fn combine_rows(&self, primes: core::ops::Range<usize>, scaled: &[u64], out: &mut [u64]) {
+        let n = scaled.len() / (self.from.len() + 1);
+        for start in (0..n).step_by(TILE) {
+            let end = n.min(start + TILE);
+            for (index, out) in primes.clone().zip(out.chunks_exact_mut(n)) {
+                self.combine(index, scaled, start, &mut out[start..end]);
+            }
+        }
     }
 }
 
@@ -306,14 +326,6 @@ fn check_length(expected: usize, actual: usize) -> Result<(), RnsError> {
     } else {
         Err(RnsError::Length { expected, actual })
     }
-}
-
-/// The first `length` words of scratch memory, which grows where it is shorter.
-fn at_least(scratch: &mut Vec<u64>, length: usize) -> &mut [u64] {
-    if scratch.len() < length {
-        scratch.resize(length, 0);
-    }
-    &mut scratch[..length]
 }
 
 /// Divides by the product P of the last primes of a ring, rounding to the nearest integer, and drops them.
@@ -446,41 +458,44 @@ impl ModDown {
             check_length(kept + dropped, x.len())?;
             check_length(kept, out.len())?;
         }
-        let tile = self.converter.tile_words(n);
-        let converted = if add { kept } else { 0 };
-        let room = at_least(scratch, tile + (dropped + converted) * xs.len());
-        let (tile, room) = room.split_at_mut(tile);
-        let (remainders, converted) = room.split_at_mut(dropped * xs.len());
-        for (x, remainder) in xs.iter().zip(remainders.chunks_exact_mut(dropped)) {
-            remainder.copy_from_slice(&x[kept..]);
+        // For each element the remainder and the quotients of its conversion; then a group of converted rows.
+        let prepared = dropped + n;
+        let group = if prepared * xs.len() <= CACHED_WORDS {
+            1
+        } else {
+            GROUP.min(self.keep.moduli().len())
+        };
+        let room = scratch_words(scratch, prepared * xs.len() + group * n);
+        let (scaled, converted) = room.split_at_mut(prepared * xs.len());
+        for (x, scaled) in xs.iter().zip(scaled.chunks_exact_mut(prepared)) {
+            scaled[..dropped].copy_from_slice(&x[kept..]);
         }
-        for index in 0..self.drop.moduli().len() {
-            for remainder in remainders.chunks_exact_mut(dropped) {
-                self.drop
-                    .ntt(index)
-                    .inverse(&mut remainder[index * n..(index + 1) * n]);
+        for (index, row) in (0..dropped).step_by(n).enumerate() {
+            for scaled in scaled.chunks_exact_mut(prepared) {
+                self.drop.ntt(index).inverse(&mut scaled[row..row + n]);
             }
         }
-        for (which, (remainder, out)) in remainders.chunks_exact(dropped).zip(outs.iter_mut()).enumerate() {
-            let out = if add {
-                &mut converted[which * kept..(which + 1) * kept]
-            } else {
-                &mut **out
-            };
-            self.converter.convert_tiles(remainder, out, tile);
+        for scaled in scaled.chunks_exact_mut(prepared) {
+            self.converter.scale(scaled, n);
         }
         let kernels = Kernels::active();
-        for (index, (m, inverse)) in self.keep.moduli().iter().zip(&self.inverses).enumerate() {
-            let (ntt, row) = (self.keep.ntt(index), index * n..(index + 1) * n);
-            for (which, (x, out)) in xs.iter().zip(outs.iter_mut()).enumerate() {
-                let (x, out) = (&x[row.clone()], &mut out[row.clone()]);
-                if add {
-                    let t = &mut converted[which * kept + index * n..][..n];
-                    ntt.forward(t);
-                    kernels.sub_mul_constant_add_assign(m, out, x, t, inverse);
-                } else {
-                    ntt.forward(out);
-                    kernels.sub_mul_constant_assign(m, out, x, inverse);
+        for start in (0..self.keep.moduli().len()).step_by(group) {
+            let primes = start..self.keep.moduli().len().min(start + group);
+            for ((x, out), scaled) in xs.iter().zip(outs.iter_mut()).zip(scaled.chunks_exact(prepared)) {
+                let converted = &mut converted[..primes.len() * n];
+                self.converter.combine_rows(primes.clone(), scaled, converted);
+                for (index, t) in primes.clone().zip(converted.chunks_exact_mut(n)) {
+                    self.keep.ntt(index).forward(t);
+                    let (m, inverse) = (&self.keep.moduli()[index], &self.inverses[index]);
+                    let (x, out) = (
+                        &x[index * n..(index + 1) * n],
+                        &mut out[index * n..(index + 1) * n],
+                    );
+                    if add {
+                        kernels.sub_mul_constant_add_assign(m, out, x, t, inverse);
+                    } else {
+                        kernels.sub_mul_constant_into(m, x, t, inverse, out);
+                    }
                 }
             }
         }

@@ -19,6 +19,7 @@
 //! | [`automorphism`] | `X -> X^g`, which rotates slots |
 //! | [`xof`], [`sampling`] | the one XOF, and integer-only samplers over it |
 //! | [`threads`] | how many threads computations use |
+//! | [`words`] | memory that begins at a cache line |
 //! | [`packing`] | residues in `ceil(log2 q)` bits each |
 //!
 //! Everything that ends up in bytes or hashes is integer arithmetic, so that bytes agree on every platform.
@@ -52,6 +53,7 @@ pub mod ring;
 pub mod sampling;
 pub mod threads;
 pub mod vectorise;
+pub mod words;
 pub mod xof;
 
 pub use error::RnsError;

@@ -4,6 +4,7 @@ use crate::error::RnsError;
 use crate::kernel::Kernels;
 use crate::ring::Ring;
 use crate::sampling;
+use crate::words::Words;
 use crate::xof::Xof;
 use core::marker::PhantomData;
 use std::sync::Arc;
@@ -29,14 +30,15 @@ impl sealed::Sealed for Eval {}
 impl Domain for Coeff {}
 impl Domain for Eval {}
 
-/// An element of a [`Ring`]: N residues for the first prime, then N for the second, and so on.
+/// An element of a [`Ring`]: N residues for the first prime, then N for the second, and so on, each beginning at a cache
+/// line.
 ///
 /// Additions and multiplications refuse operands of another ring. A polynomial does not know whether it is
 /// secret; holders of secret ones wrap them in `Zeroizing`. `Debug` prints no values.
 #[derive(Clone)]
 pub struct Poly<D: Domain> {
     ring: Arc<Ring>,
-    data: Vec<u64>,
+    data: Words,
     domain: PhantomData<D>,
 }
 
@@ -59,8 +61,8 @@ impl<D: Domain> Eq for Poly<D> {}
 
 impl<D: Domain> Zeroize for Poly<D> {
     fn zeroize(&mut self) {
-        // As a slice: the polynomial keeps its length and stays a valid zero.
-        self.data.as_mut_slice().zeroize();
+        // The polynomial keeps its length and stays a valid zero.
+        self.data.zeroize();
     }
 }
 
@@ -68,7 +70,7 @@ impl<D: Domain> Poly<D> {
     /// Zero.
     #[must_use]
     pub fn zero(ring: &Arc<Ring>) -> Self {
-        Self::wrap(ring, vec![0; ring.degree() * ring.moduli().len()])
+        Self::wrap(ring, Words::zero(ring.degree() * ring.moduli().len()))
     }
 
     /// From residues, N for each prime.
@@ -91,10 +93,10 @@ impl<D: Domain> Poly<D> {
                 });
             }
         }
-        Ok(Self::wrap(ring, data))
+        Ok(Self::wrap(ring, Words::from_slice(&data)))
     }
 
-    fn wrap(ring: &Arc<Ring>, data: Vec<u64>) -> Self {
+    fn wrap(ring: &Arc<Ring>, data: Words) -> Self {
         Self {
             ring: Arc::clone(ring),
             data,
@@ -120,10 +122,10 @@ impl<D: Domain> Poly<D> {
         &mut self.data
     }
 
-    /// The residues, given away.
+    /// The residues, in a vector of their own.
     #[must_use]
     pub fn into_data(self) -> Vec<u64> {
-        self.data
+        self.data.to_vec()
     }
 
     /// The N residues modulo the `index`-th prime.
@@ -151,7 +153,7 @@ impl<D: Domain> Poly<D> {
     /// primes.
     pub fn reshape(&mut self, ring: &Arc<Ring>) {
         if !Arc::ptr_eq(&self.ring, ring) {
-            self.data.resize(ring.degree() * ring.moduli().len(), 0);
+            self.data.resize(ring.degree() * ring.moduli().len());
             self.ring = Arc::clone(ring);
         }
     }
@@ -166,7 +168,10 @@ impl<D: Domain> Poly<D> {
         if !same_shape || self.ring.moduli().get(..count) != Some(ring.moduli()) {
             return Err(RnsError::RingMismatch);
         }
-        Ok(Self::wrap(ring, self.data[..count * ring.degree()].to_vec()))
+        Ok(Self::wrap(
+            ring,
+            Words::from_slice(&self.data[..count * ring.degree()]),
+        ))
     }
 
     fn check(&self, other: &Self) -> Result<(), RnsError> {

@@ -218,17 +218,24 @@ impl Kernels {
 
     /// `t = (x - t) * w`: the last step of a division, where `w` is the inverse of the divisor.
     pub fn sub_mul_scalar_assign(&self, modulus: &Modulus, t: &mut [u64], x: &[u64], w: u64) {
-        self.sub_mul_constant_assign(modulus, t, x, &Constant::new(modulus, w));
-    }
-
-    pub(crate) fn sub_mul_constant_assign(&self, modulus: &Modulus, t: &mut [u64], x: &[u64], w: &Constant) {
-        self.map(modulus, SubMulScalarAssign(*w), [x], [t]);
+        let w = Constant::new(modulus, w);
+        self.map(modulus, SubMulScalarAssign(w), [x], [t]);
     }
 
     /// `out = (x - t) * w`.
     pub fn sub_mul_scalar_into(&self, modulus: &Modulus, x: &[u64], t: &[u64], w: u64, out: &mut [u64]) {
-        let w = Constant::new(modulus, w);
-        self.map(modulus, SubMulScalarInto(w), [x, t], [out]);
+        self.sub_mul_constant_into(modulus, x, t, &Constant::new(modulus, w), out);
+    }
+
+    pub(crate) fn sub_mul_constant_into(
+        &self,
+        modulus: &Modulus,
+        x: &[u64],
+        t: &[u64],
+        w: &Constant,
+        out: &mut [u64],
+    ) {
+        self.map(modulus, SubMulScalarInto(*w), [x, t], [out]);
     }
 
     /// `acc += (x - t) * w`.
