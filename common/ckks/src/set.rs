@@ -11,12 +11,15 @@
 //!
 //! Numbers are little-endian. [`SetWriter`] writes to anything that can be written to, [`SetReader`] reads from anything
 //! that can be read, both in one pass: a file, a pipe, a connection. Give them a buffered writer or reader; each field is its own
-//! call. A reader takes no more memory than one ciphertext of the preset can need, whatever the bytes say.
+//! call. A reader takes no more memory than one ciphertext of the preset can need, whatever the bytes say. Packing and
+//! unpacking take longer than a disk does, so both do blocks of ciphertexts in the current rayon pool too.
 
 use crate::ciphertext::Ciphertext;
 use crate::context::Context;
 use crate::error::CkksError;
 use crate::keys::KeyDigest;
+use crate::preset::PresetDigest;
+use rayon::prelude::*;
 use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
 use thiserror::Error;
@@ -114,10 +117,16 @@ pub enum SetError {
 #[derive(Debug)]
 pub struct SetWriter<W: Write> {
     out: W,
-    preset: crate::preset::PresetDigest,
+    header: Header,
+    written: usize,
+}
+
+/// What a set begins with.
+#[derive(Debug, Clone, Copy)]
+struct Header {
+    preset: PresetDigest,
     key: KeyDigest,
     count: usize,
-    written: usize,
 }
 
 impl<W: Write> SetWriter<W> {
@@ -139,9 +148,7 @@ impl<W: Write> SetWriter<W> {
             .map_err(|source| SetError::Io { index: 0, source })?;
         Ok(Self {
             out,
-            preset,
-            key,
-            count,
+            header: Header { preset, key, count },
             written: 0,
         })
     }
@@ -151,8 +158,58 @@ impl<W: Write> SetWriter<W> {
     /// # Errors
     /// [`SetError::Count`] for more than were announced, [`SetError::Preset`], [`SetError::ForeignKey`], [`SetError::Io`].
     pub fn push(&mut self, ciphertext: &Ciphertext) -> Result<(), SetError> {
+        let bytes = self.header.pack(self.written, ciphertext)?;
+        self.write(&bytes)
+    }
+
+    /// Writes the next ciphertexts, packed in parallel, in their order: the same bytes as one [`Self::push`] after the other. Memory
+    /// holds all of them packed.
+    ///
+    /// # Errors
+    /// Those of [`Self::push`].
+    pub fn push_block(&mut self, ciphertexts: &[Ciphertext]) -> Result<(), SetError> {
+        let (header, written) = (self.header, self.written);
+        let packed = ciphertexts
+            .par_iter()
+            .enumerate()
+            .map(|(at, ciphertext)| header.pack(written + at, ciphertext))
+            .collect::<Result<Vec<_>, _>>()?;
+        packed.iter().try_for_each(|bytes| self.write(bytes))
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), SetError> {
         let index = self.written;
-        if index == self.count {
+        self.out
+            .write_all(&(bytes.len() as u32).to_le_bytes())
+            .and_then(|()| self.out.write_all(bytes))
+            .map_err(|source| SetError::Io { index, source })?;
+        self.written += 1;
+        Ok(())
+    }
+
+    /// Flushes, and gives back what was written to.
+    ///
+    /// # Errors
+    /// [`SetError::Incomplete`] if fewer were written than announced, [`SetError::Io`].
+    pub fn finish(mut self) -> Result<W, SetError> {
+        if self.written != self.header.count {
+            return Err(SetError::Incomplete {
+                done: self.written,
+                count: self.header.count,
+            });
+        }
+        self.out.flush().map_err(|source| SetError::Io {
+            index: self.written,
+            source,
+        })?;
+        Ok(self.out)
+    }
+}
+
+impl Header {
+    /// The bytes of the `index`-th ciphertext.
+    fn pack(&self, index: usize, ciphertext: &Ciphertext) -> Result<Vec<u8>, SetError> {
+        if index >= self.count {
             return Err(SetError::Count {
                 count: index + 1,
                 max: self.count,
@@ -164,33 +221,9 @@ impl<W: Write> SetWriter<W> {
         if ciphertext.key != self.key {
             return Err(SetError::ForeignKey { index });
         }
-        let bytes = ciphertext
+        ciphertext
             .to_bytes()
-            .map_err(|source| SetError::Ciphertext { index, source })?;
-        self.out
-            .write_all(&(bytes.len() as u32).to_le_bytes())
-            .and_then(|()| self.out.write_all(&bytes))
-            .map_err(|source| SetError::Io { index, source })?;
-        self.written += 1;
-        Ok(())
-    }
-
-    /// Flushes, and gives back what was written to.
-    ///
-    /// # Errors
-    /// [`SetError::Incomplete`] if fewer were written than announced, [`SetError::Io`].
-    pub fn finish(mut self) -> Result<W, SetError> {
-        if self.written != self.count {
-            return Err(SetError::Incomplete {
-                done: self.written,
-                count: self.count,
-            });
-        }
-        self.out.flush().map_err(|source| SetError::Io {
-            index: self.written,
-            source,
-        })?;
-        Ok(self.out)
+            .map_err(|source| SetError::Ciphertext { index, source })
     }
 }
 
@@ -199,8 +232,7 @@ impl<W: Write> SetWriter<W> {
 pub struct SetReader<R: Read> {
     input: R,
     context: Arc<Context>,
-    key: KeyDigest,
-    count: usize,
+    header: Header,
     read: usize,
     failed: bool,
     /// The bytes of one ciphertext.
@@ -241,8 +273,11 @@ impl<R: Read> SetReader<R> {
         Ok(Self {
             input,
             context: Arc::clone(context),
-            key,
-            count,
+            header: Header {
+                preset: *context.digest(),
+                key,
+                count,
+            },
             read: 0,
             failed: false,
             bytes: Vec::new(),
@@ -252,13 +287,13 @@ impl<R: Read> SetReader<R> {
     /// Number of ciphertexts in the set, as announced.
     #[must_use]
     pub fn total(&self) -> usize {
-        self.count
+        self.header.count
     }
 
     /// The key of the ciphertexts.
     #[must_use]
     pub fn key_digest(&self) -> KeyDigest {
-        self.key
+        self.header.key
     }
 
     /// Checks that all ciphertexts were read and nothing follows, and gives back what was read from.
@@ -266,10 +301,10 @@ impl<R: Read> SetReader<R> {
     /// # Errors
     /// [`SetError::Incomplete`], [`SetError::Trailing`], [`SetError::Io`].
     pub fn finish(mut self) -> Result<R, SetError> {
-        if self.read != self.count {
+        if self.read != self.header.count {
             return Err(SetError::Incomplete {
                 done: self.read,
-                count: self.count,
+                count: self.header.count,
             });
         }
         let mut byte = [0];
@@ -288,8 +323,57 @@ impl<R: Read> SetReader<R> {
         }
     }
 
+    /// The next `count` ciphertexts, or as many as there are, unpacked in parallel; none after the last or an error. The
+    /// same ciphertexts and errors as from iterating. Memory holds all of them packed and unpacked.
+    ///
+    /// # Errors
+    /// That of the first ciphertext that is refused; those before it in the block are lost.
+    pub fn read_block(&mut self, count: usize) -> Result<Vec<Ciphertext>, SetError> {
+        if self.failed {
+            return Ok(Vec::new());
+        }
+        let from = self.read;
+        let mut packed = Vec::new();
+        // What cannot be read comes after what was read and may be refused.
+        let mut unread = Ok(());
+        for index in from..self.header.count.min(from.saturating_add(count)) {
+            let mut bytes = Vec::new();
+            unread = self.read_bytes(index, &mut bytes);
+            if unread.is_err() {
+                break;
+            }
+            packed.push(bytes);
+        }
+        let (context, header) = (&self.context, self.header);
+        let ciphertexts = packed
+            .par_iter()
+            .enumerate()
+            .map(|(at, bytes)| header.unpack(context, from + at, bytes))
+            .collect::<Vec<_>>();
+        let block = ciphertexts
+            .into_iter()
+            .collect::<Result<Vec<_>, _>>()
+            .and_then(|block| unread.map(|()| block));
+        match &block {
+            Ok(block) => self.read += block.len(),
+            Err(_) => self.failed = true,
+        }
+        block
+    }
+
     fn read_next(&mut self) -> Result<Ciphertext, SetError> {
-        let (index, count) = (self.read, self.count);
+        let mut bytes = core::mem::take(&mut self.bytes);
+        let read = self
+            .read_bytes(self.read, &mut bytes)
+            .and_then(|()| self.header.unpack(&self.context, self.read, &bytes));
+        self.bytes = bytes;
+        self.read += usize::from(read.is_ok());
+        read
+    }
+
+    /// Reads the bytes of the `index`-th ciphertext, which is the next.
+    fn read_bytes(&mut self, index: usize, bytes: &mut Vec<u8>) -> Result<(), SetError> {
+        let count = self.header.count;
         let failed = |source: std::io::Error| match source.kind() {
             ErrorKind::UnexpectedEof => SetError::Truncated { index, count },
             _ => SetError::Io { index, source },
@@ -301,14 +385,19 @@ impl<R: Read> SetReader<R> {
         if length > max {
             return Err(SetError::Length { index, length, max });
         }
-        self.bytes.resize(length, 0);
-        self.input.read_exact(&mut self.bytes).map_err(failed)?;
-        let ciphertext = Ciphertext::from_bytes(&self.context, &self.bytes)
+        bytes.resize(length, 0);
+        self.input.read_exact(bytes).map_err(failed)
+    }
+}
+
+impl Header {
+    /// The `index`-th ciphertext of a set that begins like this.
+    fn unpack(&self, context: &Arc<Context>, index: usize, bytes: &[u8]) -> Result<Ciphertext, SetError> {
+        let ciphertext = Ciphertext::from_bytes(context, bytes)
             .map_err(|source| SetError::Ciphertext { index, source })?;
         if ciphertext.key != self.key {
             return Err(SetError::ForeignKey { index });
         }
-        self.read += 1;
         Ok(ciphertext)
     }
 }
@@ -317,7 +406,7 @@ impl<R: Read> Iterator for SetReader<R> {
     type Item = Result<Ciphertext, SetError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.failed || self.read == self.count {
+        if self.failed || self.read == self.header.count {
             return None;
         }
         let next = self.read_next();
@@ -326,7 +415,11 @@ impl<R: Read> Iterator for SetReader<R> {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let rest = if self.failed { 0 } else { self.count - self.read };
+        let rest = if self.failed {
+            0
+        } else {
+            self.header.count - self.read
+        };
         (usize::from(rest > 0), Some(rest))
     }
 }

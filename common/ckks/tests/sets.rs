@@ -38,11 +38,40 @@ fn write(context: &Context, key: &SecretKey, cts: &[Ciphertext]) -> Vec<u8> {
     writer.finish().unwrap()
 }
 
+/// One after the other, and in blocks, with the same outcome.
 fn read(context: &Arc<Context>, bytes: &[u8]) -> Result<Vec<Ciphertext>, SetError> {
-    let mut reader = SetReader::new(bytes, context)?;
-    let cts = reader.by_ref().collect::<Result<Vec<_>, _>>()?;
-    reader.finish()?;
-    Ok(cts)
+    let one_by_one = || {
+        let mut reader = SetReader::new(bytes, context)?;
+        let cts = reader.by_ref().collect::<Result<Vec<_>, _>>()?;
+        reader.finish()?;
+        Ok::<_, SetError>(cts)
+    };
+    let expected = one_by_one();
+    for size in [1, 2, 7] {
+        let in_blocks = || {
+            let mut reader = SetReader::new(bytes, context)?;
+            let mut cts = Vec::new();
+            loop {
+                match reader.read_block(size) {
+                    Ok(block) if block.is_empty() => break,
+                    Ok(block) => cts.extend(block),
+                    Err(error) => {
+                        assert!(reader.next().is_none());
+                        assert!(reader.read_block(1).unwrap().is_empty());
+                        return Err(error);
+                    }
+                }
+            }
+            reader.finish()?;
+            Ok::<_, SetError>(cts)
+        };
+        match (&expected, in_blocks()) {
+            (Ok(expected), Ok(cts)) => assert!(cts == *expected),
+            (Err(expected), Err(error)) => assert_eq!(error.to_string(), expected.to_string()),
+            (expected, got) => panic!("{expected:?} {got:?}"),
+        }
+    }
+    expected
 }
 
 /// Gives one byte at a time, and is interrupted in between.
@@ -89,6 +118,10 @@ fn what_is_written_is_read() {
     let cts = ciphertexts(&context, &key);
     let bytes = write(&context, &key, &cts);
     assert!(read(&context, &bytes).unwrap() == cts);
+    let mut writer = SetWriter::new(Vec::new(), &context, key.digest(), cts.len()).unwrap();
+    writer.push(&cts[0]).unwrap();
+    writer.push_block(&cts[1..]).unwrap();
+    assert_eq!(writer.finish().unwrap(), bytes);
 
     let trickle = Trickle {
         bytes: &bytes,
@@ -234,7 +267,17 @@ fn writers_refuse_what_readers_would() {
         writer.push(&cts[0]),
         Err(SetError::Count { count: 2, max: 1 })
     ));
+    assert!(matches!(
+        writer.push_block(&cts[..1]),
+        Err(SetError::Count { count: 2, max: 1 })
+    ));
     assert!(writer.finish().is_ok());
+    let mut writer = SetWriter::new(Vec::new(), &context, key.digest(), 3).unwrap();
+    let mixed = [cts[0].clone(), ciphertexts(&context, &foreign)[0].clone()];
+    assert!(matches!(
+        writer.push_block(&mixed),
+        Err(SetError::ForeignKey { index: 1 })
+    ));
     let mut writer = SetWriter::new(Vec::new(), &context, key.digest(), 2).unwrap();
     writer.push(&cts[0]).unwrap();
     assert!(matches!(

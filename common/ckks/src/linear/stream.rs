@@ -52,6 +52,8 @@ impl Evaluator {
             read: 0,
             emitted: 0,
             started: VecDeque::new(),
+            beginnings: beginnings(map),
+            last: None,
         };
         loop {
             let inputs = source
@@ -91,6 +93,18 @@ struct StreamedLayer<'a> {
     emitted: usize,
     /// Outputs from the next to give away to the last one that read an input.
     started: VecDeque<Partial>,
+    /// First input and index of the outputs that have read none, the earliest at the end.
+    beginnings: Vec<(usize, usize)>,
+    /// The last output that read an input.
+    last: Option<usize>,
+}
+
+/// The first input and index of each output that reads any, the earliest input at the end.
+fn beginnings(map: &LinearMap) -> Vec<(usize, usize)> {
+    let first = |output: usize| Some((map.row(output).next()?.0, output));
+    let mut beginnings: Vec<(usize, usize)> = (0..map.outputs()).filter_map(first).collect();
+    beginnings.sort_unstable_by(|a, b| b.cmp(a));
+    beginnings
 }
 
 impl StreamedLayer<'_> {
@@ -110,11 +124,13 @@ impl StreamedLayer<'_> {
             return Err(self.count_error(end));
         }
         self.check(inputs)?;
-        let Some(last) = self.last_reader(end) else {
-            self.read = end;
-            return Ok(());
-        };
-        while self.emitted + self.started.len() <= last {
+        while let Some((_, output)) = self.beginnings.pop_if(|(input, _)| *input < end) {
+            self.last = self.last.max(Some(output));
+        }
+        while self
+            .last
+            .is_some_and(|last| self.emitted + self.started.len() <= last)
+        {
             let output = self.emitted + self.started.len();
             self.started.push_back(Partial {
                 rest: self.map.row(output).collect(),
@@ -188,14 +204,6 @@ impl StreamedLayer<'_> {
             }
         }
         Ok(())
-    }
-
-    /// The last output that reads an input before `end`, if it has not been given away.
-    fn last_reader(&self, end: usize) -> Option<usize> {
-        let reads = |output: usize| self.map.row(output).next().is_some_and(|(input, _)| input < end);
-        (self.emitted..self.map.outputs())
-            .rev()
-            .find(|&output| reads(output))
     }
 
     /// The outputs that are complete, from the next to give away on.
