@@ -2,8 +2,13 @@
 //!
 //! They permute transformed values: the value of `a(X^g)` at a point is that of `a` at its g-th power. On coefficients they
 //! permute too, with signs.
+//!
+//! In bit-reversed order eight values that stand together have exponents that differ by multiples of an eighth of the order
+//! of X, and so have their images: the permutation moves whole groups of eight and permutes within them. Where that is so
+//! (it is checked, not assumed) a group is one load, one permutation of a register and one store.
 
 use crate::error::RnsError;
+use crate::kernel::{Backend, active};
 use crate::modulus::Modulus;
 use crate::poly::{Eval, Poly};
 use crate::ring::{Ring, RingKind};
@@ -74,6 +79,75 @@ pub struct Automorphism {
     galois_element: u64,
     /// Value j of the result is value `sources[j]` of the operand.
     sources: Vec<u32>,
+    /// Whether each eight values of the result come from one eight of the operand.
+    grouped: bool,
+}
+
+/// Values in a group.
+const GROUP: usize = 8;
+
+fn is_grouped(sources: &[u32]) -> bool {
+    let group = |source: u32| source / GROUP as u32;
+    sources
+        .chunks_exact(GROUP)
+        .all(|chunk| chunk.iter().all(|&source| group(source) == group(chunk[0])))
+}
+
+/// A permutation of one row.
+fn permute(sources: &[u32], grouped: bool, backend: Backend, from: &[u64], to: &mut [u64]) {
+    #[cfg(target_arch = "x86_64")]
+    if grouped
+        && backend == Backend::Ifma
+        && let Some(simd) = pulp::x86::V4::try_new()
+    {
+        simd.vectorize(Groups {
+            simd,
+            sources,
+            from,
+            to,
+        });
+        return;
+    }
+    let _ = (grouped, backend);
+    to.iter_mut()
+        .zip(sources)
+        .for_each(|(x, &source)| *x = from[source as usize]);
+}
+
+#[cfg(target_arch = "x86_64")]
+struct Groups<'a> {
+    simd: pulp::x86::V4,
+    sources: &'a [u32],
+    from: &'a [u64],
+    to: &'a mut [u64],
+}
+
+#[cfg(target_arch = "x86_64")]
+impl pulp::NullaryFnOnce for Groups<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self {
+            simd,
+            sources,
+            from,
+            to,
+        } = self;
+        let f = simd.avx512f;
+        let from = from.as_chunks::<GROUP>().0;
+        for (x, sources) in to
+            .as_chunks_mut::<GROUP>()
+            .0
+            .iter_mut()
+            .zip(sources.as_chunks::<GROUP>().0)
+        {
+            let group = from[sources[0] as usize / GROUP];
+            // The permutation looks at the low three bits of each index.
+            let indices = f._mm512_cvtepu32_epi64(pulp::cast(*sources));
+            *x = pulp::cast(f._mm512_permutexvar_epi64(indices, pulp::cast(group)));
+        }
+    }
 }
 
 impl Automorphism {
@@ -97,6 +171,7 @@ impl Automorphism {
             kind,
             degree,
             galois_element: g,
+            grouped: is_grouped(&sources),
             sources,
         })
     }
@@ -127,6 +202,7 @@ impl Automorphism {
         }
         Self {
             galois_element: inverse,
+            grouped: is_grouped(&sources),
             sources,
             ..*self
         }
@@ -157,9 +233,7 @@ impl Automorphism {
             .chunks_exact(self.degree)
             .zip(out.chunks_exact_mut(self.degree))
         {
-            to.iter_mut()
-                .zip(&self.sources)
-                .for_each(|(x, &source)| *x = from[source as usize]);
+            permute(&self.sources, self.grouped, active(), from, to);
         }
         Ok(())
     }
@@ -305,6 +379,28 @@ mod tests {
             prop_assert_eq!(g(kind.slots(degree) as i64), 1);
             prop_assert_eq!(kind.canonical_galois_element(degree, g(a)), Ok(g(a)));
         }
+    }
+
+    #[test]
+    fn groups_or_none_permute_alike() {
+        for kind in [RingKind::Cyclotomic, RingKind::ConjugateInvariant] {
+            let ring = ring(kind, 1024, 1);
+            let from: Vec<u64> = (0..1024).map(|x| x * x).collect();
+            for g in [3, 5, 777, 2047] {
+                let phi = Automorphism::new(&ring, g).unwrap();
+                assert!(phi.grouped, "the transform returns values in bit-reversed order");
+                let expected: Vec<u64> = phi.sources.iter().map(|&source| from[source as usize]).collect();
+                for backend in Backend::ALL {
+                    for grouped in [true, false] {
+                        let mut to = vec![0; 1024];
+                        permute(&phi.sources, grouped, backend, &from, &mut to);
+                        assert_eq!(to, expected);
+                    }
+                }
+            }
+        }
+        assert!(is_grouped(&[7, 6, 5, 4, 3, 2, 1, 0]));
+        assert!(!is_grouped(&[7, 6, 5, 4, 3, 2, 1, 8]));
     }
 
     #[test]

@@ -4,7 +4,9 @@
 
 use galen_rns::RnsError;
 use galen_rns::modulus::Modulus;
+use galen_rns::ntt::Ntt;
 use galen_rns::primes::ntt_primes;
+use galen_rns::ring::RingKind;
 use galen_rns::sampling::{
     Gaussian, flooding, gaussian, gaussian_residues, ternary, ternary_residues, uniform,
 };
@@ -297,5 +299,32 @@ fn batches_are_as_words_one_by_one() {
             ternary_residues(&mut Xof::new(&[1; 32], &[]), &moduli, &mut out),
             Err(RnsError::Length { .. })
         ));
+    }
+}
+
+/// What attacks on weak instances of RLWE need is an error that is far from uniform modulo one of the prime ideals above q
+/// (Peikert, ePrint 2016/351, section 3). Those are the values of the transform: chi-square over 256 bins.
+#[test]
+fn errors_are_uniform_modulo_a_prime_ideal() {
+    let (degree, count, bins) = (1024usize, 4096usize, 256usize);
+    let modulus = Modulus::new(ntt_primes(2 * degree, 20, 1, &[]).unwrap()[0]).unwrap();
+    for kind in [RingKind::Cyclotomic, RingKind::ConjugateInvariant] {
+        let ntt = Ntt::of_kind(kind, degree, modulus).unwrap();
+        let mut xof = Xof::new(&[4; 32], &[b"prime ideals"]);
+        let mut values = vec![vec![0usize; bins]; 3];
+        for _ in 0..count {
+            let mut error = vec![0; degree];
+            gaussian_residues(&Gaussian::SIGMA_3_19, &mut xof, &[modulus], &mut error).unwrap();
+            ntt.forward(&mut error);
+            for (histogram, at) in values.iter_mut().zip([0, 1, degree - 1]) {
+                histogram[(error[at] * bins as u64 / modulus.value()) as usize] += 1;
+            }
+        }
+        for histogram in values {
+            let mean = count as f64 / bins as f64;
+            let chi: f64 = histogram.iter().map(|&c| (c as f64 - mean).powi(2) / mean).sum();
+            // 255 degrees of freedom: mean 255, deviation 22.6; six deviations.
+            assert!((chi - 255.0).abs() < 136.0, "{kind:?}: {chi}");
+        }
     }
 }
