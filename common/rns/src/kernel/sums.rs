@@ -176,33 +176,45 @@ impl Loop for InnerProducts<'_> {
 
 /// `y = y w`, and `u += y / q` in fixed point.
 struct ScaleWithFraction<'a> {
-    w: &'a Constant,
-    reciprocal: &'a Reciprocal,
+    w: Constant,
+    reciprocal: Reciprocal,
     y: &'a mut [u64],
     u: &'a mut [u64],
     /// Turns `u` into its whole part.
     last: bool,
 }
 
+impl ScaleWithFraction<'_> {
+    #[inline(always)]
+    fn step<L: Lanes>(&self, lanes: L, y: L::Word, u: L::Word) -> (L::Word, L::Word) {
+        let y = lanes.mul_constant(y, &self.w);
+        let u = lanes.add_fraction(u, y, &self.reciprocal);
+        (y, if self.last { lanes.whole(u) } else { u })
+    }
+}
+
 impl Loop for ScaleWithFraction<'_> {
     #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) {
-        let (w, reciprocal) = (*self.w, *self.reciprocal);
+    fn run<L: Lanes>(mut self, lanes: L) {
         let length = self.y.len().min(self.u.len());
-        let (y, u) = (&mut self.y[..length], &mut self.u[..length]);
-        let mut at = 0;
-        while at < length {
-            let whole = at + L::WIDTH <= length;
-            let [x] = load::<L, 1>(lanes, y, at, whole);
-            let [sum] = load::<L, 1>(lanes, u, at, whole);
-            let x = lanes.mul_constant(x, &w);
-            let mut sum = lanes.add_fraction(sum, x, &reciprocal);
-            if self.last {
-                sum = lanes.whole(sum);
-            }
-            store(lanes, [x], y, at, whole);
-            store(lanes, [sum], u, at, whole);
-            at += L::WIDTH;
+        let (y, u) = (
+            &mut core::mem::take(&mut self.y)[..length],
+            &mut core::mem::take(&mut self.u)[..length],
+        );
+        let body = length - length % L::WIDTH;
+        for (y, u) in L::chunks_mut(&mut y[..body])
+            .iter_mut()
+            .zip(L::chunks_mut(&mut u[..body]))
+        {
+            let (scaled, sum) = self.step(lanes, lanes.load(y), lanes.load(u));
+            (*y, *u) = (lanes.store(scaled), lanes.store(sum));
+        }
+        if body < length {
+            let [rest] = load::<L, 1>(lanes, y, body, false);
+            let [sum] = load::<L, 1>(lanes, u, body, false);
+            let (scaled, sum) = self.step(lanes, rest, sum);
+            store(lanes, [scaled], y, body, false);
+            store(lanes, [sum], u, body, false);
         }
     }
 }
@@ -284,8 +296,8 @@ impl Kernels {
         self.run(
             modulus,
             ScaleWithFraction {
-                w,
-                reciprocal,
+                w: *w,
+                reciprocal: *reciprocal,
                 y,
                 u,
                 last,
