@@ -1,7 +1,8 @@
 //! Times of the algorithms over the evaluator: `cargo bench -p galen-ckks --bench algorithms [-- PART...]`, where a part is
 //! `polynomial`, `transform`, `sum`, `packed` or `batch`.
 //!
-//! One thread unless `GALEN_THREADS` says otherwise; least and median of the runs.
+//! One thread unless `GALEN_THREADS` says otherwise. Each line has the least and the median time of the runs, and the mean that
+//! the thread was on a processor.
 #![allow(clippy::print_stdout, reason = "printing is what this is for")]
 
 use galen_ckks::CkksError;
@@ -46,20 +47,34 @@ fn peak_memory() -> u64 {
     kib.unwrap_or_default() / 1024
 }
 
-/// Least and median time of as many runs as there is patience for, 3 to 101.
+/// Time that this thread has spent on a processor, where the system tells: what a loaded machine does not distort.
+fn processor_time() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split_whitespace()
+        .next()?
+        .parse()
+        .ok()
+        .map(Duration::from_nanos)
+}
+
+/// Least and median time of as many runs as there is patience for, 3 to 101, and the mean time of this thread on a processor.
 fn time<T>(name: &str, mut run: impl FnMut() -> Result<T, CkksError>) -> Result<(), CkksError> {
     black_box(run()?);
     let mut times = Vec::new();
-    let begin = Instant::now();
+    let (begin, processor) = (Instant::now(), processor_time());
     while times.len() < 3 || (times.len() < 101 && begin.elapsed() < PATIENCE) {
         let start = Instant::now();
         black_box(run()?);
         times.push(start.elapsed());
     }
+    let own = processor
+        .zip(processor_time())
+        .map(|(from, to)| (to - from) / times.len() as u32);
     times.sort_unstable();
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let (least, median) = (ms(times[0]), ms(times[times.len() / 2]));
-    println!("  {name:<58} {least:>10.3} {median:>10.3} ms");
+    let own = own.map_or_else(String::new, |own| format!("{:>10.3}", ms(own)));
+    println!("  {name:<58} {least:>10.3} {median:>10.3} {own} ms");
     Ok(())
 }
 

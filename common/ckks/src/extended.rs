@@ -22,8 +22,8 @@ use zeroize::Zeroize;
 #[derive(Clone)]
 pub struct Extended {
     /// Everything but polynomials.
-    header: Ciphertext,
-    parts: [Poly<Eval>; 2],
+    pub(crate) header: Ciphertext,
+    pub(crate) parts: [Poly<Eval>; 2],
 }
 
 impl core::fmt::Debug for Extended {
@@ -58,10 +58,10 @@ impl Extended {
 /// A plaintext over QP. Wiped on drop; `Debug` prints no values.
 #[derive(Clone)]
 pub struct ExtendedPlaintext {
-    preset: PresetDigest,
+    pub(crate) preset: PresetDigest,
     level: usize,
     budget: Budget,
-    poly: Poly<Eval>,
+    pub(crate) poly: Poly<Eval>,
 }
 
 impl Drop for ExtendedPlaintext {

@@ -74,6 +74,7 @@ pub mod noise;
 mod pool;
 pub mod polynomial;
 pub mod preset;
+mod products;
 mod rerandomise;
 pub mod rotate;
 pub mod security;

@@ -277,3 +277,68 @@ fn batches_align() {
     assert!(CiphertextMatrix::new(1, 0, vec![]).is_err());
     assert!(CiphertextMatrix::new(2, 2, vec![fresh]).is_err());
 }
+
+/// Many products at once are what they are one after the other, bit for bit.
+#[test]
+fn sums_of_products() {
+    for kind in [RingKind::Cyclotomic, RingKind::ConjugateInvariant] {
+        let w = World::new(small(kind));
+        let level = w.context.max_level();
+        let scale = w.context.scale(level).unwrap();
+        let encode = |salt: u64| w.context.encode(&values(w.context.slots(), salt), 1.0).unwrap();
+        let cts: Vec<Ciphertext> = (0..40).map(|k| w.key.encrypt(&encode(k)).unwrap()).collect();
+        for count in [1, 2, 17, 40] {
+            let pairs: Vec<_> = cts[..count].iter().zip(cts.iter().rev()).collect();
+            let mut expected = w.ev.multiply(pairs[0].0, pairs[0].1).unwrap();
+            for (a, b) in &pairs[1..] {
+                w.ev.multiply_add_assign(&mut expected, a, b).unwrap();
+            }
+            assert_eq!(w.ev.sum_of_products(&pairs).unwrap(), expected);
+
+            let plaintexts: Vec<_> = (0..count as u64).map(|k| encode(100 + k)).collect();
+            let pairs: Vec<_> = cts[..count].iter().zip(&plaintexts).collect();
+            let mut expected = w.ev.mul_plain(pairs[0].0, pairs[0].1).unwrap();
+            for (a, plaintext) in &pairs[1..] {
+                w.ev.add_assign(&mut expected, &w.ev.mul_plain(a, plaintext).unwrap())
+                    .unwrap();
+            }
+            assert_eq!(w.ev.sum_of_plain_products(&pairs).unwrap(), expected);
+
+            let extended: Vec<_> = cts[..count].iter().map(|ct| w.ev.extend(ct).unwrap()).collect();
+            let plaintexts: Vec<_> = (0..count as u64)
+                .map(|k| {
+                    let x = values(w.context.slots(), 200 + k);
+                    w.context.encode_extended(&x, 1.0, level, scale).unwrap()
+                })
+                .collect();
+            let pairs: Vec<_> = extended.iter().zip(&plaintexts).collect();
+            let mut expected = w.ev.mul_extended(pairs[0].0, pairs[0].1).unwrap();
+            for (a, plaintext) in &pairs[1..] {
+                w.ev.mul_add_extended(&mut expected, a, plaintext).unwrap();
+            }
+            let sum = w.ev.sum_of_extended_products(&pairs).unwrap();
+            assert_eq!(w.ev.reduce(&sum).unwrap(), w.ev.reduce(&expected).unwrap());
+        }
+        let lower = w.ev.drop_level(&cts[0], 1).unwrap();
+        let square = w.ev.square(&cts[0]).unwrap();
+        assert!(matches!(
+            w.ev.sum_of_products(&[]),
+            Err(CkksError::Count { count: 0, .. })
+        ));
+        assert!(matches!(
+            w.ev.sum_of_products(&[(&cts[0], &cts[1]), (&lower, &lower)]),
+            Err(CkksError::LevelMismatch { .. })
+        ));
+        assert!(matches!(
+            w.ev.sum_of_products(&[(&cts[0], &square)]),
+            Err(CkksError::CiphertextDegree { .. })
+        ));
+        let other = w.context.encode_at(&[1.0], 1.0, level, 2.0 * scale).unwrap();
+        let first = encode(1);
+        assert!(matches!(
+            w.ev.sum_of_plain_products(&[(&cts[0], &first), (&cts[0], &other)]),
+            Err(CkksError::ScaleMismatch { .. })
+        ));
+        assert!(w.ev.sum_of_plain_products(&[]).is_err() && w.ev.sum_of_extended_products(&[]).is_err());
+    }
+}

@@ -24,7 +24,7 @@ impl CiphertextMatrix {
     pub fn new(rows: usize, columns: usize, elements: Vec<Ciphertext>) -> Result<Self, CkksError> {
         check_count(rows, 1, usize::MAX)?;
         check_count(columns, 1, usize::MAX)?;
-        let count = rows.checked_mul(columns).unwrap_or(usize::MAX);
+        let count = rows.saturating_mul(columns);
         check_count(elements.len(), count, count)?;
         Ok(Self {
             rows,
@@ -116,14 +116,8 @@ impl Evaluator {
             .map(|index| {
                 let row = &a.elements[index / b.columns * a.columns..][..a.columns];
                 let column = b.elements.iter().skip(index % b.columns).step_by(b.columns);
-                let mut sum: Option<Ciphertext> = None;
-                for (x, y) in row.iter().zip(column) {
-                    match &mut sum {
-                        Some(sum) => self.multiply_add_assign(sum, x, y)?,
-                        None => sum = Some(self.multiply(x, y)?),
-                    }
-                }
-                let sum = sum.ok_or(CkksError::NoLevelLeft)?;
+                let pairs: Vec<_> = row.iter().zip(column).collect();
+                let sum = self.sum_of_products(&pairs)?;
                 self.relin_rescale(&sum, relin)
             })
             .collect::<Result<Vec<_>, _>>()?;

@@ -164,12 +164,14 @@ impl Evaluator {
             .into_par_iter()
             .map(|block| {
                 let (row, column) = (block / shape.1, block % shape.1);
-                let mut sum: Option<Ciphertext> = None;
+                let mut pairs = Vec::new();
                 for middle in 0..a.shape.1 {
                     let (left, right) = (&left[row * a.shape.1 + middle], &right[middle * shape.1 + column]);
-                    self.add_block_product(product, left, right, &mut sum)?;
+                    // Rotation 0 is at d - 1; the second factors begin with k = 1, whose rotation is 1 - d.
+                    pairs.extend(left.0[product.dimension - 1..].iter().zip(&right.first));
+                    pairs.extend(left.0.iter().zip(&right.second));
                 }
-                let sum = sum.ok_or(CkksError::NoLevelLeft)?;
+                let sum = self.sum_of_products(&pairs)?;
                 // Every element is a sum of as many products as a has columns; the masks let no more through.
                 let bound = a.columns as f64 * largest(&a.blocks) * largest(&b.blocks);
                 let mut result = self.relin_rescale(&sum, relin)?;
@@ -201,20 +203,13 @@ impl Evaluator {
         let rows = rows.collect::<Result<Vec<_>, _>>()?;
         // The sum of columns j, each of the rotation by j + k rows.
         let selected = |k: usize, columns: core::ops::Range<usize>| {
-            let mut sum: Option<Ciphertext> = None;
-            let magnitude = b.ciphertext().magnitude_bound();
-            for j in columns {
-                let (row, mask) = (&rows[(j + k) % d], &product.columns[j]);
-                match &mut sum {
-                    Some(sum) => self.mul_add_plain_assign(sum, row, mask)?,
-                    None => sum = Some(self.mul_plain(row, mask)?),
-                }
-                if let Some(sum) = &mut sum {
-                    // Masks do not overlap.
-                    sum.budget.magnitude = magnitude;
-                }
-            }
-            self.rescale(&sum.ok_or(CkksError::NoLevelLeft)?)
+            let pairs: Vec<_> = columns
+                .map(|j| (&rows[(j + k) % d], &product.columns[j]))
+                .collect();
+            let mut sum = self.sum_of_plain_products(&pairs)?;
+            // Masks do not overlap.
+            sum.budget.magnitude = b.ciphertext().magnitude_bound();
+            self.rescale(&sum)
         };
         let first = (0..d).into_par_iter().map(|k| selected(k, 0..d - k));
         let second = (1..d).into_par_iter().map(|k| selected(k, d - k..d));
@@ -222,42 +217,6 @@ impl Evaluator {
             first: first.collect::<Result<_, _>>()?,
             second: second.collect::<Result<_, _>>()?,
         })
-    }
-
-    fn add_block_product(
-        &self,
-        product: &PackedProduct,
-        left: &Left,
-        right: &Right,
-        sum: &mut Option<Ciphertext>,
-    ) -> Result<(), CkksError> {
-        let d = product.dimension;
-        // Rotation 0 is at d - 1; the second factors begin with k = 1, whose rotation is 1 - d.
-        let pairs = left.0[d - 1..].iter().zip(&right.first);
-        for (x, y) in pairs.chain(left.0.iter().zip(&right.second)) {
-            match sum {
-                Some(sum) => self.multiply_add_assign(sum, x, y)?,
-                None => *sum = Some(self.multiply(x, y)?),
-            }
-        }
-        Ok(())
-    }
-
-    /// `acc += a * plaintext`, which has the level, key and scale of `acc`.
-    fn mul_add_plain_assign(
-        &self,
-        acc: &mut Ciphertext,
-        a: &Ciphertext,
-        plaintext: &Plaintext,
-    ) -> Result<(), CkksError> {
-        let budget = a.budget.product(&plaintext.budget);
-        let sum = acc.budget.sum(&budget);
-        self.check_budget(acc.level, &sum)?;
-        for (sum, part) in acc.parts.iter_mut().zip(&a.parts) {
-            sum.mul_add_assign(part, &plaintext.poly)?;
-        }
-        acc.budget = sum;
-        Ok(())
     }
 }
 

@@ -70,14 +70,11 @@ impl Evaluator {
             .collect::<Result<Vec<Extended>, _>>()?;
         let mut outer: Option<Extended> = None;
         for Group { giant, products } in groups {
-            let mut inner: Option<Extended> = None;
-            for (baby, diagonal) in products {
-                match &mut inner {
-                    Some(inner) => self.mul_add_extended(inner, &babies[*baby], diagonal)?,
-                    None => inner = Some(self.mul_extended(&babies[*baby], diagonal)?),
-                }
-            }
-            let Some(inner) = inner else { continue };
+            let pairs: Vec<_> = products
+                .iter()
+                .map(|(baby, diagonal)| (&babies[*baby], diagonal))
+                .collect();
+            let inner = self.sum_of_extended_products(&pairs)?;
             match &mut outer {
                 Some(outer) => self.rotate_add_extended(outer, &inner, *giant, keys)?,
                 None if *giant == 0 => outer = Some(inner),
