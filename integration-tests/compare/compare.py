@@ -12,7 +12,7 @@ from typing import Any
 
 from suite import aggregation, bench, check, network, report
 from suite.library import Library, commands, pin_to_one_core, start
-from suite.parameters import NETWORKS
+from suite.parameters import NETWORK_RUNS
 
 STEPS = ["check", "bench", "report"]
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -44,13 +44,14 @@ def run_bench(rounds: int) -> dict[str, Any]:
         print(f"aggregation of {CONTRIBUTORS} contributors of {VALUES} values", flush=True)
         result["aggregation"] = aggregation.run(libraries, VALUES, CONTRIBUTORS, bench.SEED)
     result["networks"] = []
-    for key, batch, threads, parameters in NETWORKS:
-        os.sched_setaffinity(0, cores if threads > 1 else {core})
+    for run in NETWORK_RUNS:
+        os.sched_setaffinity(0, cores if run.threads > 1 else {core})
         # A process of its own, so that its peak memory is that of the network.
-        with start(key, threads) as library:
-            measured = network.run(library, batch, threads, parameters)
-        print(f"network: {key}, {threads} thread(s), {measured['server_s']:.2f} s for {batch} images", flush=True)
-        result["networks"].append({"library": key} | measured)
+        with start(run.library, run.threads) as library:
+            measured = network.run(library, run.batch, run.threads, run.runs, run.parameters)
+        seconds = measured["server_s"]
+        print(f"network: {run.library}, {run.threads} thread(s), {seconds:.2f} s for {run.batch} images", flush=True)
+        result["networks"].append({"library": run.library} | measured)
     os.sched_setaffinity(0, cores)
     return result
 

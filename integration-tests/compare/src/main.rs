@@ -6,6 +6,7 @@
 mod aggregation;
 mod clock;
 mod machine;
+mod network;
 mod program;
 mod protocol;
 mod session;
@@ -62,6 +63,7 @@ impl Server {
                 outputs,
             } => to_json(&self.open()?.evaluate(&inputs, &program, &outputs)?),
             Request::Aggregate(task) => to_json(&aggregation::run(&task)?),
+            Request::Network(task) => to_json(&network::run(&task)?),
         }
     }
 

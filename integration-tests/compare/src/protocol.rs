@@ -3,6 +3,8 @@
 //! The same requests go to every library of the comparison; `suite/server.py` answers them for the others.
 
 use crate::program::Step;
+use galen_ckks::preset::PresetSpec;
+use galen_rns::ring::RingKind;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -36,6 +38,8 @@ pub(crate) enum Request {
     },
     /// The aggregation of many contributors' updates under one-round keys.
     Aggregate(Aggregation),
+    /// The CryptoNets network on a batch of images.
+    Network(Network),
 }
 
 /// What to aggregate, and where the result goes.
@@ -56,10 +60,28 @@ pub(crate) struct Aggregation {
     pub sum: PathBuf,
 }
 
+/// The network's weights and images, and where its logits go.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Network {
+    /// Has files of little-endian doubles: `images` (a row per pixel), `conv`, `conv_bias`, `dense1`, `bias1`, `dense2`,
+    /// `bias2`; gets `logits` (a row per class).
+    pub folder: PathBuf,
+    /// Images.
+    pub batch: usize,
+    pub threads: usize,
+    /// Evaluations, of which the median counts.
+    pub runs: usize,
+    pub parameters: Parameters,
+}
+
 /// A parameter set of this engine; the names are those of `PresetSpec`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Parameters {
+    /// Whether the ring is the conjugate-invariant one, with as many real slots as coefficients.
+    #[serde(default)]
+    pub real: bool,
     pub degree: usize,
     pub base_bits: u32,
     pub levels: usize,
@@ -67,6 +89,26 @@ pub(crate) struct Parameters {
     pub special: usize,
     pub special_bits: u32,
     pub digit: usize,
+}
+
+impl Parameters {
+    /// As the engine takes them.
+    pub(crate) fn spec(&self) -> PresetSpec {
+        PresetSpec {
+            ring: if self.real {
+                RingKind::ConjugateInvariant
+            } else {
+                RingKind::Cyclotomic
+            },
+            degree: self.degree,
+            base_bits: self.base_bits,
+            levels: self.levels,
+            scale_bits: self.scale_bits,
+            special: self.special,
+            special_bits: self.special_bits,
+            digit: self.digit,
+        }
+    }
 }
 
 /// The answer to [`Request::Hello`].

@@ -9,8 +9,7 @@ use galen_ckks::context::Context;
 use galen_ckks::evaluate::Evaluator;
 use galen_ckks::galois::GaloisKeys;
 use galen_ckks::keys::{PublicKey, RelinKey, SecretKey};
-use galen_ckks::preset::{Preset, PresetSpec};
-use galen_rns::ring::RingKind;
+use galen_ckks::preset::Preset;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -55,16 +54,7 @@ pub(crate) struct Session {
 impl Session {
     /// Makes the keys and encrypts the operands.
     pub(crate) fn open(parameters: &Parameters, operands: [Vec<f64>; 2]) -> Result<Self> {
-        let preset = Preset::new(PresetSpec {
-            ring: RingKind::Cyclotomic,
-            degree: parameters.degree,
-            base_bits: parameters.base_bits,
-            levels: parameters.levels,
-            scale_bits: parameters.scale_bits,
-            special: parameters.special,
-            special_bits: parameters.special_bits,
-            digit: parameters.digit,
-        })?;
+        let preset = Preset::new(parameters.spec())?;
         let context = Context::new(&preset)?;
         let secret = SecretKey::generate(&context)?;
         let public = secret.public_key()?;

@@ -75,7 +75,7 @@ class Network:
             getattr(self, name).astype("<f8").tofile(folder / name)
 
 
-def run(library: Library, batch: int, threads: int, parameters: dict[str, Any]) -> dict[str, Any]:
+def run(library: Library, batch: int, threads: int, runs: int, parameters: dict[str, Any]) -> dict[str, Any]:
     """One batch through one library, compared with the clear logits."""
     random = numpy.random.default_rng(SEED)
     # A written character covers about a fifth of its square.
@@ -84,7 +84,7 @@ def run(library: Library, batch: int, threads: int, parameters: dict[str, Any]) 
     with tempfile.TemporaryDirectory() as folder:
         network.save(Path(folder))
         result = library.request(
-            "network", folder=folder, batch=batch, threads=threads, parameters=parameters
+            "network", folder=folder, batch=batch, threads=threads, runs=runs, parameters=parameters
         )
         logits = numpy.fromfile(Path(folder) / "logits", "<f8").reshape(CLASSES, batch)
     error = float(numpy.abs(logits - network.logits).max() / (network.logits.max() - network.logits.min()))

@@ -63,7 +63,31 @@ PARAMETER_SETS = [
     ParameterSet(degree=1 << 15, levels=12, scale_bits=44, special=5, special_bits=46, digit=5),
 ]
 
-# Who runs the network, on how many images, with how many threads.
-NETWORKS: list[tuple[str, int, int, dict[str, Any]]] = [
-    ("tenseal", 4096, 1, {"degree": 8192, "bits": [33] + [30] * 5 + [35], "scale_bits": 30}),
+
+@dataclass(frozen=True)
+class NetworkRun:
+    """Who runs the network, on how many images, with how many threads, how often."""
+
+    library: str
+    batch: int
+    threads: int
+    runs: int
+    parameters: dict[str, Any]
+
+
+# As many real slots as coefficients; few wide primes, since nothing is rescaled before the second square.
+NETWORK_PRESET = {
+    "real": True,
+    "degree": 8192,
+    "base_bits": 50,
+    "levels": 3,
+    "scale_bits": 38,
+    "special": 1,
+    "special_bits": 50,
+    "digit": 1,
+}
+NETWORK_RUNS = [
+    NetworkRun("galen", 8192, 1, 5, NETWORK_PRESET),
+    NetworkRun("galen", 8192, 2, 5, NETWORK_PRESET),
+    NetworkRun("tenseal", 4096, 1, 1, {"degree": 8192, "bits": [33] + [30] * 5 + [35], "scale_bits": 30}),
 ]

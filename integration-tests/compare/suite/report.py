@@ -245,15 +245,17 @@ def network(bench: Json, references: Json) -> str:
     stages = [
         [f"{bench['about'][each['library']]['library']}, {each['threads']} thread(s)", name, number(seconds)]
         for each in bench["networks"]
-        for name, seconds in each["stages_s"].items()
+        for name, seconds in each["stages_s"]
     ]
     return "\n".join(
         [
             paragraph(
                 "Convolution 5x5, stride 2, padding 1, to 5 maps of 13x13; square; dense 845-100; square; dense 100-10. One image per "
                 "slot, random weights, all logits of all images compared with the clear computation: the error is relative to their "
-                "range (absolute for the references). Client: encode and encrypt the batch. Peak memory is of the whole process, the "
-                "client's ciphertexts included. One thread: CPU time; more: wall clock."
+                "range (absolute for the references). Client: encode and encrypt the batch, ours under the client's own secret key, seeded, "
+                "the others' under a public key. Server: from the ciphertexts to the encrypted logits; the median of several runs of ours, "
+                "one of TenSEAL. Peak memory is of the whole process, the client's ciphertexts and key included. One thread: CPU time; "
+                "more: wall clock."
             ),
             table(head, rows),
             table(["", "stage", "s"], stages, words=2),

@@ -160,6 +160,101 @@ fn an_aggregation_is_exact() {
     library.finish();
 }
 
+/// The network in clear, for one image.
+fn logits(image: &[f64], weights: &dyn Fn(&str, usize) -> f64) -> Vec<f64> {
+    let mut hidden = Vec::new();
+    for (map, row, column) in (0..845).map(|i| (i / 169, i / 13 % 13, i % 13)) {
+        let mut sum = weights("conv_bias", map);
+        for (u, v) in (0..25).map(|tap| (tap / 5, tap % 5)) {
+            let (y, x) = (2 * row + u, 2 * column + v);
+            // One pixel of padding, and the window may end beyond the other border.
+            if (1..=28).contains(&y) && (1..=28).contains(&x) {
+                sum += weights("conv", map * 25 + u * 5 + v) * image[(y - 1) * 28 + x - 1];
+            }
+        }
+        hidden.push(sum * sum);
+    }
+    for (dense, bias, outputs) in [("dense1", "bias1", 100), ("dense2", "bias2", 10)] {
+        let sums = (0..outputs).map(|output| {
+            let products = hidden.iter().enumerate();
+            let sum: f64 = products
+                .map(|(k, x)| weights(dense, output * hidden.len() + k) * x)
+                .sum();
+            sum + weights(bias, output)
+        });
+        let sums: Vec<f64> = sums.collect();
+        hidden = sums
+            .iter()
+            .map(|x| if outputs == 10 { *x } else { x * x })
+            .collect();
+    }
+    hidden
+}
+
+#[test]
+fn a_network_answers_for_every_image() {
+    let batch = 3;
+    let pixel = |image: usize, p: usize| ((image * 7 + p) % 11) as f64 / 10.0;
+    // Hidden values come out below 1.
+    let weights = |name: &str, index: usize| {
+        let spread = ((index * 37 + 11) % 23) as f64 / 11.0 - 1.0;
+        spread
+            * match name {
+                "conv" => 0.1,
+                "dense1" => 0.01,
+                "dense2" => 0.1,
+                _ => 0.05,
+            }
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, values: Vec<f64>| {
+        let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+    };
+    for (name, count) in [
+        ("conv", 125),
+        ("conv_bias", 5),
+        ("dense1", 84_500),
+        ("bias1", 100),
+        ("dense2", 1000),
+        ("bias2", 10),
+    ] {
+        write(name, (0..count).map(|index| weights(name, index)).collect());
+    }
+    write(
+        "images",
+        (0..784 * batch).map(|i| pixel(i % batch, i / batch)).collect(),
+    );
+    let mut library = Library::start();
+    let report = library.ok(&json!({
+        "op": "network", "folder": folder.path(), "batch": batch, "threads": 2, "runs": 1,
+        "parameters": {
+            "real": true, "degree": 8192, "base_bits": 50, "levels": 3, "scale_bits": 38,
+            "special": 1, "special_bits": 50, "digit": 1,
+        },
+    }));
+    assert!(report["server_s"].as_f64().unwrap() > 0.0);
+    let bytes = std::fs::read(folder.path().join("logits")).unwrap();
+    let got: Vec<f64> = bytes
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .map(|x| f64::from_le_bytes(*x))
+        .collect();
+    assert_eq!(got.len(), 10 * batch);
+    for image in 0..batch {
+        let pixels: Vec<f64> = (0..784).map(|p| pixel(image, p)).collect();
+        for (class, expected) in logits(&pixels, &weights).iter().enumerate() {
+            let got = got[class * batch + image];
+            assert!(
+                (got - expected).abs() < 1e-3,
+                "{image}, {class}: {got}, not {expected}"
+            );
+        }
+    }
+    library.finish();
+}
+
 #[test]
 fn bad_requests_are_answered_and_survived() {
     let mut library = Library::start();
@@ -174,7 +269,7 @@ fn bad_requests_are_answered_and_survived() {
     let mut insecure = open();
     insecure["parameters"]["levels"] = 12.into();
     let refusal = library.error(&insecure);
-    assert!(refusal.contains("128"), "{refusal}");
+    assert!(refusal.contains("above 214"), "{refusal}");
     library.ok(&open());
     let unknown = json!({"op": "time", "operation": "guess", "samples": 1, "sample_ms": 1.0});
     assert!(library.error(&unknown).contains("unknown operation guess"));
