@@ -32,14 +32,6 @@ fn measure() -> Result<(), RnsError> {
         .into_iter()
         .filter_map(|b| Kernels::on(b).ok())
         .collect();
-    if std::env::args().any(|a| a == "products") {
-        return [8192, 16384]
-            .into_iter()
-            .try_for_each(|n| products(available[0], n));
-    }
-    if std::env::args().any(|a| a == "conversion") {
-        return [512, 8192, 16384].into_iter().try_for_each(conversion);
-    }
     for degree in [8192, 16384] {
         for &kernels in &available {
             vectors(kernels, degree)?;
@@ -51,7 +43,8 @@ fn measure() -> Result<(), RnsError> {
             products(kernels, degree)?;
         }
     }
-    Ok(())
+    println!("one tile, modular multiply-adds per second, fastest (middle) of the runs");
+    available.into_iter().try_for_each(tile)
 }
 
 /// Nanoseconds that this thread has computed: what other programs take of the processor meanwhile does not count.
@@ -231,6 +224,56 @@ fn conversion(n: usize) -> Result<(), RnsError> {
     Ok(())
 }
 
+/// A matrix product on a tile that lies in the cache, as one layer of several that are computed tile by tile.
+fn tile(kernels: Kernels) -> Result<(), RnsError> {
+    const POSITIONS: usize = 64;
+    let modulus = Modulus::new(ntt_primes(8192, 50, 1, &[])?[0])?;
+    let mut state = 1;
+    for (rows, cols) in [(100usize, 845usize), (845, 25)] {
+        let inputs = Words::from_slice(&fill(&mut state, cols * POSITIONS, modulus.value()));
+        let inputs: Vec<&[u64]> = inputs.chunks_exact(POSITIONS).collect();
+        let mut out = Words::zero(rows * POSITIONS);
+        let mut out: Vec<&mut [u64]> = out.chunks_exact_mut(POSITIONS).collect();
+        let weights = fill(&mut state, rows * cols, modulus.value());
+        let matrix = WeightMatrix::dense_on(kernels, &modulus, cols, &weights)?;
+        matrix.apply_serial(&inputs, &mut out)?;
+        let (mut peaks, mut times) = (Vec::new(), Vec::new());
+        for _ in 0..50 {
+            peaks.extend(peak::rate());
+            times.push(time(1, || drop(black_box(matrix.apply_serial(&inputs, &mut out)))).0);
+        }
+        report_rate(
+            kernels,
+            &format!("{rows} x {cols}, {POSITIONS} in the cache"),
+            rows * cols * POSITIONS,
+            &mut times,
+            &peaks,
+        );
+    }
+    Ok(())
+}
+
+/// Prints multiply-adds per second, and their share of the peak where the kernel is made of its instructions.
+fn report_rate(kernels: Kernels, name: &str, products: usize, times: &mut [f64], peaks: &[f64]) {
+    times.sort_by(f64::total_cmp);
+    let (fastest, middle) = (times[0], times[times.len() / 2]);
+    let peak = peaks.iter().copied().fold(0.0, f64::max);
+    let products = products as f64;
+    let share = if kernels.backend() == Backend::Ifma && peak > 0.0 {
+        format!(
+            ", {:.1}% of the peak {peak:.2} G/s",
+            100.0 * products / fastest / peak
+        )
+    } else {
+        String::new()
+    };
+    println!(
+        "  {name:<34} {:>7.2} ({:.2}) G/s{share}",
+        products / fastest,
+        products / middle
+    );
+}
+
 /// Matrix products: shapes of a network's layers.
 fn products(kernels: Kernels, n: usize) -> Result<(), RnsError> {
     let modulus = Modulus::new(ntt_primes(n, 50, 1, &[])?[0])?;
@@ -288,23 +331,7 @@ fn products(kernels: Kernels, n: usize) -> Result<(), RnsError> {
             peaks.extend(peak::rate());
             times.push(time(1, || drop(black_box(matrix.apply(&inputs, &mut out)))).0);
         }
-        times.sort_by(f64::total_cmp);
-        let (fastest, middle) = (times[0], times[runs / 2]);
-        let products = (terms * n) as f64;
-        let peak = peaks.iter().copied().fold(0.0, f64::max);
-        let share = if kernels.backend() == Backend::Ifma && peak > 0.0 {
-            format!(
-                ", {:.1}% of the peak {peak:.2} G/s",
-                100.0 * products / fastest / peak
-            )
-        } else {
-            String::new()
-        };
-        println!(
-            "  {name:<34} {:>7.2} ({:.2}) G/s{share}",
-            products / fastest,
-            products / middle
-        );
+        report_rate(kernels, &name, terms * n, &mut times, &peaks);
         if kernels.backend() == Backend::Portable && support.is_none() {
             let weights = fill(&mut state, rows.min(4) * cols, modulus.value());
             let (fastest, _) = time(3, || {

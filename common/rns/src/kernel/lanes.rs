@@ -11,6 +11,7 @@ pub(crate) const FRACTION: u32 = 60;
 
 /// A constant residue with what each backend multiplies by it faster.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 pub(crate) struct Constant {
     pub(super) value: u64,
     /// `floor(w 2^64 / q)`.

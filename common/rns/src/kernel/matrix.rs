@@ -18,7 +18,10 @@ use std::collections::BTreeMap;
 const TILE_WORDS: usize = 1 << 16;
 
 /// Positions in a tile: at least a few registers, and at most what a page of output holds.
-const TILE_POSITIONS: core::ops::RangeInclusive<usize> = 64..=256;
+const TILE_POSITIONS: core::ops::RangeInclusive<usize> = 64..=512;
+
+/// Positions of a tile that a caller on one thread is taken to keep in the cache.
+const DIRECT_POSITIONS: usize = 256;
 
 /// Positions are a multiple of this, eight registers of eight lanes.
 const POSITION_STEP: usize = 64;
@@ -243,7 +246,7 @@ impl WeightMatrix {
 
     fn apply_here(&self, inputs: &[&[u64]], outputs: &mut [&mut [u64]], add: bool) -> Result<(), RnsError> {
         let length = self.check(inputs, outputs)?;
-        if length <= *TILE_POSITIONS.end() {
+        if length <= DIRECT_POSITIONS {
             self.kernels.run(
                 &self.modulus,
                 Direct {
