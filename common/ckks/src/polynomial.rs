@@ -193,8 +193,8 @@ impl Polynomial {
             .fold(0.0, f64::max)
     }
 
-    /// Levels that the evaluation takes: `ceil(log2(d + 1))`, and one for the change of variable where the
-    /// half-width of a Chebyshev interval is not 1 (and the degree above 1, where coefficients take it in).
+    /// Levels that the evaluation takes: `ceil(log2(d + 1))`, and one for the change of variable where the half-width of a
+    /// Chebyshev interval is not 1 or very near, and the degree above 1 (below, coefficients take it in).
     ///
     /// That is for a ciphertext of nominal scale. One level less is needed if the layer before lands on the nominal scale divided by
     /// the half-width: [`Evaluator::polynomial_levels`](crate::evaluate::Evaluator::polynomial_levels) says what a given ciphertext takes.

@@ -12,6 +12,7 @@ use galen_ckks::keys::SecretKey;
 use galen_ckks::matmul::{BlockMatrix, CiphertextMatrix, PackedProduct};
 use galen_ckks::preset::{Preset, PresetSpec};
 use galen_rns::ring::RingKind;
+use galen_rns::threads::Threads;
 use std::sync::Arc;
 
 type Matrix = Vec<Vec<f64>>;
@@ -341,4 +342,27 @@ fn sums_of_products() {
         ));
         assert!(w.ev.sum_of_plain_products(&[]).is_err() && w.ev.sum_of_extended_products(&[]).is_err());
     }
+}
+
+/// Byte for byte the same with one thread and with three.
+#[test]
+fn threads_change_nothing() {
+    let w = World::new(small(RingKind::Cyclotomic));
+    let relin = w.key.relin_key().unwrap();
+    let product = PackedProduct::new(&w.context, 4, 3).unwrap();
+    let keys = w.key.galois_keys(&product.rotations()).unwrap();
+    let (a, b) = (
+        w.encrypt(&product, &[matrix(6, 5, 1)]),
+        w.encrypt(&product, &[matrix(5, 7, 2)]),
+    );
+    let batch = CiphertextMatrix::new(2, 2, a.blocks().to_vec()).unwrap();
+    let run = |threads: usize| {
+        Threads::new(threads).unwrap().install(|| {
+            (
+                w.ev.packed_product(&product, &a, &b, &relin, &keys).unwrap(),
+                w.ev.matrix_product(&batch, &batch, &relin).unwrap(),
+            )
+        })
+    };
+    assert!(run(1) == run(3));
 }

@@ -134,6 +134,7 @@ impl Evaluator {
             // The same integers stand for values that are `radius` times smaller.
             x.budget.scale *= radius;
             x.budget.magnitude = 1.0;
+            x.budget = x.budget.divided(1.0, 0.0, x.budget.scale);
         }
         let nominal = self.context().scale(x.level())?;
         if polynomial.plan.absorbs(x.scale() / nominal) {
