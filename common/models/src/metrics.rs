@@ -28,17 +28,22 @@ pub fn auc(scores: &[f64], labels: &[bool]) -> Option<f64> {
     auc_of_groups(groups)
 }
 
-/// Twice the number of ordered pairs over twice the number of pairs, from groups of equal scores in rising order.
+/// Twice the number of ordered pairs over twice the number of pairs, from groups of equal scores in rising order. `None` without
+/// pairs, or with 2^127 and more: no patients are that many.
 fn auc_of_groups(groups: impl Iterator<Item = (u64, u64)>) -> Option<f64> {
     let (mut below, mut positives, mut doubled) = (0u128, 0u128, 0u128);
     for (negative, positive) in groups {
         let (negative, positive) = (u128::from(negative), u128::from(positive));
-        doubled += positive * (2 * below + negative);
-        below += negative;
-        positives += positive;
+        let ordered = below
+            .checked_mul(2)?
+            .checked_add(negative)?
+            .checked_mul(positive)?;
+        doubled = doubled.checked_add(ordered)?;
+        below = below.checked_add(negative)?;
+        positives = positives.checked_add(positive)?;
     }
-    let pairs = below * positives;
-    (pairs > 0).then(|| doubled as f64 / (2 * pairs) as f64)
+    let pairs = below.checked_mul(positives)?.checked_mul(2)?;
+    (pairs > 0).then(|| doubled as f64 / pairs as f64)
 }
 
 /// A receiver operating characteristic.
@@ -51,7 +56,7 @@ pub struct Roc {
 }
 
 /// The ROC curve of scores of which only histograms are known: counts of class 0 and of class 1 per bin, bins in rising
-/// order of score. `None` if a class is absent or the lengths differ.
+/// order of score. `None` if a class is absent, the lengths differ, or counts are beyond any number of patients.
 pub fn roc_from_histograms(negative: &[u64], positive: &[u64]) -> Option<Roc> {
     if negative.len() != positive.len() {
         return None;
@@ -118,6 +123,13 @@ mod tests {
             }
         }
         (pairs > 0.0).then(|| won / pairs)
+    }
+
+    #[test]
+    fn counts_beyond_any_number_of_patients_give_no_area() {
+        assert_eq!(roc_from_histograms(&[u64::MAX; 8], &[u64::MAX; 8]), None);
+        let many = [1u64 << 40; 8];
+        assert_eq!(roc_from_histograms(&many, &many).map(|roc| roc.auc), Some(0.5));
     }
 
     #[test]
