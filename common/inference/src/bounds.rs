@@ -30,7 +30,7 @@ impl Bounds {
     pub(crate) fn new(context: &Arc<Context>) -> Self {
         Self {
             context: Arc::clone(context),
-            noise: NoiseModel::new(context.degree()),
+            noise: NoiseModel::of_kind(context.preset().spec().ring, context.degree()),
         }
     }
 
@@ -73,12 +73,12 @@ impl Bounds {
         self.checked(a.level, 1, a.budget.plus_noise(zero + flooding))
     }
 
-    /// Noise of key switching at a level: digits of as many primes as there are special ones.
+    /// Noise of key switching at a level, whose digits are of as many primes as the preset says.
     fn switching(&self, level: usize) -> f64 {
         let preset = self.context.preset();
         let product = |primes: &[u64]| -> f64 { primes.iter().map(|&p| p as f64).product() };
         let own = preset.primes().get(..=level).unwrap_or(preset.primes());
-        let digits: Vec<f64> = own.chunks(preset.spec().special).map(product).collect();
+        let digits: Vec<f64> = own.chunks(preset.spec().digit).map(product).collect();
         self.noise.key_switch(&digits, product(preset.special_primes()))
     }
 }

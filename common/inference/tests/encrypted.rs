@@ -138,15 +138,16 @@ fn the_smallest_preset_that_does_is_chosen() {
     let ranges = [Range::new(-2.0, 2.0); 3];
     let one = compile(&mlp(3, &[4], 1), &ranges, 10);
     assert_eq!((one.plan().degree, one.plan().levels), (8192, 2));
-    // More precision than 38-bit scales give.
-    let precise = compile(&mlp(3, &[4], 1), &ranges, 20);
+    // More precision than 40-bit scales give.
+    let precise = compile(&mlp(3, &[4], 1), &ranges, 24);
     assert_eq!((precise.plan().degree, precise.plan().levels), (16384, 2));
     let two = compile(&mlp(3, &[4, 4], 1), &ranges, 10);
     assert_eq!((two.plan().degree, two.plan().levels), (16384, 4));
     assert!(two.plan().relinearisations == 5 && two.plan().squares == 8);
     // Fewer bits asked for leave room for more flooding.
-    let coarse = compile(&mlp(3, &[4, 4], 1), &ranges, 4);
-    assert!(coarse.plan().flooding_bits > two.plan().flooding_bits);
+    let coarse = compile(&mlp(3, &[4], 1), &ranges, 4);
+    assert_eq!(coarse.plan().preset, one.plan().preset);
+    assert!(coarse.plan().flooding_bits > one.plan().flooding_bits);
 }
 
 #[test]
@@ -179,10 +180,10 @@ fn what_cannot_be_compiled_is_refused() {
             ..
         })
     ));
-    let deep = mlp(3, &[1; 7], 1);
+    let deep = mlp(3, &[1; 15], 1);
     assert!(matches!(
         Program::compile(&deep, &ranges, 4),
-        Err(CompileError::NoPreset { levels: 14, .. })
+        Err(CompileError::NoPreset { levels: 30, .. })
     ));
     let two = ModelSpec {
         inputs: 3,
