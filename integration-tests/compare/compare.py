@@ -59,7 +59,9 @@ def run_bench(rounds: int) -> dict[str, Any]:
 def main() -> None:
     """The steps that were asked for, in order."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("steps", nargs="*", choices=[*STEPS, []], metavar="step", help="check, bench or report; all by default")
+    parser.add_argument(
+        "steps", nargs="*", choices=[*STEPS, []], metavar="step", help="check, bench or report; all by default"
+    )
     parser.add_argument("--rounds", type=int, default=bench.ROUNDS, help="rounds of the single operations")
     arguments = parser.parse_args()
     steps = arguments.steps or STEPS

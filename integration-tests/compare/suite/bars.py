@@ -46,7 +46,11 @@ def bars(bench: Json, comparisons: list[Comparison]) -> list[Bar]:
 def at_least(at: Comparison, operation: str, factor: float) -> Bar:
     """A ratio to TenSEAL."""
     measured = at.over_tenseal(operation) or 0.0
-    return Bar(f"{at.name}: {OPERATIONS[operation]} at least {factor:g} times faster than TenSEAL", f"{measured:.2f}", measured >= factor)
+    return Bar(
+        f"{at.name}: {OPERATIONS[operation]} at least {factor:g} times faster than TenSEAL",
+        f"{measured:.2f}",
+        measured >= factor,
+    )
 
 
 def at_most(at: Comparison, name: str, factor: float, words: str) -> Bar:
@@ -84,7 +88,11 @@ def aggregation(ours: Json) -> list[Bar]:
         Bar("a million parameters: at most 8 MB uploaded", f"{upload:.2f} MB", upload <= 8),
         Bar("a million parameters: at most 64 KB from each custodian", f"{answer:.1f} KiB", answer <= 64),
         Bar("a million parameters: at most 0.02 s at each custodian", f"{custodian:.4f} s", custodian <= 0.02),
-        Bar("a million parameters: at most 0.05 s at the receiver", f"{ours['receive_s']:.3f} s", ours["receive_s"] <= 0.05),
+        Bar(
+            "a million parameters: at most 0.05 s at the receiver",
+            f"{ours['receive_s']:.3f} s",
+            ours["receive_s"] <= 0.05,
+        ),
         Bar("a million parameters: the sum is exact", "exact" if ours["exact"] else "not exact", ours["exact"]),
     ]
 
@@ -98,6 +106,10 @@ def network(runs: list[Json]) -> list[Bar]:
     hourly = run["batch"] / run["server_s"] * 3600 / 1e6
     return [
         Bar("CryptoNets: at least 25 million images an hour on 2 cores", f"{hourly:.1f} million", hourly >= 25),
-        Bar("CryptoNets: error below 1e-3 of the range of logits", f"{run['relative_error']:.1e}", run["relative_error"] < 1e-3),
+        Bar(
+            "CryptoNets: error below 1e-3 of the range of logits",
+            f"{run['relative_error']:.1e}",
+            run["relative_error"] < 1e-3,
+        ),
         Bar("CryptoNets: peak memory below 2 GiB", f"{run['peak_mib']:.0f} MiB", run["peak_mib"] < 2048),
     ]

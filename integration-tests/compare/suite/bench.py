@@ -27,8 +27,7 @@ def bench_set(libraries: dict[str, Library], chosen: ParameterSet, rounds: int) 
     inputs = {name: random.uniform(-1, 1, chosen.degree // 2) for name in ("x", "y", "z")}
     operands = [inputs["x"].tolist(), inputs["y"].tolist()]
     opened = {
-        key: library.request("open", parameters=chosen.of(key), operands=operands)
-        for key, library in libraries.items()
+        key: library.request("open", parameters=chosen.of(key), operands=operands) for key, library in libraries.items()
     }
     operations = list(dict.fromkeys(name for each in opened.values() for name in each["operations"]))
     times: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -39,9 +38,7 @@ def bench_set(libraries: dict[str, Library], chosen: ParameterSet, rounds: int) 
             for key in keys[turn % len(keys) :] + keys[: turn % len(keys)]:
                 if operation in opened[key]["operations"]:
                     samples = 1 if operation in ONCE else SAMPLES
-                    answer = libraries[key].request(
-                        "time", operation=operation, samples=samples, sample_ms=SAMPLE_MS
-                    )
+                    answer = libraries[key].request("time", operation=operation, samples=samples, sample_ms=SAMPLE_MS)
                     times[operation][key] += answer["times_ns"]
     square = programs(chosen, inputs["y"])["square"]
     expected = evaluate(square, inputs)
@@ -58,9 +55,7 @@ def bench_set(libraries: dict[str, Library], chosen: ParameterSet, rounds: int) 
         error = float(numpy.abs(numpy.array(answer["values"]["r"]) - expected).max())
         result["libraries"][key] = {
             "parameters": {name: opened[key][name] for name in ("name", "log2_qp", "security_bound", "digits")},
-            "times_ms": {
-                operation: summary(each[key]) for operation, each in times.items() if key in each
-            },
+            "times_ms": {operation: summary(each[key]) for operation, each in times.items() if key in each},
             "bytes": library.request("sizes"),
             "square_max_error": error,
         }

@@ -31,6 +31,8 @@ class OpenFhe(Server):
         openfhe.ClearEvalMultKeys()
         openfhe.ReleaseAllContexts()
         self.parameters = parameters
+        # Context and keys for programs, made when they are needed.
+        self.automatic: tuple[Any, Any] | None = None
         self.context, self.keys = self._context(openfhe.FIXEDMANUAL)
         self.context.EvalRotateKeyGen(self.keys.secretKey, [1])
         self.values = [numpy.array(values) for values in operands]
@@ -107,12 +109,10 @@ class OpenFhe(Server):
             path.unlink(missing_ok=True)
         return sizes
 
-    def evaluate(
-        self, inputs: dict[str, list[float]], program: Program, outputs: list[str]
-    ) -> dict[str, Any]:
-        if not hasattr(self, "automatic") or self.automatic[2] != self.parameters:
-            self.automatic = (*self._context(openfhe.FLEXIBLEAUTO), self.parameters)
-        context, keys, _ = self.automatic
+    def evaluate(self, inputs: dict[str, list[float]], program: Program, outputs: list[str]) -> dict[str, Any]:
+        if self.automatic is None:
+            self.automatic = self._context(openfhe.FLEXIBLEAUTO)
+        context, keys = self.automatic
         if steps := [step["steps"] for step in program if step["do"] == "rotate"]:
             context.EvalRotateKeyGen(keys.secretKey, steps)
         vectors = {
@@ -131,7 +131,8 @@ class OpenFhe(Server):
 
 def apply(context: Any, vectors: dict[str, Any], step: dict[str, Any]) -> Any:
     """One step; see `src/program.rs` for their meaning."""
-    a = vectors[step["a"]] if "a" in step else None
+    # A weighted sum has no first operand.
+    a = vectors.get(step.get("a", ""))
     match step["do"]:
         case "add":
             return context.EvalAdd(a, vectors[step["b"]])

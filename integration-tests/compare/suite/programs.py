@@ -28,7 +28,8 @@ def depth_chain(levels: int) -> Program:
 
 def neighbours() -> Program:
     """Each slot plus the seven after it, by doubling."""
-    result, source = [], "x"
+    result: Program = []
+    source = "x"
     for shift in (1, 2, 4):
         result.append(step("t", "rotate", a=source, steps=shift))
         result.append(step("r", "add", a=source, b="t"))
@@ -76,7 +77,8 @@ def evaluate(program: Program, inputs: dict[str, Vector]) -> Vector:
     """The result of a program in the clear."""
     vectors = dict(inputs)
     for this in program:
-        a = vectors[this["a"]] if "a" in this else None
+        # A weighted sum has no first operand, and does not look at it.
+        a = vectors[this.get("a", "x")]
         match this["do"]:
             case "add":
                 result = a + vectors[this["b"]]
@@ -96,7 +98,7 @@ def evaluate(program: Program, inputs: dict[str, Vector]) -> Vector:
                 result = a * this["value"]
             case "weighted_sum":
                 terms = zip(this["of"], this["weights"], strict=True)
-                result = sum(vectors[name] * weight for name, weight in terms)
+                result = numpy.sum([vectors[name] * weight for name, weight in terms], axis=0)
             case "rotate":
                 result = numpy.roll(a, -this["steps"])
             case other:

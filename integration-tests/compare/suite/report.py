@@ -26,25 +26,32 @@ def markdown(bench: Json, check: Json) -> str:
     parts = [
         "# Performance\n",
         paragraph(
-            "This engine next to the libraries that one would use instead. Everything here is measured by `integration-tests/compare/run`, "
-            "which also writes this file; the reference columns are fixed figures from an earlier measurement on the same kind of machine."
+            """This engine next to the libraries that one would use instead. Everything here is measured by
+            `integration-tests/compare/run`, which also writes this file; the reference columns are fixed figures from
+            an earlier measurement on the same kind of machine."""
         ),
         conditions(bench, references),
         "## Goals\n",
         goals(bench, comparisons),
+        paragraph(
+            """What part of the peak of the IFMA instructions the modular matrix product reaches is measured by `cargo
+            bench -p galen-rns`, which measures that peak in the same run."""
+        ),
         "## Single operations\n",
         paragraph(
-            "One thread, CPU time of the process in milliseconds: median [least–most]. All libraries run in turn on the same core within "
-            "one run. Results go to buffers that are reused. `encrypt` starts from an encoded plaintext; TenSEAL's figures "
-            "contain the call from Python, and its encode and decode the conversion of a list of floats, some tenths of a millisecond at "
-            "N = 2^15. *Times faster than SEAL + HEXL* is our ratio to TenSEAL in this run over the "
-            "reference ratio of SEAL + HEXL to TenSEAL, so that a slower or busier machine than that of the reference does not count."
+            """One thread, CPU time of the process in milliseconds: median [least–most]. All libraries run in turn on the
+            same core within one run. Results go to buffers that are reused. `encrypt` starts from an encoded
+            plaintext; TenSEAL's figures contain the call from Python, and its encode and decode the conversion of a
+            list of floats, some tenths of a millisecond at N = 2^15. *Times faster than SEAL + HEXL* is our ratio to
+            TenSEAL in this run over the reference ratio of SEAL + HEXL to TenSEAL, so that a slower or busier machine
+            than that of the reference does not count."""
         ),
         *(operations(each, bench) for each in comparisons),
         "## Sizes\n",
         paragraph(
-            "Bytes as serialised by default: ours bit-packed, TenSEAL's compressed by zstd, those of SEAL + HEXL and the other "
-            "references uncompressed. *Seeded* means that a uniform half is replaced by its seed; our keys always are."
+            """Bytes as serialised by default: ours bit-packed, TenSEAL's compressed by zstd, those of SEAL + HEXL and
+            the other references uncompressed. *Seeded* means that a uniform half is replaced by its seed; our keys
+            always are."""
         ),
         *(sizes(each, bench) for each in comparisons),
         "## Agreement and precision\n",
@@ -60,9 +67,9 @@ def markdown(bench: Json, check: Json) -> str:
 def conditions(bench: Json, references: Json) -> str:
     """Machine, versions, parameters."""
     about = bench["about"]
-    rows = [
-        [each["library"], each["version"], each["backend"]] for each in about.values()
-    ] + [[f"{each['name']} (reference)", each["version"], ""] for each in references["libraries"].values()]
+    rows = [[each["library"], each["version"], each["backend"]] for each in about.values()] + [
+        [f"{each['name']} (reference)", each["version"], ""] for each in references["libraries"].values()
+    ]
     chains = [
         [
             each["name"],
@@ -78,17 +85,19 @@ def conditions(bench: Json, references: Json) -> str:
     return "\n".join(
         [
             paragraph(
-                f"Measured on {bench['date']}: {about['galen']['machine']}. References: {references['machine']}. {references['about']}"
+                f"""Measured on {bench["date"]}: {about["galen"]["machine"]}. References: {references["machine"]}.
+                {references["about"]}"""
             ),
             table(["library", "version", "backend"], rows, words=3),
             paragraph(
-                "Parameters, all for 128-bit security; log2 QP counts the primes of key switching. Our bound is that of the Security "
-                "Guidelines for Implementing Homomorphic Encryption (ePrint 2024/463), which is lower than SEAL's; OpenFHE checks "
-                "its own. All have ternary secrets and the same number of primes in Q; a digit is a group of primes that key "
-                "switching takes at once. Our scale is larger than the 2^40 of the others (the name of a preset says base prime, rescaling "
-                "primes and special primes with their bits): SEAL encrypts modulo one prime more and divides by it, which takes off three "
-                "to four bits of noise, and at our scale precision is the same or better. Larger scales cost bytes, which are "
-                "counted below, and no time, as all primes are below 2^50."
+                """Parameters, all for 128-bit security; log2 QP counts the primes of key switching. Our bound is that of
+                the Security Guidelines for Implementing Homomorphic Encryption (ePrint 2024/463), which is lower than
+                SEAL's; OpenFHE checks its own. All have ternary secrets and the same number of primes in Q; a digit
+                is a group of primes that key switching takes at once. Our scale is larger than the 2^40 of the others
+                (the name of a preset says base prime, rescaling primes and special primes with their bits): SEAL
+                encrypts modulo one prime more and divides by it, which takes off three to four bits of noise, and at
+                our scale precision is the same or better. Larger scales cost bytes, which are counted below, and no
+                time, as all primes are below 2^50."""
             ),
             table(["degree", "library", "parameters", "log2 QP", "bound", "digits"], chains, words=3),
             paragraph("Reference chains: " + references["chains"]),
@@ -153,10 +162,11 @@ def precision(check: Json) -> str:
     return "\n".join(
         [
             paragraph(
-                "The same random inputs in [-1, 1], encrypted, computed on and decrypted in every library: bits after the binary point of "
-                "the worst slot against the clear computation, and of the worst disagreement between two libraries. *Stated* is what our "
-                "engine promises for its result before it decrypts. OpenFHE adds noise of its own when it decrypts. The check "
-                f"fails below {check['tolerance_bits']} bits, or where ours is below what it stated."
+                f"""The same random inputs in [-1, 1], encrypted, computed on and decrypted in every library: bits after
+                the binary point of the worst slot against the clear computation, and of the worst disagreement
+                between two libraries. *Stated* is what our engine promises for its result before it decrypts. OpenFHE
+                adds noise of its own when it decrypts. The check fails below {check["tolerance_bits"]} bits, or where
+                ours is below what it stated."""
             ),
             table(["program", *libraries, "galen, stated", "agreement"], rows),
         ]
@@ -193,16 +203,26 @@ def aggregation(bench: Json, references: Json) -> str:
                 error(each["max_error"]),
             ]
         )
-    head = ["", "contributor s", "upload MB", "coordinator s", "opening MB", "custodian s", "receiver s", "error of the sum"]
+    head = [
+        "",
+        "contributor s",
+        "upload MB",
+        "coordinator s",
+        "opening MB",
+        "custodian s",
+        "receiver s",
+        "error of the sum",
+    ]
     return "\n".join(
         [
             paragraph(
-                f"{measured['contributors']} contributors encode, encrypt and serialise {measured['values']:,} values each; the coordinator checks or "
-                "deserialises them and adds; the sum is opened and read. Ours: one-round keys in pieces, five custodians of which any three "
-                "open; a contributor also seals its key's seeds and signs, a custodian's time is all that it does in the round, its opening is what "
-                "it sends to all receivers together. Our sum is that of the fixed-point values "
-                f"{'to the bit' if measured['galen']['exact'] else 'NOT to the bit'}; the error is that of rounding to fixed point. One "
-                "thread, CPU seconds."
+                f"""{measured["contributors"]} contributors encode, encrypt and serialise {measured["values"]:,} values
+                each; the coordinator checks or deserialises them and adds; the sum is opened and read. Ours:
+                one-round keys in pieces, five custodians of which any three open; a contributor also seals its key's
+                seeds and signs, a custodian's time is all that it does in the round, its opening is what it sends to
+                all receivers together. Our sum is that of the fixed-point values
+                {"to the bit" if measured["galen"]["exact"] else "NOT to the bit"}; the error is that of rounding to
+                fixed point. One thread, CPU seconds."""
             ),
             table(head, rows),
             paragraph("References: " + references["aggregation"]["about"]),
@@ -250,12 +270,13 @@ def network(bench: Json, references: Json) -> str:
     return "\n".join(
         [
             paragraph(
-                "Convolution 5x5, stride 2, padding 1, to 5 maps of 13x13; square; dense 845-100; square; dense 100-10. One image per "
-                "slot, random weights, all logits of all images compared with the clear computation: the error is relative to their "
-                "range (absolute for the references). Client: encode and encrypt the batch, ours under the client's own secret key, seeded, "
-                "the others' under a public key. Server: from the ciphertexts to the encrypted logits; the median of several runs of ours, "
-                "one of TenSEAL. Peak memory is of the whole process, the client's ciphertexts and key included. One thread: CPU time; "
-                "more: wall clock."
+                """Convolution 5x5, stride 2, padding 1, to 5 maps of 13x13; square; dense 845-100; square; dense 100-10.
+                One image per slot, random weights, all logits of all images compared with the clear computation: the
+                error is relative to their range (absolute for the references). Client: encode and encrypt the batch,
+                ours under the client's own secret key, seeded, the others' under a public key. Server: from the
+                ciphertexts to the encrypted logits; the median of several runs of ours, one of TenSEAL. Peak memory
+                is of the whole process, the client's ciphertexts and key included. One thread: CPU time; more: wall
+                clock."""
             ),
             table(head, rows),
             table(["", "stage", "s"], stages, words=2),

@@ -149,9 +149,7 @@ class Seal(Server):
             "galois_key_seeded": saved_bytes(self.keygen.create_galois_keys([3])),
         }
 
-    def evaluate(
-        self, inputs: dict[str, list[float]], program: Program, outputs: list[str]
-    ) -> dict[str, Any]:
+    def evaluate(self, inputs: dict[str, list[float]], program: Program, outputs: list[str]) -> dict[str, Any]:
         machine = Machine(self, self._galois_keys([step["steps"] for step in program if step["do"] == "rotate"]))
         machine.vectors = {name: self._encrypt(self._encode(values)) for name, values in inputs.items()}
         for step in program:
@@ -228,7 +226,8 @@ class Machine:
     def apply(self, step: dict[str, Any]) -> seal.Ciphertext:
         """One step; see `src/program.rs` for their meaning."""
         evaluator, out = self.library.evaluator, seal.Ciphertext()
-        a = self.vectors[step["a"]] if "a" in step else None
+        # A weighted sum has no first operand.
+        a: Any = self.vectors.get(step.get("a", ""))
         match step["do"]:
             case "add":
                 evaluator.add(*self._aligned(a, self.vectors[step["b"]]), out)
@@ -265,7 +264,7 @@ class Machine:
         terms = [self.vectors[name] for name in names]
         lowest = min(terms, key=lambda ct: ct.coeff_modulus_size())
         prime = self.library.primes[lowest.coeff_modulus_size() - 1]
-        total = None
+        total: Any = None
         for term, weight in zip(terms, weights, strict=True):
             switched, product = seal.Ciphertext(), seal.Ciphertext()
             evaluator.mod_switch_to(term, lowest.parms_id(), switched)

@@ -16,14 +16,13 @@ from suite.server import peak_mib
 def aggregate(updates: str, contributors: int, sum: str, parameters: dict[str, Any]) -> dict[str, Any]:  # noqa: A002
     """Encrypt, serialise, deserialise, add, decrypt. Times are of one party each, except for the additions."""
     values = numpy.fromfile(updates, "<f8").reshape(contributors, -1)
-    secret = tenseal.context(
-        tenseal.SCHEME_TYPE.CKKS, parameters["degree"], coeff_mod_bit_sizes=parameters["bits"]
-    )
+    secret = tenseal.context(tenseal.SCHEME_TYPE.CKKS, parameters["degree"], coeff_mod_bit_sizes=parameters["bits"])
     secret.global_scale = 2.0 ** parameters["scale_bits"]
     public = secret.copy()
     public.make_context_public()
     contribute, load, add = [], [], []
-    total, upload = None, 0
+    total: Any = None
+    upload = 0
     for update in values:
         plain = update.tolist()
         with Stopwatch() as watch:

@@ -36,9 +36,7 @@ class Server:
         """Bytes of what is sent or stored."""
         raise NotImplementedError
 
-    def evaluate(
-        self, inputs: dict[str, list[float]], program: Program, outputs: list[str]
-    ) -> dict[str, Any]:
+    def evaluate(self, inputs: dict[str, list[float]], program: Program, outputs: list[str]) -> dict[str, Any]:
         """Encrypts, runs a program, decrypts."""
         raise NotImplementedError
 
@@ -61,7 +59,7 @@ def serve(server: Server) -> None:
             answer = {"ok": getattr(server, operation)(**request)}
             if operation == "hello":
                 answer["ok"] |= {"clock": CLOCK, "python": sys.version.split()[0]}
-        except Exception as error:  # noqa: BLE001: whatever it is, the other side has to hear of it
+        except Exception as error:  # whatever it is, the other side has to hear of it
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {error}"}
         answers.write(json.dumps(answer) + "\n")
