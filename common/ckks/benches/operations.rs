@@ -1,6 +1,7 @@
 //! Times and sizes of the operations, one line each: `cargo bench -p galen-ckks --bench operations [-- PRESET...]`.
 //!
-//! One thread; least and median of the runs, in the forms that overwrite a result of the caller's.
+//! One thread; least and median of the runs, in the forms that overwrite a result of the caller's. The clock is that of
+//! the thread, so that other processes on the machine count only for what they take of its caches.
 #![allow(clippy::print_stdout, reason = "printing is what this is for")]
 
 use galen_ckks::CkksError;
@@ -11,8 +12,9 @@ use galen_ckks::galois::GaloisKeys;
 use galen_ckks::keys::{RelinKey, SecretKey};
 use galen_ckks::preset::Preset;
 use galen_rns::kernel::describe;
+use rustix::time::{ClockId, clock_gettime};
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Inputs of the weighted sum.
 const FEATURES: usize = 30;
@@ -48,15 +50,21 @@ fn peak_memory() -> Option<u64> {
         .map(|kib| kib / 1024)
 }
 
+/// Time that this thread has run for.
+fn now() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 /// Least and median time of as many runs as there is patience for, 3 to 201.
 fn time<T>(name: &str, mut run: impl FnMut() -> Result<T, CkksError>) -> Result<(), CkksError> {
     black_box(run()?);
     let mut times = Vec::new();
-    let begin = Instant::now();
-    while times.len() < 3 || (times.len() < 201 && begin.elapsed() < PATIENCE) {
-        let start = Instant::now();
+    let begin = now();
+    while times.len() < 3 || (times.len() < 201 && now().saturating_sub(begin) < PATIENCE) {
+        let start = now();
         black_box(run()?);
-        times.push(start.elapsed());
+        times.push(now().saturating_sub(start));
     }
     times.sort_unstable();
     let ms = |time: Duration| time.as_secs_f64() * 1e3;

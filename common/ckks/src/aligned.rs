@@ -91,9 +91,7 @@ impl Aligned<'_> {
         if self.is_nominal(&linear)? {
             return Ok(Cow::Owned(linear));
         }
-        if linear.level() == 0 {
-            return Err(CkksError::NoLevelLeft);
-        }
+        check_spare(&linear)?;
         let level = linear.level() - 1;
         self.bring_down(&linear, level).map(Cow::Owned)
     }
@@ -179,6 +177,7 @@ impl Aligned<'_> {
     /// Those of [`Self::at_nominal`].
     pub fn mul(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Ciphertext, CkksError> {
         let (a, b) = self.pair(a, b)?;
+        check_spare(&a)?;
         self.evaluator.multiply_relin_rescale(&a, &b, self.relin)
     }
 
@@ -187,7 +186,9 @@ impl Aligned<'_> {
     /// # Errors
     /// Those of [`Self::at_nominal`].
     pub fn square(&self, a: &Ciphertext) -> Result<Ciphertext, CkksError> {
-        self.evaluator.square_relin_rescale(&*self.nominal(a)?, self.relin)
+        let a = self.nominal(a)?;
+        check_spare(&a)?;
+        self.evaluator.square_relin_rescale(&a, self.relin)
     }
 
     /// `value * a`, one level below. An integer value takes no level with [`Evaluator::mul_integer`].
@@ -196,9 +197,7 @@ impl Aligned<'_> {
     /// [`CkksError::InvalidNumber`], and those of [`Self::at_nominal`].
     pub fn mul_const(&self, a: &Ciphertext, value: f64) -> Result<Ciphertext, CkksError> {
         let a = self.nominal(a)?;
-        if a.level() == 0 {
-            return Err(CkksError::NoLevelLeft);
-        }
+        check_spare(&a)?;
         self.times(&a, value, a.level())
     }
 
@@ -216,9 +215,15 @@ impl Aligned<'_> {
     ///
     /// # Errors
     /// Those of [`Context::encode_at`](crate::context::Context::encode_at) and [`Self::at_nominal`].
-    pub fn mul_values(&self, a: &Ciphertext, values: &[f64], magnitude: f64) -> Result<Ciphertext, CkksError> {
+    pub fn mul_values(
+        &self,
+        a: &Ciphertext,
+        values: &[f64],
+        magnitude: f64,
+    ) -> Result<Ciphertext, CkksError> {
         let context = self.evaluator.context();
         let mut a = self.at_nominal(a)?;
+        check_spare(&a)?;
         let plain = context.encode_at(values, magnitude, a.level(), a.scale())?;
         self.evaluator.mul_plain_assign(&mut a, &plain)?;
         self.evaluator.rescale_assign(&mut a)?;
@@ -229,11 +234,24 @@ impl Aligned<'_> {
     ///
     /// # Errors
     /// Those of [`Context::encode_at`](crate::context::Context::encode_at) and [`Self::at_nominal`].
-    pub fn add_values(&self, a: &Ciphertext, values: &[f64], magnitude: f64) -> Result<Ciphertext, CkksError> {
+    pub fn add_values(
+        &self,
+        a: &Ciphertext,
+        values: &[f64],
+        magnitude: f64,
+    ) -> Result<Ciphertext, CkksError> {
         let context = self.evaluator.context();
         let mut a = self.at_nominal(a)?;
         let plain = context.encode_at(values, magnitude, a.level(), a.scale())?;
         self.evaluator.add_plain_assign(&mut a, &plain)?;
         Ok(a)
     }
+}
+
+/// Refuses a ciphertext that cannot be rescaled.
+fn check_spare(a: &Ciphertext) -> Result<(), CkksError> {
+    if a.level() > 0 {
+        return Ok(());
+    }
+    Err(CkksError::NoLevelLeft)
 }

@@ -10,7 +10,7 @@ use crate::error::CkksError;
 use crate::key_switch::{RELINEARISATION, SwitchingKey};
 use galen_rns::poly::{Eval, Poly};
 use galen_rns::ring::Ring;
-use galen_rns::sampling::{Gaussian, gaussian, ternary};
+use galen_rns::sampling::{Gaussian, gaussian_residues, ternary_residues};
 use galen_rns::xof::{Xof, random_seed};
 use ring::digest::{Context as Sha256, SHA256};
 use serde::{Deserialize, Serialize};
@@ -65,26 +65,16 @@ pub(crate) fn error(ring: &Arc<Ring>, xof: &mut Xof) -> Result<Poly<Eval>, CkksE
 
 /// The same, as N transformed residues for each prime.
 pub(crate) fn error_into(ring: &Ring, xof: &mut Xof, out: &mut [u64]) -> Result<(), CkksError> {
-    let mut errors = Zeroizing::new(vec![0i64; ring.degree()]);
-    gaussian(&Gaussian::SIGMA_3_19, xof, &mut errors);
-    residues(ring, &errors, out);
+    gaussian_residues(&Gaussian::SIGMA_3_19, xof, ring.moduli(), out)?;
     transform(ring, out);
     Ok(())
 }
 
 /// A uniform ternary polynomial, as N transformed residues for each prime. The caller wipes it.
 pub(crate) fn small_into(ring: &Ring, xof: &mut Xof, out: &mut [u64]) -> Result<(), CkksError> {
-    let mut signs = Zeroizing::new(vec![0i8; ring.degree()]);
-    ternary(xof, &mut signs);
-    residues(ring, &signs, out);
+    ternary_residues(xof, ring.moduli(), out)?;
     transform(ring, out);
     Ok(())
-}
-
-fn residues<T: Copy + Into<i64>>(ring: &Ring, coefficients: &[T], out: &mut [u64]) {
-    for (row, m) in out.chunks_exact_mut(ring.degree()).zip(ring.moduli()) {
-        row.iter_mut().zip(coefficients).for_each(|(x, &c)| *x = m.reduce_i64(c.into()));
-    }
 }
 
 fn transform(ring: &Ring, rows: &mut [u64]) {

@@ -12,6 +12,8 @@ use galen_ckks::ciphertext::Ciphertext;
 use galen_ckks::context::Context;
 use galen_ckks::evaluate::Evaluator;
 use galen_ckks::keys::SecretKey;
+use galen_ckks::preset::{Preset, PresetSpec};
+use galen_rns::ring::RingKind;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -73,6 +75,17 @@ impl World {
     }
 }
 
+impl World {
+    /// What a rotation added to the noise of its operand.
+    fn check_turned(&mut self, name: &'static str, before: &Ciphertext, after: &Ciphertext, steps: usize) {
+        let mut turned = self.decode(before);
+        turned.rotate_left(steps);
+        let noise = largest(&turned, &self.decode(after)) * after.scale();
+        self.record
+            .add(name, noise, after.noise_bound() - before.noise_bound());
+    }
+}
+
 fn largest(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max)
@@ -83,14 +96,18 @@ fn map(a: &[f64], b: &[f64], f: impl Fn(f64, f64) -> f64) -> Vec<f64> {
 }
 
 fn measure(name: &str, runs: u64) {
-    let context = preset(name);
-    let ev = Evaluator::new(&context).with_min_precision(-1000.0);
+    measure_context(&preset(name), runs);
+}
+
+fn measure_context(context: &Arc<Context>, runs: u64) {
+    let ev = Evaluator::new(context).with_min_precision(-1000.0);
     let slots = context.slots();
     for run in 0..runs {
-        let key = SecretKey::from_seed(&context, &[run as u8; 32]).unwrap();
+        let key = SecretKey::from_seed(context, &[run as u8; 32]).unwrap();
         let (public, relin) = (key.public_key().unwrap(), key.relin_key().unwrap());
+        let galois = key.galois_keys(&[1, 77]).unwrap();
         let mut w = World {
-            context: Arc::clone(&context),
+            context: Arc::clone(context),
             key,
             record: Record::default(),
         };
@@ -101,7 +118,8 @@ fn measure(name: &str, runs: u64) {
         w.record.add("encode", noise, px.budget().noise);
 
         // At a scale beyond the 53 bits of a double, the embedding's own error is what remains.
-        let high = context.encode_at(&x, 1.0, level, 100f64.exp2()).unwrap();
+        let room = context.log2_q(level).unwrap().floor() - 2.0;
+        let high = context.encode_at(&x, 1.0, level, room.min(100.0).exp2()).unwrap();
         let noise = largest(&context.decode(&high).unwrap(), &x) * high.budget().scale;
         w.record.add("encode, high scale", noise, high.budget().noise);
 
@@ -152,8 +170,34 @@ fn measure(name: &str, runs: u64) {
             &expected,
         );
 
+        let fused = ev.multiply_relin_rescale(&a, &b, &relin).unwrap();
+        w.check(
+            "multiply, relinearise, rescale in one",
+            &fused,
+            &map(&x, &y, |x, y| x * y),
+        );
+        let fused = ev.square_relin_rescale(&b, &relin).unwrap();
+        w.check("square, relinearise, rescale in one", &fused, &expected);
+        let turned: Vec<f64> = (0..slots).map(|k| y[(k + 77) % slots]).collect();
+        w.check("rotate", &ev.rotate(&b, 77, &galois).unwrap(), &turned);
+        let scalar = ev.mul_scalar(&b, 0.7, target).unwrap();
+        w.check("multiply by scalar", &scalar, &map(&y, &y, |y, _| 0.7 * y));
+
         // A product of zeros at a scale near 1: nothing but the noise of switching is left, at every level.
         for level in [1, level] {
+            let zero = context.encode_at(&vec![0.0; slots], 0.0, level, 1.0).unwrap();
+            let zero = w.key.encrypt(&zero).unwrap();
+            let rotated = ev.rotate(&zero, 77, &galois).unwrap();
+            w.check_turned("rotation's switching", &zero, &rotated, 77);
+            let extended = ev
+                .rotate_extended(&ev.hoist(&zero).unwrap(), 77, &galois)
+                .unwrap();
+            w.check_turned(
+                "rotation's switching over QP",
+                &zero,
+                &ev.reduce(&extended).unwrap(),
+                77,
+            );
             let zero = context.encode_at(&vec![0.0; slots], 0.0, level, 1.0).unwrap();
             let square = ev.square(&w.key.encrypt(&zero).unwrap()).unwrap();
             w.check_added("relinearise", &square, &ev.relinearise(&square, &relin).unwrap());
@@ -181,4 +225,51 @@ fn noise_n16384_three_special_primes() {
 #[test]
 fn noise_n32768() {
     measure("n32768_q50_12x45_p4x50", 1);
+}
+
+#[test]
+fn noise_of_digits_larger_than_the_special_primes() {
+    let spec = PresetSpec {
+        ring: RingKind::Cyclotomic,
+        degree: 8192,
+        base_bits: 45,
+        levels: 3,
+        scale_bits: 40,
+        special: 1,
+        special_bits: 45,
+        digit: 2,
+    };
+    measure_context(
+        &Context::new(&Preset::insecure_for_tests(spec).unwrap()).unwrap(),
+        2,
+    );
+}
+
+#[test]
+fn noise_of_digits_smaller_than_the_special_primes() {
+    let spec = PresetSpec {
+        ring: RingKind::Cyclotomic,
+        degree: 8192,
+        base_bits: 45,
+        levels: 4,
+        scale_bits: 40,
+        special: 2,
+        special_bits: 45,
+        digit: 1,
+    };
+    measure_context(
+        &Context::new(&Preset::insecure_for_tests(spec).unwrap()).unwrap(),
+        2,
+    );
+}
+
+#[test]
+fn noise_of_real_slots() {
+    measure("real_n8192_q50_3x38_p1x50", 4);
+    measure("real_n16384_q50_5x40_p3x44", 1);
+}
+
+#[test]
+fn noise_of_the_smallest_preset() {
+    measure("n4096_q38_1x30_p1x38", 4);
 }
