@@ -1,9 +1,10 @@
 //! Levelled RNS-CKKS: presets, encoding, keys, ciphertexts, evaluation, noise budget and codecs.
 //!
 //! CKKS (Cheon, Kim, Kim and Song, ePrint 2016/421, in the RNS variant of ePrint 2018/931) computes on encrypted vectors
-//! of real numbers, N/2 slots at a time, with a fixed number of multiplications in a row. This crate has what a neural
-//! network in batch mode needs (one ciphertext per feature, one patient per slot): sums, weighted sums, products,
-//! relinearisation, rescaling. Rotations are not in it.
+//! of real numbers, N/2 slots at a time (N in the conjugate-invariant ring), with a fixed number of multiplications in a
+//! row. Batches have one ciphertext for each feature and one patient in each slot, and need weighted sums ([`linear`]),
+//! products and [`polynomial`]s; a vector or matrix in one ciphertext needs rotations ([`rotate`]) besides, for sums over
+//! slots ([`inner_sum`]), linear maps ([`transform`]) and products of matrices ([`matmul`], which has those of batches too).
 //!
 //! Where to start: [`preset::Preset`] names parameters, [`context::Context`] holds their tables and encodes,
 //! [`keys::SecretKey`] encrypts and decrypts, [`evaluate::Evaluator`] computes, and `to_bytes` and `from_bytes` of each
