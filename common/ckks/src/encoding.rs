@@ -287,7 +287,7 @@ impl Loop for AllWithin<'_> {
     #[inline(always)]
     fn call(self) -> bool {
         // Counted rather than searched: no early exit, so it vectorises.
-        let outside: u64 = self.0.iter().map(|x| u64::from(!(x.abs() <= self.1))).sum();
-        outside == 0
+        let within: u64 = self.0.iter().map(|x| u64::from(x.abs() <= self.1)).sum();
+        within == self.0.len() as u64
     }
 }

@@ -303,7 +303,7 @@ fn batches_are_as_words_one_by_one() {
 }
 
 /// What attacks on weak instances of RLWE need is an error that is far from uniform modulo one of the prime ideals above q
-/// (Peikert, ePrint 2016/351, section 3). Those are the values of the transform: chi-square over 256 bins.
+/// (Peikert, ePrint 2016/351). Those are the values of the transform: chi-square over 256 bins.
 #[test]
 fn errors_are_uniform_modulo_a_prime_ideal() {
     let (degree, count, bins) = (1024usize, 4096usize, 256usize);

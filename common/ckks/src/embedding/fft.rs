@@ -144,7 +144,7 @@ fn reverse_bits(i: usize, count: usize) -> usize {
 fn passes(length: usize) -> impl DoubleEndedIterator<Item = (usize, bool)> {
     let stages = (length / (2 * WIDTH)).ilog2() as usize + 1;
     let single = (stages % 2 == 1).then_some((length / 2, false));
-    let first = length / 2 >> (stages % 2);
+    let first = length >> (1 + stages % 2);
     single
         .into_iter()
         .chain((0..stages / 2).map(move |i| (first >> (2 * i), true)))

@@ -1,6 +1,6 @@
 //! Coefficients as doubles to residues of the nearest integers.
 
-use galen_rns::kernel;
+use galen_rns::kernel::Kernels;
 use galen_rns::modulus::Modulus;
 use galen_rns::vectorise::{Loop, vectorised};
 use zeroize::Zeroizing;
@@ -46,12 +46,7 @@ impl Integers {
         if !self.high.is_empty() {
             let mut high = Zeroizing::new(vec![0; out.len()]);
             residues(modulus, &self.high, self.largest, &mut high);
-            kernel::linear_combination(
-                modulus,
-                &[&out.to_vec(), &high],
-                &[1, modulus.reduce_u64(1 << 62)],
-                out,
-            );
+            Kernels::active().mul_scalar_add_assign(modulus, out, &high, modulus.reduce_u64(1 << 62));
         }
     }
 }
