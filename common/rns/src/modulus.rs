@@ -83,6 +83,13 @@ impl Modulus {
         self.reciprocal >> 12
     }
 
+    /// `floor(2^60 / q)`.
+    #[inline]
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    pub(crate) fn reciprocal_60(&self) -> u64 {
+        self.reciprocal >> 4
+    }
+
     /// `2^52 mod q` and its companion for a 52-bit Shoup product.
     #[inline]
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]

@@ -227,8 +227,8 @@ fn mutable(rows: &mut [Vec<u64>]) -> Vec<&mut [u64]> {
 
 #[test]
 fn extreme_values_over_many_terms() {
-    for bits in [20, 49, 50] {
-        let m = modulus(bits);
+    let tiny = [3, 251, 257].map(|q| Modulus::new(q).unwrap());
+    for m in [20, 49, 50].map(modulus).into_iter().chain(tiny) {
         let q = m.value();
         let input = vec![(1u64 << 50) - 1; 40];
         let factor = vec![q - 1; 40];

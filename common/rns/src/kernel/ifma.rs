@@ -73,6 +73,10 @@ pub(super) struct IfmaLanes {
     /// `2^52 mod q` and its 52-bit Shoup companion.
     two_52: __m512i,
     two_52_shoup: __m512i,
+    /// `floor(2^60 / q)`, below `2^52` unless q is tiny.
+    reciprocal_60: __m512i,
+    /// Whether q is below `2^8`.
+    tiny: bool,
 }
 
 impl IfmaLanes {
@@ -92,6 +96,8 @@ impl IfmaLanes {
             one_shoup: splat(modulus.reciprocal_52()),
             two_52: splat(two_52),
             two_52_shoup: splat(two_52_shoup),
+            reciprocal_60: splat(modulus.reciprocal_60()),
+            tiny: modulus.bits() <= 8,
         }
     }
 
@@ -288,8 +294,17 @@ impl Lanes for IfmaLanes {
         if terms <= SHORT_SUM {
             return self.reduce_words(low, high);
         }
-        let high = self.plus(high, self.simd.avx512f._mm512_srli_epi64::<52>(low));
-        let high = self.reduce_words(high, self.splat(0));
+        let f = self.simd.avx512f;
+        let high = self.plus(high, f._mm512_srli_epi64::<52>(low));
+        let high = if self.tiny {
+            self.reduce_words(high, self.splat(0))
+        } else {
+            // Of the at most 2^58 + 2^12 in `high`, `floor(high / 2^8) floor(2^60 / q) / 2^52` multiples of q go: short of
+            // all by less than 2.5 (1 for the first rounding, as q > 2^8, 1/2 for the second, 1 for the last).
+            let top = f._mm512_srli_epi64::<8>(high);
+            let quotient = self.add_high(self.splat(0), top, self.reciprocal_60);
+            self.and_mask(self.add_low(high, quotient, self.minus_q))
+        };
         self.reduce_words(self.and_mask(low), high)
     }
 
