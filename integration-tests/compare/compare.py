@@ -30,6 +30,7 @@ def start_all(stack: ExitStack) -> dict[str, Library]:
 
 def run_bench(rounds: int) -> dict[str, Any]:
     """Everything that is measured. Single operations and the aggregation on one core, the network on one and on all."""
+    load = os.getloadavg()[0]
     cores = os.sched_getaffinity(0)
     core = pin_to_one_core()
     with ExitStack() as stack:
@@ -37,6 +38,7 @@ def run_bench(rounds: int) -> dict[str, Any]:
         result: dict[str, Any] = {
             "date": datetime.now(UTC).date().isoformat(),
             "core": core,
+            "load": load,
             "cores": len(cores),
             "about": {key: library.about for key, library in libraries.items()},
             "operations": bench.bench(libraries, rounds),

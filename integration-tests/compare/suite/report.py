@@ -13,6 +13,9 @@ from suite.tables import NONE, error, number, ratio, spread, table
 
 Json = dict[str, Any]
 
+# A load average from which on others are said to have used the machine.
+BUSY = 0.7
+
 
 def paragraph(text: str) -> str:
     """One line in the source for each line of some 120 characters in the document."""
@@ -88,6 +91,7 @@ def conditions(bench: Json, references: Json) -> str:
                 f"""Measured on {bench["date"]}: {about["galen"]["machine"]}. References: {references["machine"]}.
                 {references["about"]}"""
             ),
+            *busy(bench),
             table(["library", "version", "backend"], rows, words=3),
             paragraph(
                 """Parameters, all for 128-bit security; log2 QP counts the primes of key switching. Our bound is that of
@@ -95,14 +99,27 @@ def conditions(bench: Json, references: Json) -> str:
                 SEAL's; OpenFHE checks its own. All have ternary secrets and the same number of primes in Q; a digit
                 is a group of primes that key switching takes at once. Our scale is larger than the 2^40 of the others
                 (the name of a preset says base prime, rescaling primes and special primes with their bits): SEAL
-                encrypts modulo one prime more and divides by it, which takes off three to four bits of noise, and at
-                our scale precision is the same or better. Larger scales cost bytes, which are counted below, and no
-                time, as all primes are below 2^50."""
+                encrypts modulo one prime more and divides by it, which takes off three to four bits of noise; at our
+                scale precision is about the same at N = 2^15 and better below. A larger scale costs bytes, which are
+                counted below, and at N = 2^15 a third digit of key switching where 2^40 would leave room for two, but
+                no time otherwise, as all primes are below 2^50."""
             ),
             table(["degree", "library", "parameters", "log2 QP", "bound", "digits"], chains, words=3),
             paragraph("Reference chains: " + references["chains"]),
         ]
     )
+
+
+def busy(bench: Json) -> list[str]:
+    """A warning where others used the machine."""
+    if bench["load"] < BUSY:
+        return []
+    return [
+        paragraph(
+            f"""**The machine was busy**: its load was {bench["load"]:.1f} when the measurement began. CPU times are larger
+            than on an idle one, ratios less so; wall clock, of which the network on two threads is, means little."""
+        )
+    ]
 
 
 def goals(bench: Json, comparisons: list[Comparison]) -> str:
