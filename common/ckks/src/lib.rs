@@ -8,7 +8,7 @@
 //!
 //! Where to start: [`preset::Preset`] names parameters, [`context::Context`] holds their tables and encodes,
 //! [`keys::SecretKey`] encrypts and decrypts, [`evaluate::Evaluator`] computes, and `to_bytes` and `from_bytes` of each
-//! object ([`codec`]) write it down. Two ideas carry the rest:
+//! object ([`codec`]) write it down; [`aligned`] computes without a thought of levels and scales. Two ideas carry the rest:
 //!
 //! - **Scales are stated, not measured.** Every level has a nominal scale ([`context::Context::scale`]), and every
 //!   operation lands on exactly the scale that it was asked for. Nothing drifts with depth.
