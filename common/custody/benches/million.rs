@@ -41,7 +41,54 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (fraction_bits, max_abs) in RANGES {
         round(&mut out, fraction_bits, max_abs)?;
     }
+    if let Some(mib) = peak_memory() {
+        writeln!(
+            out,
+            "\npeak memory of all {CONTRIBUTORS} contributors, coordinator, custodians and receiver in this one process: {mib:.0} MiB"
+        )?;
+    }
     Ok(())
+}
+
+/// Measures wall clock, and what this thread computed in that time.
+struct Clock {
+    start: Instant,
+    cpu: Option<f64>,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self {
+            start: Instant::now(),
+            cpu: cpu_seconds(),
+        }
+    }
+
+    /// Time per item.
+    fn per(&self, count: usize) -> String {
+        let wall = self.start.elapsed().as_secs_f64() / count as f64;
+        match (self.cpu, cpu_seconds()) {
+            (Some(before), Some(now)) => {
+                format!("{wall:.3} s (CPU {:.3} s)", (now - before) / count as f64)
+            }
+            _ => format!("{wall:.3} s"),
+        }
+    }
+}
+
+/// Seconds that this thread computed so far, where the system tells.
+fn cpu_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    let nanoseconds: f64 = stat.split_whitespace().next()?.parse().ok()?;
+    Some(nanoseconds / 1e9)
+}
+
+/// Largest memory that this process had, in MiB.
+fn peak_memory() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib / 1024.0)
 }
 
 struct Party {
@@ -124,21 +171,21 @@ fn round(out: &mut impl Write, fraction_bits: u32, max_abs: u64) -> Result<(), B
         .map(|_| Vec::with_capacity(plan.blob_len() as usize))
         .collect();
     let mut headers = Vec::new();
-    let start = Instant::now();
+    let clock = Clock::start();
     for (party, blob) in parties.iter().zip(&mut blobs) {
         headers.push(encrypt(&round, &party.name, &party.signing, &values, blob)?);
     }
-    let seconds = start.elapsed().as_secs_f64() / CONTRIBUTORS as f64;
+    let time = clock.per(CONTRIBUTORS);
     let header_len = postcard::to_stdvec(&headers[0])?.len();
     writeln!(
         out,
-        "contributor: {seconds:.3} s to encrypt, write and sign; sends {} + {header_len} bytes ({:.3} per value, {:.3} when full)",
+        "contributor: {time} to encrypt, write and sign; sends {} + {header_len} bytes ({:.3} per value, {:.3} when full)",
         blobs[0].len(),
         blobs[0].len() as f64 / f64::from(VALUES),
         plan.bytes_per_value()
     )?;
 
-    let start = Instant::now();
+    let clock = Clock::start();
     let set = ContributionSet::new(&round, &headers)?;
     let sources = headers.iter().zip(&blobs).map(|(header, blob)| {
         let digest = check_header(&round, header)?.ciphertext;
@@ -151,13 +198,9 @@ fn round(out: &mut impl Write, fraction_bits: u32, max_abs: u64) -> Result<(), B
     let sources = sources.collect::<Result<Vec<_>, galen_sums::SumsError>>()?;
     let mut sum = Vec::with_capacity(plan.blob_len() as usize);
     let digest = add(&round, &set, sources, &mut sum)?;
-    writeln!(
-        out,
-        "coordinator: {:.3} s to check and add",
-        start.elapsed().as_secs_f64()
-    )?;
+    writeln!(out, "coordinator: {} to check and add", clock.per(1))?;
 
-    let start = Instant::now();
+    let clock = Clock::start();
     let (mut endorsements, mut opened) = (Vec::new(), Vec::new());
     let endorsement = Endorsement::of(&set, digest);
     for (index, party) in parties[..CUSTODIANS].iter().enumerate() {
@@ -202,7 +245,7 @@ fn round(out: &mut impl Write, fraction_bits: u32, max_abs: u64) -> Result<(), B
             pieces,
         )?);
     }
-    let seconds = start.elapsed().as_secs_f64() / CUSTODIANS as f64;
+    let time = clock.per(CUSTODIANS);
     let longest = answers
         .iter()
         .map(postcard::to_stdvec)
@@ -210,13 +253,13 @@ fn round(out: &mut impl Write, fraction_bits: u32, max_abs: u64) -> Result<(), B
     let longest = longest.iter().map(Vec::len).max().unwrap_or(0);
     writeln!(
         out,
-        "custodian: {seconds:.3} s to check, endorse and answer; receives {} bytes of headers, sends {longest} bytes \
+        "custodian: {time} to check, endorse and answer; receives {} bytes of headers, sends {longest} bytes \
          ({} per receiver)",
         header_len * CONTRIBUTORS,
         longest / CONTRIBUTORS
     )?;
 
-    let start = Instant::now();
+    let clock = Clock::start();
     let me = &parties[0];
     let key = open_answers(&round, &certificate, &set, &me.name, &me.receiver, &answers)?;
     let result = open_sum(&round, &certificate, &set, &key, sum.as_slice())?;
@@ -227,8 +270,8 @@ fn round(out: &mut impl Write, fraction_bits: u32, max_abs: u64) -> Result<(), B
         .all(|(sum, value)| *sum == CONTRIBUTORS as i64 * value);
     writeln!(
         out,
-        "receiver: {:.3} s to open; exact: {exact}; noise rms {:.2} (4.6 sqrt({CONTRIBUTORS}) = {:.2}), largest {}",
-        start.elapsed().as_secs_f64(),
+        "receiver: {} to open; exact: {exact}; noise rms {:.2} (4.6 sqrt({CONTRIBUTORS}) = {:.2}), largest {}",
+        clock.per(1),
         result.noise_rms(plan),
         4.6 * (CONTRIBUTORS as f64).sqrt(),
         result.max_noise
