@@ -1,7 +1,6 @@
 //! The CryptoNets network on a full batch, with weights and images that every library gets alike.
 
 #[path = "../../../common/ckks/benches/cryptonets/network.rs"]
-#[allow(dead_code, reason = "the benchmark of galen-ckks uses more of it")]
 mod layers;
 
 use crate::clock::{CLOCK, now_ns};
