@@ -1,5 +1,5 @@
 //! Streamed sets: what is written is read, and everything else is refused, with the index where it went wrong.
-#![allow(clippy::unwrap_used, reason = "a failure is the test result")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failure is the test result")]
 
 mod common;
 
