@@ -261,6 +261,6 @@ fn keys_survive_the_trip_and_nothing_else_does() {
 
 /// The element of the second key in the bytes of three.
 fn second_element(bytes: &[u8], context: &Context) -> [u8; 4] {
-    let key = (GaloisKeys::bytes_of(context, 1) - GaloisKeys::bytes_of(context, 0)) as usize;
+    let key = GaloisKeys::bytes_of(context, 1) - GaloisKeys::bytes_of(context, 0);
     bytes[106 + key..110 + key].try_into().unwrap()
 }
