@@ -52,8 +52,8 @@
 //! # Ok::<(), galen_ckks::error::CkksError>(())
 //! ```
 
-mod chebyshev;
 pub mod aligned;
+mod chebyshev;
 pub mod ciphertext;
 pub mod codec;
 pub mod context;
@@ -72,8 +72,8 @@ pub mod linear;
 pub mod matmul;
 mod multiply;
 pub mod noise;
-mod pool;
 pub mod polynomial;
+mod pool;
 pub mod preset;
 mod products;
 mod rerandomise;
