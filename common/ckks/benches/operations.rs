@@ -129,8 +129,7 @@ fn products(
     let target = ev.context().product_target(ct.level())?;
     time("ct x plaintext", || ev.mul_plain_into(public, plain, &mut out))?;
     time("ct x plaintext, rescale", || {
-        ev.mul_plain_into(public, plain, &mut out)?;
-        ev.rescale_into(&out, &mut out2)
+        ev.mul_plain_rescale_into(public, plain, &mut out)
     })?;
     time("ct x scalar", || {
         ev.mul_scalar_into(public, 0.3, target, &mut out)

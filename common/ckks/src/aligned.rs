@@ -222,12 +222,10 @@ impl Aligned<'_> {
         magnitude: f64,
     ) -> Result<Ciphertext, CkksError> {
         let context = self.evaluator.context();
-        let mut a = self.at_nominal(a)?;
+        let a = self.nominal(a)?;
         check_spare(&a)?;
         let plain = context.encode_at(values, magnitude, a.level(), a.scale())?;
-        self.evaluator.mul_plain_assign(&mut a, &plain)?;
-        self.evaluator.rescale_assign(&mut a)?;
-        Ok(a)
+        self.evaluator.mul_plain_rescale(&a, &plain)
     }
 
     /// `a + values`, slot by slot, at the level of `a`; `magnitude` bounds the values.

@@ -297,7 +297,7 @@ impl Evaluator {
         Ok(())
     }
 
-    fn plain_product(&self, a: &Ciphertext, plaintext: &Plaintext) -> Result<Budget, CkksError> {
+    pub(crate) fn plain_product(&self, a: &Ciphertext, plaintext: &Plaintext) -> Result<Budget, CkksError> {
         self.check_plain(a, plaintext)?;
         let budget = a.budget.product(&plaintext.budget);
         check_scale(budget.scale)?;

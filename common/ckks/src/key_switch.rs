@@ -248,19 +248,22 @@ impl Switching {
         let (scaled0, scaled1) = scaled.split_at_mut((dropped + 1) * n);
         division.converter.prepare(remainder0, scaled0)?;
         division.converter.prepare(remainder1, scaled1)?;
-        let mut converted = pool.take(n);
+        let mut quotients = pool.take(2 * n);
+        let (quotient0, quotient1) = quotients.split_at_mut(n);
         let kernels = Kernels::active();
         for (prime, &inverse) in division.inverses.iter().enumerate() {
             let add = first(prime, [&mut *sum0, &mut *sum1]);
             self.sums(key, digits, prime, [&mut *sum0, &mut *sum1], add)?;
             let m = &self.ring.moduli()[prime];
-            for (sum, scaled) in [(&mut *sum0, &*scaled0), (&mut *sum1, &*scaled1)] {
-                division.converter.convert_row(prime, scaled, &mut converted)?;
-                self.ring.ntt(prime).forward(&mut converted);
-                kernels.sub_assign(m, sum, &converted);
-                kernels.mul_scalar_assign(m, sum, inverse);
+            for (quotient, sum, scaled) in [
+                (&mut *quotient0, &*sum0, &*scaled0),
+                (&mut *quotient1, &*sum1, &*scaled1),
+            ] {
+                division.converter.convert_row(prime, scaled, quotient)?;
+                self.ring.ntt(prime).forward(quotient);
+                kernels.sub_mul_scalar_assign(m, quotient, sum, inverse);
             }
-            last(prime, [&*sum0, &*sum1])?;
+            last(prime, [&*quotient0, &*quotient1])?;
         }
         Ok(())
     }

@@ -1,11 +1,12 @@
 //! Going down in levels: rescaling, and dropping primes.
 
-use crate::ciphertext::Ciphertext;
+use crate::ciphertext::{Ciphertext, Plaintext};
 use crate::context::check_scale;
 use crate::error::CkksError;
 use crate::evaluate::{Evaluator, check_drop, header};
 use crate::noise::Budget;
 use galen_rns::basis::ModDown;
+use galen_rns::poly::Poly;
 
 impl Evaluator {
     /// Divides by the prime of the level, which goes with it: level and scale go down. From
@@ -73,16 +74,65 @@ impl Evaluator {
         };
         out.reuse(divided, down.keep(), a.parts.len());
         let mut scratch = self.context().pool.take(0);
-        for (part, x) in out.parts.iter_mut().zip(&a.parts) {
-            down.apply_eval_into(x.data(), part.data_mut(), scratch.as_vec())?;
-        }
+        // All parts together, so that the tables of each prime's transform are read once.
+        let parts: Vec<&[u64]> = a.parts.iter().map(Poly::data).collect();
+        let mut divided: Vec<&mut [u64]> = out.parts.iter_mut().map(Poly::data_mut).collect();
+        down.apply_eval_batch(&parts, &mut divided, scratch.as_vec())?;
+        Ok(())
+    }
+
+    /// [`mul_plain`](Self::mul_plain) and [`rescale`](Self::rescale) in one: the product is made prime by prime where it
+    /// is divided, which saves writing and reading all of it.
+    ///
+    /// # Errors
+    /// Those of the two.
+    pub fn mul_plain_rescale(&self, a: &Ciphertext, plaintext: &Plaintext) -> Result<Ciphertext, CkksError> {
+        let mut product = self.empty();
+        self.mul_plain_rescale_into(a, plaintext, &mut product)?;
+        Ok(product)
+    }
+
+    /// [`Self::mul_plain_rescale`], overwriting `out`.
+    ///
+    /// # Errors
+    /// Those of [`Self::mul_plain_rescale`]; then `out` is unchanged.
+    pub fn mul_plain_rescale_into(
+        &self,
+        a: &Ciphertext,
+        plaintext: &Plaintext,
+        out: &mut Ciphertext,
+    ) -> Result<(), CkksError> {
+        let budget = self.plain_product(a, plaintext)?;
+        let product = Ciphertext { budget, ..header(a) };
+        let scale = product.scale() / self.level_prime(a)?;
+        let (budget, down) = self.check_division_of(&product, a.degree(), scale)?;
+        let divided = Ciphertext {
+            budget,
+            level: a.level - 1,
+            ..product
+        };
+        out.reuse(divided, down.keep(), a.parts.len());
+        let mut scratch = self.context().pool.take(0);
+        let parts: Vec<&[u64]> = a.parts.iter().map(Poly::data).collect();
+        let mut divided: Vec<&mut [u64]> = out.parts.iter_mut().map(Poly::data_mut).collect();
+        down.apply_eval_product_batch(&parts, plaintext.poly.data(), &mut divided, scratch.as_vec())?;
         Ok(())
     }
 
     fn check_division(&self, a: &Ciphertext, scale: f64) -> Result<(Budget, &ModDown), CkksError> {
+        self.check_division_of(a, a.degree(), scale)
+    }
+
+    /// Of what has this header, and parts for this degree.
+    fn check_division_of(
+        &self,
+        a: &Ciphertext,
+        degree: usize,
+        scale: f64,
+    ) -> Result<(Budget, &ModDown), CkksError> {
         let prime = self.level_prime(a)?;
         check_scale(scale)?;
-        let rounding = self.context().noise.rounding(a.degree());
+        let rounding = self.context().noise.rounding(degree);
         let budget = a.budget.divided(prime, rounding, scale);
         self.check_budget(a.level - 1, &budget)?;
         let down = self.context().at(a.level)?.rescale.as_ref();

@@ -80,6 +80,11 @@ fn results_do_not_depend_on_what_was_there() {
             &|o| w.ev.mul_plain_into(&a, &plain, o),
             w.ev.mul_plain(&a, &plain),
         );
+        // In one step it is bit for bit what it is in two.
+        same(
+            &|o| w.ev.mul_plain_rescale_into(&a, &plain, o),
+            w.ev.rescale(&w.ev.mul_plain(&a, &plain).unwrap()),
+        );
         same(
             &|o| w.ev.mul_scalar_into(&a, 0.3, product, o),
             w.ev.mul_scalar(&a, 0.3, product),

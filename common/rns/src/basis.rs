@@ -428,7 +428,22 @@ impl ModDown {
         outs: &mut [&mut [u64]],
         scratch: &mut Vec<u64>,
     ) -> Result<(), RnsError> {
-        self.divide(xs, outs, scratch, false)
+        self.divide(xs, None, outs, scratch, false)
+    }
+
+    /// `round(x y / P)` for several x, as [`Self::apply_eval_batch`] of the products, which are made prime by prime and
+    /// never leave the cache.
+    ///
+    /// # Errors
+    /// Those of [`Self::apply_eval_batch`].
+    pub fn apply_eval_product_batch(
+        &self,
+        xs: &[&[u64]],
+        y: &[u64],
+        outs: &mut [&mut [u64]],
+        scratch: &mut Vec<u64>,
+    ) -> Result<(), RnsError> {
+        self.divide(xs, Some(y), outs, scratch, false)
     }
 
     /// [`Self::apply_eval_add`] for several elements; see [`Self::apply_eval_batch`].
@@ -441,12 +456,14 @@ impl ModDown {
         outs: &mut [&mut [u64]],
         scratch: &mut Vec<u64>,
     ) -> Result<(), RnsError> {
-        self.divide(xs, outs, scratch, true)
+        self.divide(xs, None, outs, scratch, true)
     }
 
+    /// `(out +=) round(x factor / P)`.
     fn divide(
         &self,
         xs: &[&[u64]],
+        factor: Option<&[u64]>,
         outs: &mut [&mut [u64]],
         scratch: &mut Vec<u64>,
         add: bool,
@@ -454,21 +471,38 @@ impl ModDown {
         let n = self.full.degree();
         let (kept, dropped) = (n * self.keep.moduli().len(), n * self.drop.moduli().len());
         check_length(xs.len(), outs.len())?;
+        if let Some(factor) = factor {
+            check_length(kept + dropped, factor.len())?;
+        }
         for (x, out) in xs.iter().zip(outs.iter()) {
             check_length(kept + dropped, x.len())?;
             check_length(kept, out.len())?;
         }
-        // For each element the remainder and the quotients of its conversion; then a group of converted rows.
+        // For each element the remainder and the quotients of its conversion; then a group of converted rows, and one
+        // of products.
         let prepared = dropped + n;
-        let group = if prepared * xs.len() <= CACHED_WORDS {
+        let group = if dropped == n || prepared * xs.len() <= CACHED_WORDS {
             1
         } else {
             GROUP.min(self.keep.moduli().len())
         };
-        let room = scratch_words(scratch, prepared * xs.len() + group * n);
-        let (scaled, converted) = room.split_at_mut(prepared * xs.len());
+        let room = scratch_words(scratch, prepared * xs.len() + (group + 1) * n);
+        let (scaled, rows) = room.split_at_mut(prepared * xs.len());
+        let (converted, product) = rows.split_at_mut(group * n);
+        let kernels = Kernels::active();
         for (x, scaled) in xs.iter().zip(scaled.chunks_exact_mut(prepared)) {
-            scaled[..dropped].copy_from_slice(&x[kept..]);
+            let (remainder, x) = (&mut scaled[..dropped], &x[kept..]);
+            match factor {
+                None => remainder.copy_from_slice(x),
+                Some(y) => {
+                    let factors = x.chunks_exact(n).zip(y[kept..].chunks_exact(n));
+                    for ((out, (x, y)), m) in
+                        remainder.chunks_exact_mut(n).zip(factors).zip(self.drop.moduli())
+                    {
+                        kernels.mul_into(m, x, y, out);
+                    }
+                }
+            }
         }
         for (index, row) in (0..dropped).step_by(n).enumerate() {
             for scaled in scaled.chunks_exact_mut(prepared) {
@@ -478,7 +512,6 @@ impl ModDown {
         for scaled in scaled.chunks_exact_mut(prepared) {
             self.converter.scale(scaled, n);
         }
-        let kernels = Kernels::active();
         for start in (0..self.keep.moduli().len()).step_by(group) {
             let primes = start..self.keep.moduli().len().min(start + group);
             for ((x, out), scaled) in xs.iter().zip(outs.iter_mut()).zip(scaled.chunks_exact(prepared)) {
@@ -487,10 +520,12 @@ impl ModDown {
                 for (index, t) in primes.clone().zip(converted.chunks_exact_mut(n)) {
                     self.keep.ntt(index).forward(t);
                     let (m, inverse) = (&self.keep.moduli()[index], &self.inverses[index]);
-                    let (x, out) = (
-                        &x[index * n..(index + 1) * n],
-                        &mut out[index * n..(index + 1) * n],
-                    );
+                    let row = index * n..(index + 1) * n;
+                    let (mut x, out) = (&x[row.clone()], &mut out[row.clone()]);
+                    if let Some(y) = factor {
+                        kernels.mul_into(m, x, &y[row], product);
+                        x = &*product;
+                    }
                     if add {
                         kernels.sub_mul_constant_add_assign(m, out, x, t, inverse);
                     } else {
@@ -577,6 +612,13 @@ mod tests {
             let down = ModDown::new(&q, &p).unwrap();
             let x = Poly::<Eval>::uniform(down.full(), &mut Xof::new(&seed, &[b"division"]));
             let y = down.apply_eval(&x).unwrap().into_coeff();
+            // A product is divided as it would be apart.
+            let factor = Poly::<Eval>::uniform(down.full(), &mut Xof::new(&seed, &[b"factor"]));
+            let mut whole = x.clone();
+            whole.mul_assign(&factor).unwrap();
+            let mut fused = Poly::<Eval>::zero(&q);
+            down.apply_eval_product_batch(&[x.data()], factor.data(), &mut [fused.data_mut()], &mut Vec::new()).unwrap();
+            prop_assert_eq!(&fused, &down.apply_eval(&whole).unwrap());
             let (x, divisor) = (x.into_coeff(), product(p.moduli()));
             for j in 0..16 {
                 let value = compose(down.full().moduli(), x.data(), j);

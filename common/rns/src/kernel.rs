@@ -14,6 +14,7 @@ mod matrix;
 mod mirrored;
 mod pointwise;
 mod portable;
+mod prefetch;
 mod sums;
 
 pub use backend::{Backend, BackendError, ENVIRONMENT_VARIABLE, active, describe, select};

@@ -95,7 +95,7 @@ impl Session {
         let [a, b] = &self.operands;
         let [plain, factor] = &self.plain;
         let target = self.context.product_target(self.context.max_level())?;
-        let (mut out, mut product) = (evaluator.empty(), evaluator.empty());
+        let mut out = evaluator.empty();
         match operation {
             "encode" => measure(samples, sample_ms, || {
                 Ok(self.context.encode(&self.values, MAGNITUDE)?)
@@ -124,8 +124,7 @@ impl Session {
                 Ok(evaluator.mul_plain_into(a, factor, &mut out)?)
             }),
             "multiply_plain_rescale" => measure(samples, sample_ms, || {
-                evaluator.mul_plain_into(a, factor, &mut product)?;
-                Ok(evaluator.rescale_into(&product, &mut out)?)
+                Ok(evaluator.mul_plain_rescale_into(a, factor, &mut out)?)
             }),
             "multiply_relin_rescale" => measure(samples, sample_ms, || {
                 Ok(evaluator.multiply_relin_rescale_into(a, b, &self.relin, &mut out)?)

@@ -2,6 +2,7 @@
 
 use super::Kernels;
 use super::lanes::{Constant, LAZY_TERMS, Lanes, Loop, Reciprocal, partial};
+use super::prefetch::{LINE, prefetch};
 use crate::modulus::Modulus;
 
 /// `V` registers of a slice from position `at`; with one register, less of it may be there.
@@ -38,6 +39,10 @@ fn store<L: Lanes, const V: usize>(
         rest.copy_from_slice(&lanes.store(words[0]).as_ref()[..rest.len()]);
     }
 }
+
+/// Words between what is worked on and what is asked for: far enough for memory to answer, near enough to stay in the
+/// first-level cache until then.
+const AHEAD: usize = 512;
 
 struct WeightedSum<'a> {
     inputs: &'a [&'a [u64]],
@@ -131,6 +136,12 @@ impl InnerProducts<'_> {
                 .zip(&self.b[from..to])
                 .zip(&self.a[from..to])
             {
+                if L::MANY_REGISTERS {
+                    for line in (0..V * L::WIDTH).step_by(LINE) {
+                        prefetch(b, at + AHEAD + line);
+                        prefetch(a, at + AHEAD + line);
+                    }
+                }
                 let x = load::<L, V>(lanes, &x[..length], at, whole);
                 let b = load::<L, V>(lanes, &b[..length], at, whole);
                 let a = load::<L, V>(lanes, &a[..length], at, whole);
