@@ -15,6 +15,7 @@ mod mirrored;
 mod pointwise;
 mod portable;
 mod prefetch;
+pub(crate) mod stream;
 mod sums;
 
 pub use backend::{Backend, BackendError, ENVIRONMENT_VARIABLE, active, describe, select};

@@ -237,7 +237,7 @@ impl<D: Domain> Poly<D> {
         let (n, kernels) = (self.ring.degree(), Kernels::active());
         let rows = self.data.chunks_exact(n).zip(other.data.chunks_exact(n));
         for (((a, b), c), m) in rows.zip(out.data.chunks_exact_mut(n)).zip(self.ring.moduli()) {
-            kernels.add_into(m, a, b, c);
+            kernels.add_part(m, a, b, c, size_of_val(self.data()));
         }
         Ok(())
     }
@@ -265,7 +265,7 @@ impl<D: Domain> Poly<D> {
         let (n, kernels) = (self.ring.degree(), Kernels::active());
         let rows = self.data.chunks_exact(n).zip(other.data.chunks_exact(n));
         for (((a, b), c), m) in rows.zip(out.data.chunks_exact_mut(n)).zip(self.ring.moduli()) {
-            kernels.sub_into(m, a, b, c);
+            kernels.sub_part(m, a, b, c, size_of_val(self.data()));
         }
         Ok(())
     }
@@ -432,7 +432,7 @@ impl Poly<Eval> {
         let (n, kernels) = (self.ring.degree(), Kernels::active());
         let rows = self.data.chunks_exact(n).zip(other.data.chunks_exact(n));
         for (((a, b), c), m) in rows.zip(out.data.chunks_exact_mut(n)).zip(self.ring.moduli()) {
-            kernels.mul_into(m, a, b, c);
+            kernels.mul_part(m, a, b, c, size_of_val(self.data()));
         }
         Ok(())
     }

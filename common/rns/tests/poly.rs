@@ -160,3 +160,25 @@ fn wiping_and_printing() {
     x.zeroize();
     assert_eq!(x, Poly::zero(&r));
 }
+
+/// Results of megabytes are written in another way than those that fit in the caches.
+#[test]
+fn large_results_are_those_of_operations_in_place() {
+    let degree = 1 << 15;
+    let ring = Ring::new(degree, &ntt_primes(degree, 50, 9, &[]).unwrap()).unwrap();
+    let mut xof = Xof::new(&[5; 32], &[b"large"]);
+    let (a, b) = (Poly::uniform(&ring, &mut xof), Poly::uniform(&ring, &mut xof));
+    let mut out = Poly::uniform(&ring, &mut xof);
+    a.add_into(&b, &mut out).unwrap();
+    let mut expected = a.clone();
+    expected.add_assign(&b).unwrap();
+    assert_eq!(out, expected);
+    a.sub_into(&b, &mut out).unwrap();
+    expected.clone_from(&a);
+    expected.sub_assign(&b).unwrap();
+    assert_eq!(out, expected);
+    a.mul_into(&b, &mut out).unwrap();
+    expected.clone_from(&a);
+    expected.mul_assign(&b).unwrap();
+    assert_eq!(out, expected);
+}

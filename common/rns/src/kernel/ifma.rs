@@ -1,6 +1,7 @@
 //! Eight lanes of 52-bit multiply-add. A sum is kept as `low + high * 2^52`.
 
 use super::lanes::{Constant, FRACTION, Lanes, Loop, Reciprocal};
+use super::stream;
 use crate::modulus::Modulus;
 use core::arch::x86_64::__m512i;
 use pulp::{NullaryFnOnce, cast};
@@ -201,6 +202,11 @@ impl Lanes for IfmaLanes {
     #[inline(always)]
     fn store(self, word: __m512i) -> [u64; 8] {
         cast(word)
+    }
+
+    #[inline(always)]
+    fn stream(self, word: __m512i, chunk: &mut [u64; 8]) {
+        stream::store(self.simd, chunk, word);
     }
 
     #[inline(always)]

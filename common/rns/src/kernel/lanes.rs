@@ -81,6 +81,11 @@ pub(super) trait Lanes: Copy {
     fn load(self, chunk: &Self::Chunk) -> Self::Word;
     /// To memory.
     fn store(self, word: Self::Word) -> Self::Chunk;
+    /// To memory, past the caches where the backend can.
+    #[inline(always)]
+    fn stream(self, word: Self::Word, chunk: &mut Self::Chunk) {
+        *chunk = self.store(word);
+    }
     /// One value in all lanes.
     fn splat(self, value: u64) -> Self::Word;
 

@@ -2,6 +2,7 @@
 
 use super::Kernels;
 use super::lanes::{Constant, Lanes, Loop, partial};
+use super::stream;
 use crate::modulus::Modulus;
 
 /// One step of such a loop: `I` operands that are read, `O` that are written and may be read before.
@@ -59,13 +60,14 @@ pointwise! {
         = |l, _, _, [a0, a1]| [l.mul(a0, a0), l.mul_sum(a0, a1, a0, a1), l.mul(a1, a1)];
 }
 
-struct Map<'a, P, const I: usize, const O: usize> {
+/// With `STREAM` results are written past the caches.
+struct Map<'a, P, const I: usize, const O: usize, const STREAM: bool> {
     op: P,
     inputs: [&'a [u64]; I],
     outputs: [&'a mut [u64]; O],
 }
 
-impl<P: Pointwise<I, O>, const I: usize, const O: usize> Map<'_, P, I, O> {
+impl<P: Pointwise<I, O>, const I: usize, const O: usize, const STREAM: bool> Map<'_, P, I, O, STREAM> {
     /// Positions `from..to`, less than a chunk of them.
     #[inline(always)]
     fn partial<L: Lanes>(&mut self, lanes: L, from: usize, to: usize) {
@@ -84,7 +86,9 @@ impl<P: Pointwise<I, O>, const I: usize, const O: usize> Map<'_, P, I, O> {
     }
 }
 
-impl<P: Pointwise<I, O>, const I: usize, const O: usize> Loop for Map<'_, P, I, O> {
+impl<P: Pointwise<I, O>, const I: usize, const O: usize, const STREAM: bool> Loop
+    for Map<'_, P, I, O, STREAM>
+{
     #[inline(always)]
     fn run<L: Lanes>(mut self, lanes: L) {
         let mut length = usize::MAX;
@@ -123,9 +127,16 @@ impl<P: Pointwise<I, O>, const I: usize, const O: usize> Loop for Map<'_, P, I, 
                 }
                 let results = self.op.apply(lanes, old, x);
                 for o in 0..O {
-                    outputs[o][k] = lanes.store(results[o]);
+                    if STREAM {
+                        lanes.stream(results[o], &mut outputs[o][k]);
+                    } else {
+                        outputs[o][k] = lanes.store(results[o]);
+                    }
                 }
             }
+        }
+        if STREAM {
+            stream::finish();
         }
         if tail < length {
             self.partial(lanes, tail, length);
@@ -145,7 +156,60 @@ impl Kernels {
         inputs: [&[u64]; I],
         outputs: [&mut [u64]; O],
     ) {
-        self.run(modulus, Map { op, inputs, outputs });
+        self.run(modulus, Map::<_, I, O, false> { op, inputs, outputs });
+    }
+
+    /// Results that belong to `bytes` of them: where these are many, they are written past the caches.
+    fn map_into<P: Pointwise<I, 1>, const I: usize>(
+        &self,
+        modulus: &Modulus,
+        op: P,
+        inputs: [&[u64]; I],
+        out: &mut [u64],
+        bytes: usize,
+    ) {
+        let outputs = [out];
+        if bytes < stream::FROM {
+            self.run(modulus, Map::<_, I, 1, false> { op, inputs, outputs });
+        } else {
+            self.run(modulus, Map::<_, I, 1, true> { op, inputs, outputs });
+        }
+    }
+
+    /// [`Self::add_into`] for one of the vectors of a result that has so many bytes in all.
+    pub(crate) fn add_part(
+        &self,
+        modulus: &Modulus,
+        lhs: &[u64],
+        rhs: &[u64],
+        out: &mut [u64],
+        bytes: usize,
+    ) {
+        self.map_into(modulus, AddInto, [lhs, rhs], out, bytes);
+    }
+
+    /// [`Self::sub_into`], likewise.
+    pub(crate) fn sub_part(
+        &self,
+        modulus: &Modulus,
+        lhs: &[u64],
+        rhs: &[u64],
+        out: &mut [u64],
+        bytes: usize,
+    ) {
+        self.map_into(modulus, SubInto, [lhs, rhs], out, bytes);
+    }
+
+    /// [`Self::mul_into`], likewise.
+    pub(crate) fn mul_part(
+        &self,
+        modulus: &Modulus,
+        lhs: &[u64],
+        rhs: &[u64],
+        out: &mut [u64],
+        bytes: usize,
+    ) {
+        self.map_into(modulus, MulInto, [lhs, rhs], out, bytes);
     }
 
     /// `lhs += rhs`.
