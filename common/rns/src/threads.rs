@@ -2,7 +2,8 @@
 //!
 //! Operations on many elements or ciphertexts run in the rayon pool that is current where they are called. By default
 //! that is one for the whole process with a thread per core (or as `RAYON_NUM_THREADS` says). [`Threads::install`] runs a computation
-//! in a pool of its own size instead, such as a daemon's configuration asks for. Results never depend on the pool.
+//! in a pool of its own size instead, and [`set_default`] gives the whole process one, such as a daemon's configuration asks
+//! for. Results never depend on the pool.
 
 use thiserror::Error;
 
@@ -36,14 +37,9 @@ impl Threads {
     /// # Errors
     /// [`ThreadsError`].
     pub fn new(count: usize) -> Result<Self, ThreadsError> {
-        if count > MAX_THREADS {
-            return Err(ThreadsError::Count { count });
-        }
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(count)
-            .thread_name(|index| format!("galen-{index}"))
-            .build()?;
-        Ok(Self { pool })
+        Ok(Self {
+            pool: builder(count)?.build()?,
+        })
     }
 
     /// The number of threads.
@@ -56,6 +52,23 @@ impl Threads {
     pub fn install<T: Send>(&self, computation: impl FnOnce() -> T + Send) -> T {
         self.pool.install(computation)
     }
+}
+
+/// Gives the process a pool of `count` threads, or one per core for zero, for everything that is not installed in another.
+/// Once, before anything is computed.
+///
+/// # Errors
+/// [`ThreadsError`], also where the process has its pool already.
+pub fn set_default(count: usize) -> Result<(), ThreadsError> {
+    Ok(builder(count)?.build_global()?)
+}
+
+fn builder(count: usize) -> Result<rayon::ThreadPoolBuilder, ThreadsError> {
+    if count > MAX_THREADS {
+        return Err(ThreadsError::Count { count });
+    }
+    let builder = rayon::ThreadPoolBuilder::new().num_threads(count);
+    Ok(builder.thread_name(|index| format!("galen-{index}")))
 }
 
 /// The number of threads that a computation started here would use.

@@ -4,7 +4,7 @@ use super::output::Outcome;
 use crate::{daemon, home::Home};
 use anyhow::Context;
 use galen_core::telemetry;
-use galen_rns::kernel;
+use galen_rns::{kernel, threads};
 use serde_json::json;
 use std::path::Path;
 
@@ -19,12 +19,10 @@ pub(crate) fn run(dir: &Path) -> anyhow::Result<Outcome> {
     let config = home.config().context("run `coordinator init` first")?;
     telemetry::start(&config.log.filter, config.log.format);
     let backend = kernel::select().context("GALEN_KERNEL")?;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(config.threads);
-    pool.build_global()
-        .context("the pool of evaluating threads cannot start")?;
+    threads::set_default(config.threads).context("threads, in config.toml")?;
     tracing::info!(
         kernel = backend.name(),
-        threads = rayon::current_num_threads(),
+        threads = threads::current(),
         "arithmetic"
     );
     let mut runtime = tokio::runtime::Builder::new_multi_thread();

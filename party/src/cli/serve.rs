@@ -8,7 +8,7 @@ use crate::home::Home;
 use anyhow::Context;
 use galen_core::SystemClock;
 use galen_core::telemetry;
-use galen_rns::kernel;
+use galen_rns::{kernel, threads};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,12 +30,10 @@ pub(super) fn run(args: &DirArgs, output: &Output) -> anyhow::Result<()> {
     let config = Config::load(&home)?;
     telemetry::start(&config.log.filter, config.log.format);
     let backend = kernel::select().context("GALEN_KERNEL")?;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(config.threads);
-    pool.build_global()
-        .context("the pool of encrypting threads cannot start")?;
+    threads::set_default(config.threads).context("threads, in config.toml")?;
     tracing::info!(
         kernel = backend.name(),
-        threads = rayon::current_num_threads(),
+        threads = threads::current(),
         "arithmetic"
     );
     let party = Party::open(&home, Arc::new(SystemClock))?;
