@@ -25,7 +25,11 @@ impl std::fmt::Debug for Patients {
 impl Patients {
     /// Reads the table and splits it as the study says.
     pub fn load(path: &Path, study: &Study, party: &PartyId) -> Result<Self, PartyError> {
-        let table = load_csv(path, &study.data)?;
+        Ok(Self::split(&load_csv(path, &study.data)?, study, party))
+    }
+
+    /// Splits a table as the study says.
+    pub fn split(table: &Table, study: &Study, party: &PartyId) -> Self {
         // Which patients are held out depends on the classes only, so numbers can stand in for the patients.
         let numbers = Table {
             features: (1..=table.len())
@@ -39,12 +43,12 @@ impl Patients {
             .iter()
             .map(|cells| cells[0].unwrap_or_default() as usize)
             .collect();
-        let parts = split(&table, study.data.held_out, study.seed, party);
-        Ok(Self {
+        let parts = split(table, study.data.held_out, study.seed, party);
+        Self {
             train: parts.train,
             held_out: parts.held_out,
             held_out_numbers: numbers,
-        })
+        }
     }
 }
 

@@ -11,7 +11,8 @@
 //! | [`home`], [`identity`], [`config`], [`consent`] | the folder, the keys, the configuration, the signed study |
 //! | [`data`] | the hospital's table, checked and split |
 //! | [`steps`] | what is due, given the own state and the coordinator's view; pure |
-//! | [`daemon`] | connects, asks [`steps`], has each step carried out |
+//! | [`party`] | asks [`steps`], has each step carried out |
+//! | [`daemon`], [`link`], [`carrier`] | connects, polls, talks to the coordinator |
 //! | [`rounds`] | verifying a round record |
 //! | [`contribute`] | computing a round's values, encrypting them once, sending those bytes |
 //! | [`custody`] | one-round keys, judging a set, key sums |
@@ -23,9 +24,11 @@
 //!
 //! The commands themselves are in [`cli`].
 
+pub mod carrier;
 pub mod cli;
 pub mod config;
 pub mod consent;
+mod consequence;
 pub mod contribute;
 pub mod custody;
 pub mod daemon;
@@ -36,6 +39,7 @@ pub mod home;
 pub mod identity;
 pub mod link;
 pub mod opening;
+pub mod party;
 mod perform;
 pub mod query;
 pub mod rounds;

@@ -1,25 +1,25 @@
 //! The connection to the coordinator, with requests and answers in their proper types. The party dials out, always.
 
+use crate::carrier::{AnySink, Carrier};
 use crate::error::PartyError;
 use galen_core::{Digest, Signed};
+use galen_net::BlobSink;
 use galen_net::protocol::{
     BlobKind, Item, KeyState, QueryState, Request, Response, Serving, Statement, View,
 };
-use galen_net::{BlobSink, Peer};
 use galen_sums::{Authored, RoundId};
-use std::io::Cursor;
 use std::sync::Arc;
 
 /// A connection on which the party has said who it is.
 #[derive(Clone)]
 pub struct Link {
-    peer: Peer,
+    carrier: Arc<dyn Carrier>,
 }
 
 impl Link {
     /// Says hello on a fresh connection.
-    pub async fn hello(peer: Peer, consent: &Signed) -> Result<Self, PartyError> {
-        let link = Self { peer };
+    pub async fn hello(carrier: Arc<dyn Carrier>, consent: &Signed) -> Result<Self, PartyError> {
+        let link = Self { carrier };
         match link
             .call(Request::Hello {
                 consent: consent.clone(),
@@ -31,13 +31,13 @@ impl Link {
         }
     }
 
-    /// The connection.
-    pub fn peer(&self) -> &Peer {
-        &self.peer
+    /// Bytes sent and received so far.
+    pub fn traffic(&self) -> (u64, u64) {
+        self.carrier.traffic()
     }
 
     async fn call(&self, request: Request) -> Result<Response, PartyError> {
-        Ok(self.peer.call(&request).await?)
+        Ok(self.carrier.call(request).await?)
     }
 
     /// Waits for a view other than `seen`, or for some seconds.
@@ -89,15 +89,9 @@ impl Link {
         digest: Digest,
         bytes: Arc<[u8]>,
         kind: BlobKind,
-        progress: impl FnMut(u64, u64) + Send,
+        mut progress: impl FnMut(u64, u64) + Send,
     ) -> Result<(), PartyError> {
-        let len = bytes.len() as u64;
-        let open = move |offset: u64| {
-            let mut cursor = Cursor::new(bytes.clone());
-            cursor.set_position(offset);
-            Ok(cursor)
-        };
-        Ok(self.peer.put(digest, len, kind, open, progress).await?)
+        Ok(self.carrier.put(digest, bytes, kind, &mut progress).await?)
     }
 
     /// Fetches a blob into a sink, from where the sink is.
@@ -105,9 +99,12 @@ impl Link {
         &self,
         digest: Digest,
         sink: impl BlobSink,
-        progress: impl FnMut(u64, u64) + Send,
+        mut progress: impl FnMut(u64, u64) + Send,
     ) -> Result<(), PartyError> {
-        Ok(self.peer.get(digest, sink, progress).await?)
+        Ok(self
+            .carrier
+            .get(digest, AnySink::new(sink), &mut progress)
+            .await?)
     }
 
     /// The served model, if any.

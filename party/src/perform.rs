@@ -2,10 +2,10 @@
 
 use crate::contribute::values::{Sources, values};
 use crate::custody::Verdict;
-use crate::daemon::{End, Party, Shared};
 use crate::error::PartyError;
 use crate::link::Link;
 use crate::opening::{Evidence, NotOpened, Opening, Unopened, Verified};
+use crate::party::{End, Party, Shared};
 use crate::sealed::State;
 use crate::sinks::StoreSink;
 use crate::status::Training;

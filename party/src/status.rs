@@ -10,6 +10,7 @@ use galen_core::study::{FrozenStudy, Role};
 use galen_core::{Clock, Digest, telemetry};
 use galen_sums::RoundId;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -85,14 +86,14 @@ pub struct Board {
     status: Arc<Mutex<Status>>,
     /// Held while the file is written, so that an older text never replaces a newer one.
     writing: Arc<Mutex<()>>,
-    home: Home,
+    path: PathBuf,
     clock: Arc<dyn Clock>,
 }
 
 impl Board {
-    /// A board for a party of a study.
+    /// A board for a party of a study, to be written to a file.
     pub fn new(
-        home: &Home,
+        path: PathBuf,
         study: &FrozenStudy,
         name: &galen_core::PartyId,
         rounds: u32,
@@ -125,7 +126,7 @@ impl Board {
         Self {
             status: Arc::new(Mutex::new(status)),
             writing: Arc::default(),
-            home: home.clone(),
+            path,
             clock,
         }
     }
@@ -162,7 +163,7 @@ impl Board {
         status.peak_rss_bytes = telemetry::peak_rss_bytes();
         status.updated_ms = self.clock.now_ms();
         let text = serde_json::to_vec_pretty(&status).map_err(PartyError::internal)?;
-        home::write_whole(&self.home.status(), &text)
+        home::write_whole(&self.path, &text)
     }
 
     /// Writes the file whenever something changed, and at least every two seconds.

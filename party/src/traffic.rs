@@ -1,6 +1,5 @@
 //! Bytes and seconds by purpose, for reports.
 
-use galen_net::Peer;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -42,13 +41,9 @@ impl Meter {
         self.since_ms = now_ms;
     }
 
-    /// Books bytes and time since the last call under a purpose; without one they are not booked.
-    pub fn book(&mut self, peer: &Peer, purpose: Option<&str>, now_ms: u64) {
-        let counted = (peer.traffic().sent(), peer.traffic().received());
-        self.take(counted, purpose, now_ms);
-    }
-
-    fn take(&mut self, counted: (u64, u64), purpose: Option<&str>, now_ms: u64) {
+    /// Books bytes and time since the last call under a purpose; without one they are not booked. `counted` are the bytes sent and received
+    /// on this connection so far.
+    pub fn book(&mut self, counted: (u64, u64), purpose: Option<&str>, now_ms: u64) {
         if let Some(purpose) = purpose {
             let entry = self.books.entry(purpose.to_owned()).or_default();
             entry.bytes_sent += counted.0.saturating_sub(self.booked.0);
@@ -72,11 +67,11 @@ mod tests {
     #[test]
     fn every_byte_and_second_is_booked_once_under_its_purpose() {
         let mut meter = Meter::new(Books::default(), 1000);
-        meter.take((10, 1), None, 2000);
-        meter.take((15, 3), Some("statistics"), 2500);
-        meter.take((115, 3), Some("training"), 4000);
+        meter.book((10, 1), None, 2000);
+        meter.book((15, 3), Some("statistics"), 2500);
+        meter.book((115, 3), Some("training"), 4000);
         meter.connected(9000);
-        meter.take((7, 8), Some("training"), 9500);
+        meter.book((7, 8), Some("training"), 9500);
         let entry = |sent, received, seconds| Entry {
             bytes_sent: sent,
             bytes_received: received,

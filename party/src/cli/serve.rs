@@ -3,8 +3,9 @@
 use super::args::DirArgs;
 use super::output::Output;
 use crate::config::Config;
-use crate::daemon::{End, Party};
+use crate::daemon::Daemon;
 use crate::home::Home;
+use crate::party::End;
 use anyhow::Context;
 use galen_core::SystemClock;
 use galen_core::telemetry;
@@ -36,14 +37,14 @@ pub(super) fn run(args: &DirArgs, output: &Output) -> anyhow::Result<()> {
         threads = threads::current(),
         "arithmetic"
     );
-    let party = Party::open(&home, Arc::new(SystemClock))?;
+    let daemon = Daemon::open(&home, Arc::new(SystemClock))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("the async runtime")?;
     let end = runtime.block_on(async {
         let stop = stop_on_signals().context("signal handlers")?;
-        Ok::<_, anyhow::Error>(party.serve(stop).await?)
+        Ok::<_, anyhow::Error>(daemon.serve(stop).await?)
     });
     runtime.shutdown_timeout(GRACE);
     let ended = match end? {

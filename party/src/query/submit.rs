@@ -6,7 +6,7 @@ use crate::link::Link;
 use crate::sinks::MemorySink;
 use galen_core::{Code, Digest, Signed};
 use galen_net::protocol::{BlobKind, KeyState, QueryState, Serving};
-use galen_net::{Client, NetError};
+use galen_net::{Client, NetError, Peer};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub(super) struct Connection {
     client: Client,
     consent: Signed,
     stage: Watch,
-    link: Option<Link>,
+    link: Option<(Peer, Link)>,
 }
 
 impl Connection {
@@ -122,15 +122,15 @@ impl Connection {
 
     /// Ends the connection; tells the bytes sent and received on all connections.
     pub(super) async fn close(mut self) -> (u64, u64) {
-        if let Some(link) = self.link.take() {
-            link.peer().clone().leave().await;
+        if let Some((peer, _)) = self.link.take() {
+            peer.leave().await;
         }
         let traffic = self.client.traffic();
         (traffic.sent(), traffic.received())
     }
 
     async fn link(&mut self) -> Result<Link, PartyError> {
-        if let Some(link) = &self.link {
+        if let Some((_, link)) = &self.link {
             return Ok(link.clone());
         }
         let connect = self.client.connect_patiently(|error: &NetError, wait: Duration| {
@@ -141,8 +141,8 @@ impl Connection {
             // Once more, so that the error says what is the matter.
             Err(_) => self.client.connect().await?,
         };
-        let link = Link::hello(peer, &self.consent).await?;
-        self.link = Some(link.clone());
+        let link = Link::hello(Arc::new(peer.clone()), &self.consent).await?;
+        self.link = Some((peer, link.clone()));
         Ok(link)
     }
 
@@ -153,8 +153,8 @@ impl Connection {
             // Refusals are answers, also those that a later time may change; the person who asked decides.
             Err(error) if error.is_transient() && error.refusal().is_none() => {
                 tracing::warn!(%error, "connection lost");
-                if let Some(link) = self.link.take() {
-                    link.peer().close();
+                if let Some((peer, _)) = self.link.take() {
+                    peer.close();
                 }
                 Ok(None)
             }
