@@ -27,7 +27,7 @@ impl Failing {
 }
 
 /// Whether connecting again may help.
-pub(crate) fn may_pass(error: &PartyError) -> bool {
+pub fn may_pass(error: &PartyError) -> bool {
     let busy = error
         .refusal()
         .is_some_and(|refusal| matches!(refusal.code, Code::Busy | Code::Internal));

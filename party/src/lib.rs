@@ -28,7 +28,7 @@ pub mod carrier;
 pub mod cli;
 pub mod config;
 pub mod consent;
-mod consequence;
+pub mod consequence;
 pub mod contribute;
 pub mod custody;
 pub mod daemon;
