@@ -164,7 +164,7 @@ impl Engine {
                 .into_iter()
                 .filter(|key| attempt.keys.contains_key(&key.author))
                 .collect(),
-            audit_head: None,
+            audit: galen_sums::AuditHead::default(),
         };
         let signed = record.sign(&self.signing)?;
         let round = Arc::new(Round::open(&self.roster, &signed, &inputs)?);
