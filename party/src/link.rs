@@ -154,6 +154,7 @@ fn unexpected(response: &Response) -> PartyError {
         Response::Key(_) => "Key",
         Response::Query(_) => "Query",
         Response::Refused(_) => "Refused",
+        Response::Audit(_) => "Audit",
     };
     PartyError::Untrue(format!(
         "the coordinator answered {kind}, which does not answer the request"

@@ -66,8 +66,8 @@ pub mod schedule;
 pub mod set;
 pub mod statement;
 
-pub use audit::{AuditEvent, AuditHead, AuditLine};
 pub use adder::{Source, add};
+pub use audit::{AuditEvent, AuditHead, AuditLine};
 pub use authored::Authored;
 pub use contribution::{ContributionHeader, check_blob, check_header};
 pub use error::{BlobError, PlanError, SetFault, SumsError};

@@ -195,8 +195,8 @@ impl Chain {
         signed
             .verify(AUDIT_LINE, &self.study, &self.coordinator)
             .map_err(|_| AuditError::Signature { line })?;
-        let ((number, previous, time_ms), event) =
-            postcard::take_from_bytes::<Preamble>(signed.payload()).map_err(|_| AuditError::Malformed { line })?;
+        let ((number, previous, time_ms), event) = postcard::take_from_bytes::<Preamble>(signed.payload())
+            .map_err(|_| AuditError::Malformed { line })?;
         if number != line {
             return Err(AuditError::Number { line, found: number });
         }
@@ -207,8 +207,8 @@ impl Chain {
                 found: previous,
             });
         }
-        let (event, rest) = postcard::take_from_bytes::<AuditEvent>(event)
-            .map_err(|_| AuditError::UnknownEvent { line })?;
+        let (event, rest) =
+            postcard::take_from_bytes::<AuditEvent>(event).map_err(|_| AuditError::UnknownEvent { line })?;
         if !rest.is_empty() {
             return Err(AuditError::Malformed { line });
         }
@@ -227,7 +227,10 @@ impl Chain {
     /// The first thing that is wrong.
     pub fn extend(&mut self, lines: &[Signed]) -> Result<Vec<AuditLine>, AuditError> {
         let mut next = self.clone();
-        let read = lines.iter().map(|line| next.push(line)).collect::<Result<_, _>>()?;
+        let read = lines
+            .iter()
+            .map(|line| next.push(line))
+            .collect::<Result<_, _>>()?;
         *self = next;
         Ok(read)
     }

@@ -322,16 +322,10 @@ impl Checker {
                 self.incarnations.insert((custodian.clone(), *nonce));
                 vec![self.custodian(custodian)]
             }
-            AuditEvent::Confirmed {
-                custodian,
-                nonce,
-                by,
-            } => vec![self.custodian(by), self.incarnation(custodian, nonce, by)],
-            AuditEvent::Stale {
-                custodian,
-                nonce,
-                by,
-            } => {
+            AuditEvent::Confirmed { custodian, nonce, by } => {
+                vec![self.custodian(by), self.incarnation(custodian, nonce, by)]
+            }
+            AuditEvent::Stale { custodian, nonce, by } => {
                 self.report.warnings.push(Warning {
                     line: line.number,
                     text: format!("custodian {custodian} was put back to an old state, as {by} noticed"),
@@ -379,7 +373,10 @@ impl Checker {
                     culprit: *culprit,
                     text: text.clone(),
                 });
-                vec![self.member(party), self.accusation(*id, party, *culprit, evidence)]
+                vec![
+                    self.member(party),
+                    self.accusation(*id, party, *culprit, evidence),
+                ]
             }
             AuditEvent::Proposed {
                 id,
@@ -400,11 +397,9 @@ impl Checker {
                 receivers,
                 contributors,
             } => self.opened(line, *id, receivers, *contributors as usize),
-            AuditEvent::Read {
-                id,
-                receiver,
-                result,
-            } => vec![self.receiver(receiver), self.was_read(*id, receiver, *result)],
+            AuditEvent::Read { id, receiver, result } => {
+                vec![self.receiver(receiver), self.was_read(*id, receiver, *result)]
+            }
             AuditEvent::OpeningFailed { id, receiver, fault } => {
                 if let Some(opening) = self.report.opening(*id) {
                     opening.failures.insert(receiver.clone(), fault.clone());
@@ -430,7 +425,11 @@ impl Checker {
     }
 
     fn open(&self) -> Verdict {
-        if self.closed { Err(Inconsistency::AfterTheEnd) } else { Ok(()) }
+        if self.closed {
+            Err(Inconsistency::AfterTheEnd)
+        } else {
+            Ok(())
+        }
     }
 
     fn stranger(party: &PartyId, role: &'static str, is: bool) -> Verdict {
@@ -498,7 +497,9 @@ impl Checker {
         };
         let last = self.published.last().map(|(_, state)| *state);
         let of_round = self.attempts.range(RoundId { attempt: 0, ..id }..id);
-        let of_round = of_round.filter_map(|(_, attempt)| attempt.record).map(|(_, _, base)| base);
+        let of_round = of_round
+            .filter_map(|(_, attempt)| attempt.record)
+            .map(|(_, _, base)| base);
         let expected = last.or_else(|| of_round.last()).unwrap_or(base);
         let based = if expected == base {
             Ok(())
@@ -509,7 +510,11 @@ impl Checker {
                 expected,
             })
         };
-        let active = if self.active { Ok(()) } else { Err(Inconsistency::NotActive) };
+        let active = if self.active {
+            Ok(())
+        } else {
+            Err(Inconsistency::NotActive)
+        };
         let attempt = self.attempts.entry(id).or_default();
         let once = once(id, "record", attempt.record.is_some());
         attempt.record.get_or_insert((record, purpose, base));
@@ -547,7 +552,9 @@ impl Checker {
             verdicts.push(Err(Inconsistency::TooFew { id, members, min }));
         }
         let received = |name: &PartyId| attempt.contributions.get(name).map(|(header, _)| header);
-        let foreign = members.iter().find(|(name, header)| received(name) != Some(*header));
+        let foreign = members
+            .iter()
+            .find(|(name, header)| received(name) != Some(*header));
         if let Some((contributor, _)) = foreign {
             let contributor = contributor.clone();
             verdicts.push(Err(Inconsistency::NotReceived { id, contributor }));
@@ -564,7 +571,13 @@ impl Checker {
         verdicts
     }
 
-    fn certified(&mut self, id: RoundId, set: Digest, sum: Digest, endorsements: &[Authored]) -> Vec<Verdict> {
+    fn certified(
+        &mut self,
+        id: RoundId,
+        set: Digest,
+        sum: Digest,
+        endorsements: &[Authored],
+    ) -> Vec<Verdict> {
         let roster = Arc::clone(&self.roster);
         let open = self.open();
         let attempt = match self.announced(id) {
@@ -585,7 +598,9 @@ impl Checker {
         }
         let expected = Endorsement { record, set, sum };
         let (signers, mut signed) = signers(&roster, id, endorsements, |authored| {
-            authored.open::<Endorsement>(&roster, ENDORSEMENT).is_ok_and(|said| said == expected)
+            authored
+                .open::<Endorsement>(&roster, ENDORSEMENT)
+                .is_ok_and(|said| said == expected)
         });
         verdicts.append(&mut signed);
         attempt.certificate = Some(signers);
@@ -617,7 +632,9 @@ impl Checker {
         let roster = Arc::clone(&self.roster);
         let attempt = self.attempts.entry(id).or_default();
         let (signers, mut verdicts) = signers(&roster, id, signatures, |authored| {
-            authored.open::<Abandoned>(&roster, ABANDONED).is_ok_and(|said| said.round == id)
+            authored
+                .open::<Abandoned>(&roster, ABANDONED)
+                .is_ok_and(|said| said.round == id)
         });
         attempt.abandoned = signers.len() >= roster.agreement();
         if attempt.certificate.is_some() {
@@ -714,7 +731,11 @@ impl Checker {
         }
         let min = self.roster.min_contributors();
         let attempt = self.attempts.entry(id).or_default();
-        if attempt.proposal.as_ref().is_none_or(|(_, known, _)| *known != sum) {
+        if attempt
+            .proposal
+            .as_ref()
+            .is_none_or(|(_, known, _)| *known != sum)
+        {
             verdicts.push(Err(Inconsistency::OtherSet { id }));
         }
         let readers = attempt.reads.values().filter(|state| **state == result).count();
@@ -765,7 +786,10 @@ impl Checker {
     }
 
     fn announced(&mut self, id: RoundId) -> Result<&mut Attempt, Inconsistency> {
-        let attempt = self.attempts.get_mut(&id).filter(|attempt| attempt.record.is_some());
+        let attempt = self
+            .attempts
+            .get_mut(&id)
+            .filter(|attempt| attempt.record.is_some());
         attempt.ok_or(Inconsistency::Missing {
             id,
             missing: "record",

@@ -94,7 +94,8 @@ pub fn verify(chain: &mut Chain, text: &str) -> Result<(AuditLine, Signed), File
     let mut next = chain.clone();
     let line = next.push(&written.signed)?;
     if written.words == WORDS {
-        let same = write(&line, &written.signed).map_err(|source| FileError::Json { line: number, source })?;
+        let same =
+            write(&line, &written.signed).map_err(|source| FileError::Json { line: number, source })?;
         if same != text {
             return Err(FileError::Words { line: number });
         }

@@ -200,9 +200,15 @@ impl Report {
         section("Refused", self.rejections.iter().map(refused).collect());
         let served = self.served.iter().map(|model| model.to_hex()).collect();
         section("Served by the coordinator, in clear", served);
-        let warnings = self.warnings.iter().map(|w| format!("line {}: {}", w.line, w.text));
+        let warnings = self
+            .warnings
+            .iter()
+            .map(|w| format!("line {}: {}", w.line, w.text));
         section("Odd, but no breach", warnings.collect());
-        let findings = self.findings.iter().map(|f| format!("line {}: {}", f.line, f.text));
+        let findings = self
+            .findings
+            .iter()
+            .map(|f| format!("line {}: {}", f.line, f.text));
         section("AGAINST THE RULES OF THE STUDY", findings.collect());
         if let Some((completed, reason)) = &self.closed {
             let how = if *completed { "completed" } else { "NOT completed" };

@@ -14,14 +14,22 @@ const MAX_TEXT: usize = 300;
 
 /// A line for people: number, time, and what happened.
 pub fn line(line: &AuditLine) -> String {
-    format!("{:>6}  {}  {}", line.number, utc(line.time_ms), event(&line.event))
+    format!(
+        "{:>6}  {}  {}",
+        line.number,
+        utc(line.time_ms),
+        event(&line.event)
+    )
 }
 
 /// What happened, in one sentence. Texts that others wrote are cut and cleaned of control characters.
 pub fn event(event: &AuditEvent) -> String {
     match event {
         AuditEvent::Admitted { party, consent } => {
-            format!("{party} joined with its signed consent to the study ({}).", consent.short())
+            format!(
+                "{party} joined with its signed consent to the study ({}).",
+                consent.short()
+            )
         }
         AuditEvent::Activated => "Every party has signed; the study is active.".into(),
         AuditEvent::Incarnation {
@@ -32,19 +40,11 @@ pub fn event(event: &AuditEvent) -> String {
             "Custodian {custodian} started as incarnation {}, at entry {seq} of its ledger.",
             nonce.short()
         ),
-        AuditEvent::Confirmed {
-            custodian,
-            nonce,
-            by,
-        } => format!(
+        AuditEvent::Confirmed { custodian, nonce, by } => format!(
             "Custodian {by} confirmed incarnation {} of {custodian}: it knows of nothing newer.",
             nonce.short()
         ),
-        AuditEvent::Stale {
-            custodian,
-            nonce,
-            by,
-        } => format!(
+        AuditEvent::Stale { custodian, nonce, by } => format!(
             "Custodian {by} rejected incarnation {} of {custodian}, which has forgotten what it signed: it was put back to an old state.",
             nonce.short()
         ),
@@ -75,7 +75,11 @@ pub fn event(event: &AuditEvent) -> String {
             what,
             code,
             text,
-        } => format!("{party} was refused a {} (G{code}): {}.", plain(what), plain(text)),
+        } => format!(
+            "{party} was refused a {} (G{code}): {}.",
+            plain(what),
+            plain(text)
+        ),
         AuditEvent::Named {
             id,
             party,
@@ -86,7 +90,11 @@ pub fn event(event: &AuditEvent) -> String {
             "In {id}, {party} was found at fault, {}: {} ({}).",
             culprit_words(*culprit),
             plain(text),
-            count(evidence.len(), "signed statement shows it", "signed statements show it")
+            count(
+                evidence.len(),
+                "signed statement shows it",
+                "signed statements show it"
+            )
         ),
         AuditEvent::Proposed {
             id,
@@ -139,16 +147,13 @@ pub fn event(event: &AuditEvent) -> String {
             count(*contributors as usize, "contributor", "contributors"),
             names(receivers)
         ),
-        AuditEvent::Read {
-            id,
-            receiver,
-            result,
-        } => format!("{receiver} read the sum of {id} and derived state {}.", result.short()),
-        AuditEvent::OpeningFailed {
-            id,
-            receiver,
-            fault,
-        } => format!("{receiver} could not read the sum of {id}: {}.", plain(fault)),
+        AuditEvent::Read { id, receiver, result } => format!(
+            "{receiver} read the sum of {id} and derived state {}.",
+            result.short()
+        ),
+        AuditEvent::OpeningFailed { id, receiver, fault } => {
+            format!("{receiver} could not read the sum of {id}: {}.", plain(fault))
+        }
         AuditEvent::Published { id, sum, result } => format!(
             "{} was published: sum {} leads to state {}.",
             begin(id.to_string()),
@@ -183,7 +188,8 @@ pub fn culprit_words(culprit: Culprit) -> &'static str {
 /// stop at its end.
 pub fn plain(text: &str) -> String {
     let unseen = |c: char| {
-        c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
     };
     let clean: String = text
         .chars()
