@@ -34,7 +34,9 @@ pub enum AuditLogError {
     #[error(transparent)]
     Sign(#[from] SignError),
     /// The stored lines do not lead to the stored head.
-    #[error("the audit log on disk has {found} lines up to digest {digest}, its head says {head} lines: the folder was damaged or tampered with")]
+    #[error(
+        "the audit log on disk has {found} lines up to digest {digest}, its head says {head} lines: the folder was damaged or tampered with"
+    )]
     Damaged {
         /// Lines found.
         found: u64,
@@ -126,7 +128,8 @@ pub fn told(before: &StudyState, after: &StudyState, roster: &Roster) -> Vec<Aud
     }
     if let Some(attempt) = &after.attempt {
         let earlier = before.attempt.as_ref();
-        let earlier = earlier.filter(|earlier| (earlier.round, earlier.attempt) == (attempt.round, attempt.attempt));
+        let earlier =
+            earlier.filter(|earlier| (earlier.round, earlier.attempt) == (attempt.round, attempt.attempt));
         told_of_attempt(earlier, attempt, roster, &mut events);
     }
     let known = before.published.len();
@@ -182,7 +185,12 @@ fn told_of_attempt(before: Option<&Attempt>, after: &Attempt, roster: &Roster, e
     if let Some(proposal) = &after.proposal
         && before.is_none_or(|before| before.proposal.is_none())
     {
-        let header = |name| Some((after.contributions.get_key_value(name)?.0.clone(), after.contributions.get(name)?.header));
+        let header = |name| {
+            Some((
+                after.contributions.get_key_value(name)?.0.clone(),
+                after.contributions.get(name)?.header,
+            ))
+        };
         events.push(AuditEvent::Proposed {
             id,
             members: proposal.set.iter().filter_map(header).collect(),
@@ -195,7 +203,10 @@ fn told_of_attempt(before: Option<&Attempt>, after: &Attempt, roster: &Roster, e
         events.push(AuditEvent::Opened {
             id,
             receivers: roster.receivers().to_vec(),
-            contributors: after.proposal.as_ref().map_or(0, |proposal| proposal.set.len() as u32),
+            contributors: after
+                .proposal
+                .as_ref()
+                .map_or(0, |proposal| proposal.set.len() as u32),
         });
     }
     for (receiver, result) in &after.opened {
