@@ -1,5 +1,6 @@
 //! `party serve`: connects, looks at the coordinator's view, and does what is due until the study is over.
 
+use crate::audit::AuditCopy;
 use crate::config::Config;
 use crate::consent;
 use crate::contribute::Contributor;
@@ -57,6 +58,7 @@ pub(crate) struct Shared {
     pub(crate) custodian: Custodian,
     pub(crate) contributor: Contributor,
     pub(crate) sealed: Sealed,
+    pub(crate) audit: AuditCopy,
     pub(crate) patients: Option<Patients>,
     pub(crate) device: Device,
     pub(crate) board: Board,
@@ -135,6 +137,7 @@ impl Party {
             contributor: Contributor::open(&store, Arc::clone(&identity))?,
             vault: Vault::open(&store)?,
             board: Board::new(home, &study, &identity.name, part.rounds, Arc::clone(&clock)),
+            audit: AuditCopy::open(home, study.digest(), study.coordinator().signing)?,
             identity,
             study,
             consent,
@@ -415,7 +418,9 @@ fn may_pass(error: &PartyError) -> bool {
 /// only go on from a state that is not its own.
 fn concerns_only(step: &Step, error: &PartyError) -> bool {
     match error {
-        PartyError::Untrue(_) | PartyError::Spoilt(_) => !matches!(step, Step::Apply { .. }),
+        PartyError::Untrue(_) | PartyError::Spoilt(_) | PartyError::Forked { .. } => {
+            !matches!(step, Step::Apply { .. } | Step::Close { .. })
+        }
         PartyError::StandsAside(_) => true,
         PartyError::Net(NetError::Refused(_)) => !may_pass(error),
         _ => false,

@@ -13,6 +13,7 @@
 //! | [`steps`] | what is due, given the own state and the coordinator's view; pure |
 //! | [`daemon`] | connects, asks [`steps`], has each step carried out |
 //! | [`rounds`] | verifying a round record |
+//! | [`audit`] | the own copy of the audit log, without which no record is acted upon |
 //! | [`contribute`] | computing a round's values, encrypting them once, sending those bytes |
 //! | [`custody`] | one-round keys, judging a set, key sums |
 //! | [`vault`] | what must be unreadable when a round is over |
@@ -23,6 +24,7 @@
 //!
 //! The commands themselves are in [`cli`].
 
+pub mod audit;
 pub mod cli;
 pub mod config;
 pub mod consent;

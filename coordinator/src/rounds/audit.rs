@@ -271,3 +271,222 @@ pub fn short(text: &str) -> String {
     let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     plain.take(MAX_TEXT).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rounds::state::{Closed, Contribution, Proposal, Published};
+    use galen_core::{Digest, PartyId};
+    use galen_store::Store;
+    use galen_sums::audit::{Chain, words};
+    use galen_sums::{RosterMember, RosterParts};
+
+    fn name(text: &str) -> PartyId {
+        PartyId::new(text).unwrap()
+    }
+
+    fn digest(text: &str) -> Digest {
+        Digest::of(text.as_bytes())
+    }
+
+    fn roster(coordinator: &SigningKey) -> Roster {
+        let member = |text: &&str| RosterMember {
+            name: name(text),
+            signing: SigningKey::generate().unwrap().public(),
+            sealing: digest(text).0,
+            contributor: true,
+            custodian: true,
+        };
+        Roster::new(RosterParts {
+            study: digest("study"),
+            coordinator: coordinator.public(),
+            members: ["a", "b", "c"].iter().map(member).collect(),
+            threshold: 2,
+            agreement: 2,
+            min_contributors: 3,
+        })
+        .unwrap()
+    }
+
+    fn served(model: &str) -> AuditEvent {
+        AuditEvent::Served {
+            model: digest(model),
+        }
+    }
+
+    #[test]
+    fn lines_and_head_come_back_together_or_not_at_all() {
+        let temp = tempfile::tempdir().unwrap();
+        let (key, study) = (SigningKey::generate().unwrap(), digest("study"));
+        let head = {
+            let store = Store::open(temp.path()).unwrap();
+            let (log, head) = AuditLog::open(store.database(), study).unwrap();
+            assert_eq!(head, AuditHead::default());
+            let mut batch = store.database().batch();
+            let head = log.append(&mut batch, &key, head, 7, vec![served("1"), served("2")]).unwrap();
+            batch.commit().unwrap();
+            // A batch that is not committed leaves nothing.
+            let mut batch = store.database().batch();
+            log.append(&mut batch, &key, head, 8, vec![served("3")]).unwrap();
+            drop(batch);
+            // Nothing to tell is nothing to write.
+            let mut batch = store.database().batch();
+            assert_eq!(log.append(&mut batch, &key, head, 8, Vec::new()).unwrap(), head);
+            head
+        };
+        let store = Store::open(temp.path()).unwrap();
+        let (log, found) = AuditLog::open(store.database(), study).unwrap();
+        assert_eq!((found, found.lines), (head, 2));
+        let lines = log.lines(0, 10).unwrap();
+        let mut chain = Chain::new(study, key.public());
+        let read = chain.extend(&lines).unwrap();
+        assert_eq!((*chain.head(), read[1].time_ms, &read[1].event), (head, 7, &served("2")));
+        assert_eq!(log.lines(1, 10).unwrap(), lines[1..]);
+        assert_eq!(log.lines(0, 1).unwrap(), lines[..1]);
+        assert_eq!(log.lines(2, 10).unwrap(), []);
+        assert_eq!(log.lines(u64::MAX, 10).unwrap(), []);
+    }
+
+    #[test]
+    fn lines_that_do_not_lead_to_the_head_are_noticed_at_the_start() {
+        let temp = tempfile::tempdir().unwrap();
+        let (key, study) = (SigningKey::generate().unwrap(), digest("study"));
+        let store = Store::open(temp.path()).unwrap();
+        let (log, head) = AuditLog::open(store.database(), study).unwrap();
+        let mut batch = store.database().batch();
+        let events = ["1", "2", "3"].map(served).to_vec();
+        log.append(&mut batch, &key, head, 7, events).unwrap();
+        batch.commit().unwrap();
+        log.lines.delete(3u64.to_be_bytes()).unwrap();
+        let error = AuditLog::open(store.database(), study).err().unwrap();
+        assert!(
+            matches!(error, AuditLogError::Damaged { found: 2, head: 3, .. }),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_answer_is_bounded() {
+        let temp = tempfile::tempdir().unwrap();
+        let (key, study) = (SigningKey::generate().unwrap(), digest("study"));
+        let store = Store::open(temp.path()).unwrap();
+        let (log, mut head) = AuditLog::open(store.database(), study).unwrap();
+        let long = AuditEvent::Closed {
+            completed: false,
+            reason: "x".repeat(MAX_BYTES / 8),
+        };
+        for _ in 0..3 {
+            let mut batch = store.database().batch();
+            head = log.append(&mut batch, &key, head, 0, vec![long.clone(); 4]).unwrap();
+            batch.commit().unwrap();
+        }
+        let (mut from, mut answers) = (0, 0);
+        while from < head.lines {
+            let lines = log.lines(from, usize::MAX).unwrap();
+            let bytes: usize = lines.iter().map(|line| line.payload().len()).sum();
+            assert!(!lines.is_empty() && bytes <= MAX_BYTES + MAX_BYTES / 4);
+            from += lines.len() as u64;
+            answers += 1;
+        }
+        assert_eq!((from, answers), (12, 2));
+    }
+
+    /// Each change of state is told, once, and in the order in which it came.
+    #[test]
+    fn a_change_of_state_is_told_once() {
+        let roster = roster(&SigningKey::generate().unwrap());
+        let mut state = StudyState::default();
+        let mut said = Vec::new();
+        let mut step = |change: &mut dyn FnMut(&mut StudyState)| {
+            let before = state.clone();
+            change(&mut state);
+            said.extend(told(&before, &state, &roster).iter().map(words::event));
+            assert_eq!(told(&state, &state, &roster), [], "told twice");
+        };
+        for party in ["a", "b", "c"] {
+            step(&mut |state| drop(state.consents.insert(name(party))));
+        }
+        step(&mut |state| state.attempt = Some(Attempt::announce(0, 1, digest("base"), 0, 0)));
+        let attempt = |state: &mut StudyState, change: &dyn Fn(&mut Attempt)| {
+            state.attempt.iter_mut().for_each(change);
+        };
+        for party in ["b", "a", "c"] {
+            step(&mut |state| {
+                attempt(state, &|attempt| {
+                    let contribution = Contribution {
+                        header: digest(party),
+                        blob: digest("blob"),
+                    };
+                    attempt.contributions.insert(name(party), contribution);
+                });
+            });
+        }
+        step(&mut |state| {
+            attempt(state, &|attempt| {
+                attempt.proposal = Some(Proposal {
+                    set: ["a", "b", "c"].map(name).to_vec(),
+                    set_digest: digest("set"),
+                    sum: digest("sum"),
+                });
+                attempt.phase = AttemptPhase::Proposed;
+            });
+        });
+        step(&mut |state| attempt(state, &|attempt| attempt.phase = AttemptPhase::Opening));
+        step(&mut |state| {
+            attempt(state, &|attempt| drop(attempt.failures.insert(name("c"), "line\nbreak".into())));
+        });
+        step(&mut |state| {
+            attempt(state, &|attempt| drop(attempt.opened.insert(name("a"), digest("result"))));
+        });
+        step(&mut |state| {
+            state.attempt = None;
+            state.published.push(Published {
+                attempt: 1,
+                set: Vec::new(),
+                sum: digest("sum"),
+                answers: Vec::new(),
+                result: digest("result"),
+                announced_ms: 0,
+                published_ms: 0,
+            });
+        });
+        step(&mut |state| drop(state.releases.insert(name("b"), digest("model"))));
+        step(&mut |state| state.serving = Some(digest("model")));
+        step(&mut |state| {
+            state.closed = Some(Closed {
+                completed: true,
+                reason: "done".into(),
+            });
+        });
+        let parts = [
+            "Every party has signed",
+            "The encrypted contribution of b to round 0 attempt 1",
+            "The encrypted contribution of a to round 0 attempt 1",
+            "The encrypted contribution of c to round 0 attempt 1",
+            "In round 0 attempt 1 the contributions of a, b and c were added",
+            "The sum of round 0 attempt 1 over 3 contributors was opened to a, b and c",
+            "c could not read the sum of round 0 attempt 1: line break",
+            "a read the sum of round 0 attempt 1",
+            "Round 0 attempt 1 was published",
+            "b agreed that model",
+            "The coordinator serves model",
+            "The study is over, completed: done",
+        ];
+        assert_eq!(said.len(), parts.len(), "{said:#?}");
+        for (text, part) in said.iter().zip(parts) {
+            assert!(text.starts_with(part), "{part}\n{text}");
+        }
+    }
+
+    /// A statement that came too early or too late is nobody's fault, and a log that grew with each would fill the disk.
+    #[test]
+    fn only_refusals_that_name_a_fault_are_told() {
+        let told = |code| refused(&name("a"), "contribution", &Refusal::new(code, "no\u{7}")).is_some();
+        for code in [Code::Conflict, Code::BadSignature, Code::NotConforming, Code::WrongBase] {
+            assert!(told(code), "{code:?}");
+        }
+        for code in [Code::WrongPhase, Code::WrongRound, Code::Busy, Code::Internal, Code::BlobUnknown] {
+            assert!(!told(code), "{code:?}");
+        }
+    }
+}

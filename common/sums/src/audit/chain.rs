@@ -181,6 +181,12 @@ impl Chain {
         }
     }
 
+    /// The same study's chain at a head up to which the lines were verified before.
+    #[must_use]
+    pub fn at(&self, head: AuditHead) -> Self {
+        Self { head, ..self.clone() }
+    }
+
     /// Where it stands.
     pub fn head(&self) -> &AuditHead {
         &self.head

@@ -86,8 +86,8 @@ pub enum Inconsistency {
         /// Rounds published so far.
         published: u32,
     },
-    /// An attempt without a certificate of abandonment of the one before.
-    #[error("{id} was announced without a certificate that the attempt before it was given up")]
+    /// An attempt without a certificate of abandonment of every one before it.
+    #[error("{id} was announced without a certificate that each attempt before it was given up")]
     NotAbandoned {
         /// The attempt.
         id: RoundId,
@@ -157,6 +157,14 @@ pub enum Inconsistency {
         id: RoundId,
         /// Who is said to have signed.
         signer: PartyId,
+    },
+    /// Two attempts of a round that were agreed upon.
+    #[error("{id} has a certificate, and so has {earlier}")]
+    SecondCertificate {
+        /// The attempt.
+        id: RoundId,
+        /// The other attempt.
+        earlier: RoundId,
     },
     /// A contribution in the certificates of two attempts.
     #[error("the contribution of {contributor} to {id} is in the certificate of {earlier} as well")]
@@ -483,14 +491,15 @@ impl Checker {
 
     fn record(&mut self, id: RoundId, purpose: Purpose, record: Digest, base: Digest) -> Vec<Verdict> {
         let published = self.published.len() as u32;
-        let before = id.attempt.checked_sub(1).map(|attempt| RoundId { attempt, ..id });
-        let earlier = before.and_then(|before| self.attempts.get(&before));
+        // Each of them: an attempt that was skipped could hold a certificate.
+        let earlier = self.attempts.range(RoundId { attempt: 0, ..id }..id);
+        let given_up = earlier.filter(|(_, attempt)| attempt.abandoned).count();
         let order = if id.round == published {
             Ok(())
         } else {
             Err(Inconsistency::Order { id, published })
         };
-        let abandoned = if before.is_none() || earlier.is_some_and(|attempt| attempt.abandoned) {
+        let abandoned = if given_up == id.attempt as usize {
             Ok(())
         } else {
             Err(Inconsistency::NotAbandoned { id })
@@ -604,6 +613,23 @@ impl Checker {
         });
         verdicts.append(&mut signed);
         attempt.certificate = Some(signers);
+        let attempts = RoundId { attempt: 0, ..id }..=RoundId {
+            attempt: u32::MAX,
+            ..id
+        };
+        let other = self
+            .attempts
+            .range(attempts)
+            .find(|(other, attempt)| **other != id && attempt.certificate.is_some());
+        if let Some((earlier, _)) = other {
+            verdicts.push(Err(Inconsistency::SecondCertificate {
+                id,
+                earlier: *earlier,
+            }));
+        }
+        let Some(attempt) = self.attempts.get(&id) else {
+            return verdicts;
+        };
         let members = attempt.proposal.as_ref().map(|(_, _, members)| members);
         let contributions: Vec<_> = members
             .into_iter()

@@ -35,8 +35,8 @@ pub enum FileError {
         /// What was refused.
         source: serde_json::Error,
     },
-    /// Its words are not those of its signed bytes.
-    #[error("line {line} of the file says in words what was not signed")]
+    /// Its words are not those of its signed bytes, or are those of a version that is not known here.
+    #[error("line {line} of the file says in words what was not signed, or in words of another version")]
     Words {
         /// Number of the line.
         line: u64,
@@ -83,14 +83,17 @@ pub fn read(number: u64, text: &str) -> Result<Signed, FileError> {
     parse(number, text).map(|written| written.signed)
 }
 
-/// Verifies the next line of a file: it extends the chain, and its words are those of its signed bytes. The words of another version are
-/// not compared; the caller shows its own.
+/// Verifies the next line of a file: it extends the chain, and its words are those of its signed bytes. Words that an older version wrote
+/// are not compared; the caller shows its own.
 ///
 /// # Errors
 /// What is wrong; the chain is then unchanged.
 pub fn verify(chain: &mut Chain, text: &str) -> Result<(AuditLine, Signed), FileError> {
     let number = chain.head().lines.saturating_add(1);
     let written = parse(number, text)?;
+    if written.words == 0 || written.words > WORDS {
+        return Err(FileError::Words { line: number });
+    }
     let mut next = chain.clone();
     let line = next.push(&written.signed)?;
     if written.words == WORDS {
