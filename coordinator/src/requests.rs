@@ -104,6 +104,7 @@ impl Desk {
                 .engine
                 .fetch(party, round, attempt, item)
                 .map(Response::Statements),
+            Request::Audit { from } => self.engine.audit(from).map(Response::Audit),
             Request::Serving => Ok(Response::Serving(self.service.serving())),
             Request::KeyStatus { key } => self.service.key_status(party, &key).map(Response::Key),
             Request::Query { model, key, batch } => {

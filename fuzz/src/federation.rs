@@ -108,7 +108,7 @@ impl Federation {
             plan: SumPlan::new(&inputs).unwrap(),
             base: Digest::of(b"base"),
             custodians: secrets.iter().enumerate().map(statement).collect(),
-            audit_head: None,
+            audit: galen_sums::AuditHead::default(),
         };
         let round = Round::open(&roster, &record.sign(&coordinator).unwrap(), &inputs).unwrap();
         let headers: Vec<ContributionHeader> = names.iter().map(|name| header(&round, name)).collect();

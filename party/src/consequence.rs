@@ -38,7 +38,9 @@ pub fn may_pass(error: &PartyError) -> bool {
 /// only go on from a state that is not its own.
 pub(crate) fn concerns_only(step: &Step, error: &PartyError) -> bool {
     match error {
-        PartyError::Untrue(_) | PartyError::Spoilt(_) => !matches!(step, Step::Apply { .. }),
+        PartyError::Untrue(_) | PartyError::Spoilt(_) | PartyError::Forked { .. } => {
+            !matches!(step, Step::Apply { .. } | Step::Close { .. })
+        }
         PartyError::StandsAside(_) => true,
         PartyError::Net(NetError::Refused(_)) => !may_pass(error),
         _ => false,

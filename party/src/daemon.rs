@@ -1,5 +1,6 @@
 //! `party serve`: connects, polls the coordinator's view, and lets the party act on it until the study is over.
 
+use crate::audit::AuditCopy;
 use crate::config::Config;
 use crate::consent;
 use crate::consequence::may_pass;
@@ -52,7 +53,9 @@ impl Daemon {
             part.rounds,
             Arc::clone(&clock),
         );
+        let audit = AuditCopy::open(home, study.digest(), study.coordinator().signing)?;
         let party = Party::new(Parts {
+            audit,
             identity,
             study,
             consent,

@@ -4,6 +4,9 @@ use galen_core::study::StudyError;
 use galen_core::{Code, Digest, PartyId, Refusal};
 use galen_custody::LedgerError;
 use galen_net::NetError;
+use galen_sums::RoundId;
+use galen_sums::audit::json_lines::FileError;
+use galen_sums::audit::{AuditError, Finding};
 use std::path::PathBuf;
 
 /// Why a command or the daemon could not do its work.
@@ -61,6 +64,21 @@ pub enum PartyError {
     /// The coordinator or another member said something that does not verify.
     #[error("{0}")]
     Untrue(String),
+    /// The coordinator's audit log does not extend the copy that is kept here, or does not lead to the head in its record: it was cut, changed
+    /// or forked.
+    #[error("the coordinator's audit log is not the one that was seen before{}: {source}", in_attempt(.id))]
+    Forked {
+        /// The attempt whose record was looked at.
+        id: Option<RoundId>,
+        /// What is wrong, and with which line.
+        source: AuditError,
+    },
+    /// An audit log that does not verify.
+    #[error("{0}")]
+    Audit(FileError),
+    /// An audit log whose lines are genuine but tell what the study's rules forbid.
+    #[error("{}", in_lines(.0))]
+    Inconsistent(Vec<Finding>),
     /// As a custodian, the party takes no part in an attempt, because of what it has done in the same round before.
     #[error("{0}")]
     StandsAside(LedgerError),
@@ -116,6 +134,17 @@ pub enum Exit {
     Closed = 7,
 }
 
+fn in_attempt(id: &Option<RoundId>) -> String {
+    id.map_or_else(String::new, |id| format!(", and nothing is done in {id}"))
+}
+
+fn in_lines(findings: &[Finding]) -> String {
+    let lines = findings
+        .iter()
+        .map(|finding| format!("line {}: {}", finding.line, finding.text));
+    lines.collect::<Vec<_>>().join("; ")
+}
+
 impl PartyError {
     /// A stable code: `G....` where the wire protocol has one, else `P...`.
     pub fn code(&self) -> String {
@@ -137,6 +166,9 @@ impl PartyError {
             Self::Untrue(_) => 501,
             Self::Mismatch { .. } => 502,
             Self::StandsAside(_) => 503,
+            Self::Forked { .. } => 504,
+            Self::Audit(_) => 505,
+            Self::Inconsistent(_) => 506,
             Self::NotYet(_) => 601,
             Self::Role { .. } => 602,
             Self::Answer => 603,
@@ -149,6 +181,9 @@ impl PartyError {
     fn wire_code(&self) -> Option<Code> {
         match self {
             Self::Net(error) => error.code(),
+            Self::Forked { source, .. } => Some(source.code()),
+            Self::Audit(error) => Some(error.code()),
+            Self::Inconsistent(_) => Some(Code::AuditInconsistent),
             _ => None,
         }
     }
@@ -177,7 +212,11 @@ impl PartyError {
                 "nothing to do: the others go on with the round; if too few custodians are left for it, the operator ends the study"
             }
             Self::Net(_) => "check `coordinator` in config.toml and that outgoing UDP to it is open",
-            Self::Untrue(_) | Self::Mismatch { .. } => {
+            Self::Untrue(_)
+            | Self::Mismatch { .. }
+            | Self::Forked { .. }
+            | Self::Audit(_)
+            | Self::Inconsistent(_) => {
                 "stop and call the operator and the other parties: somebody's software or somebody is at fault"
             }
             Self::NotYet(_) => "`party status --dir DIR` tells where the study stands",
@@ -202,7 +241,12 @@ impl PartyError {
             | Self::Device(_) => Exit::Setup,
             Self::Data(_) => Exit::Data,
             Self::Net(_) => Exit::Network,
-            Self::Untrue(_) | Self::Mismatch { .. } | Self::Answer => Exit::Untrue,
+            Self::Untrue(_)
+            | Self::Mismatch { .. }
+            | Self::Forked { .. }
+            | Self::Audit(_)
+            | Self::Inconsistent(_)
+            | Self::Answer => Exit::Untrue,
             Self::Closed(_) => Exit::Closed,
             Self::Store(_)
             | Self::Spoilt(_)

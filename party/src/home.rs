@@ -89,6 +89,11 @@ impl Home {
         self.root.join("shared")
     }
 
+    /// The copy of the audit log.
+    pub fn audit(&self) -> PathBuf {
+        self.root.join("audit")
+    }
+
     /// What the daemon says of itself.
     pub fn status(&self) -> PathBuf {
         self.root.join("status.json")

@@ -14,6 +14,7 @@
 //! | [`party`] | asks [`steps`], has each step carried out |
 //! | [`daemon`], [`link`], [`carrier`] | connects, polls, talks to the coordinator |
 //! | [`rounds`] | verifying a round record |
+//! | [`audit`] | the own copy of the audit log, without which no record is acted upon |
 //! | [`contribute`] | computing a round's values, encrypting them once, sending those bytes |
 //! | [`custody`] | one-round keys, judging a set, key sums |
 //! | [`vault`] | what must be unreadable when a round is over |
@@ -24,6 +25,7 @@
 //!
 //! The commands themselves are in [`cli`].
 
+pub mod audit;
 pub mod carrier;
 pub mod cli;
 pub mod config;

@@ -83,6 +83,14 @@ impl Link {
         }
     }
 
+    /// The coordinator's audit log after its first `from` lines, as far as one answer goes. The lines are claims until they are verified.
+    pub async fn audit(&self, from: u64) -> Result<Vec<Signed>, PartyError> {
+        match self.call(Request::Audit { from }).await? {
+            Response::Audit(lines) => Ok(lines),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Uploads a blob; the coordinator has it whole and durable when this returns. What it has already is not sent again.
     pub async fn put(
         &self,
@@ -151,6 +159,7 @@ fn unexpected(response: &Response) -> PartyError {
         Response::Key(_) => "Key",
         Response::Query(_) => "Query",
         Response::Refused(_) => "Refused",
+        Response::Audit(_) => "Audit",
     };
     PartyError::Untrue(format!(
         "the coordinator answered {kind}, which does not answer the request"

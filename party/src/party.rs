@@ -1,5 +1,6 @@
 //! A party: what it has, and what it does about each of the coordinator's views. How it is connected is not its business.
 
+use crate::audit::AuditCopy;
 use crate::carrier::Carrier;
 use crate::consequence::{Failing, concerns_only, is_of_the_moment, is_of_this_side};
 use crate::contribute::Contributor;
@@ -49,6 +50,8 @@ pub struct Parts {
     pub store: Store,
     /// Its derived state and opened sums.
     pub sealed: Sealed,
+    /// Its copy of the audit log.
+    pub audit: AuditCopy,
     /// Its table; only contributors need one.
     pub patients: Option<Patients>,
     /// What it trains on.
@@ -71,6 +74,7 @@ pub(crate) struct Shared {
     pub(crate) custodian: Custodian,
     pub(crate) contributor: Contributor,
     pub(crate) sealed: Sealed,
+    pub(crate) audit: AuditCopy,
     pub(crate) patients: Option<Patients>,
     pub(crate) device: Device,
     pub(crate) board: Board,
@@ -107,6 +111,7 @@ impl Party {
             consent,
             store,
             sealed,
+            audit,
             patients,
             device,
             board,
@@ -138,6 +143,7 @@ impl Party {
             part,
             store,
             sealed,
+            audit,
             patients,
             device,
             traffic,

@@ -1,5 +1,6 @@
 //! How each step is carried out: fetch, verify and compute on a blocking thread, persist, then send.
 
+use crate::audit::NotTaken;
 use crate::contribute::values::{Sources, values};
 use crate::custody::Verdict;
 use crate::error::PartyError;
@@ -10,7 +11,7 @@ use crate::sealed::State;
 use crate::sinks::StoreSink;
 use crate::status::Training;
 use crate::steps::Step;
-use galen_core::{Code, Digest, PartyId, faults};
+use galen_core::{Code, Digest, PartyId, Signed, faults};
 use galen_net::NetError;
 use galen_net::protocol::{BlobKind, Item, Statement};
 use galen_sums::statement::{OPENED, OPENING_FAILED, Opened, OpeningFailed, RELEASE, Release};
@@ -32,14 +33,13 @@ impl Party {
     /// Carries out a step; tells if the daemon's work has ended.
     pub(crate) async fn perform(&mut self, link: &Link, step: &Step) -> Result<Option<End>, PartyError> {
         match step {
-            Step::Close {
-                completed: true,
-                reason,
-            } => return Ok(Some(End::Completed(reason.clone()))),
-            Step::Close {
-                completed: false,
-                reason,
-            } => return Err(PartyError::Closed(reason.clone())),
+            Step::Close { completed, reason } => {
+                self.follow_audit(link, None).await?;
+                if *completed {
+                    return Ok(Some(End::Completed(reason.clone())));
+                }
+                return Err(PartyError::Closed(reason.clone()));
+            }
             Step::Apply { id, sum, result } => self.apply(link, *id, *sum, *result).await?,
             Step::Erase { before } => self.erase(*before).await?,
             Step::Announce(id) => self.announce(link, *id).await?,
@@ -52,14 +52,69 @@ impl Party {
         Ok(None)
     }
 
+    /// Brings the copy of the audit log up to the head in a record, or, without one, as far as the log goes. Nothing is done on a record
+    /// before.
+    async fn follow_audit(&self, link: &Link, record: Option<(&Round, &Signed)>) -> Result<(), PartyError> {
+        let target = record.map(|(round, _)| round.record().audit);
+        let id = record.map(|(round, _)| round.id());
+        loop {
+            let (shared, target) = (Arc::clone(&self.shared), target);
+            let missing = blocking(move || {
+                let missing = shared.audit.missing(target.as_ref());
+                missing.map_err(|source| PartyError::Forked { id, source })
+            });
+            let lines = match missing.await {
+                Ok(None) => return Ok(()),
+                Ok(Some(from)) => link.audit(from).await?,
+                Err(error) => {
+                    self.keep_evidence(&error, record.map(|(_, signed)| signed.clone()), Vec::new())
+                        .await?;
+                    return Err(error);
+                }
+            };
+            let (shared, given) = (Arc::clone(&self.shared), lines.clone());
+            let staged = blocking(move || {
+                shared
+                    .audit
+                    .stage(&given, target.as_ref())
+                    .map_err(|error| match error {
+                        NotTaken::Forked(source) => PartyError::Forked { id, source },
+                        NotTaken::Here(error) => error,
+                    })
+            });
+            if let Err(error) = staged.await {
+                self.keep_evidence(&error, record.map(|(_, signed)| signed.clone()), lines)
+                    .await?;
+                return Err(error);
+            }
+            if target.is_none() && lines.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn keep_evidence(
+        &self,
+        error: &PartyError,
+        record: Option<Signed>,
+        lines: Vec<Signed>,
+    ) -> Result<(), PartyError> {
+        let PartyError::Forked { source, .. } = error else {
+            return Ok(());
+        };
+        let (shared, text) = (Arc::clone(&self.shared), source.to_string());
+        blocking(move || shared.audit.keep_evidence(&text, record.as_ref(), &lines)).await
+    }
+
     /// The verified record of an attempt.
     async fn round(&mut self, link: &Link, id: RoundId) -> Result<Arc<Round>, PartyError> {
         if let Some(round) = self.round.as_ref().filter(|round| round.id() == id) {
             return Ok(Arc::clone(round));
         }
         let record = link.record(id).await?;
-        let shared = Arc::clone(&self.shared);
-        let round = Arc::new(blocking(move || shared.rounds.open(id, &record)).await?);
+        let (shared, signed) = (Arc::clone(&self.shared), record.clone());
+        let round = Arc::new(blocking(move || shared.rounds.open(id, &signed)).await?);
+        self.follow_audit(link, Some((&round, &record))).await?;
         self.round = Some(Arc::clone(&round));
         Ok(round)
     }
@@ -238,6 +293,8 @@ impl Party {
         sum: Digest,
         published: Digest,
     ) -> Result<(), PartyError> {
+        // What was published stands in the log by now, whether this party took part or not.
+        self.follow_audit(link, None).await?;
         let opening = match self.pending.take() {
             Some((known, opening)) if known == id && opening.sum.sum == sum => opening,
             _ => self.opening(link, id, sum).await?.1?,

@@ -68,6 +68,10 @@ codes! {
     BadRemainder = 1407, "find the contributor at fault; the study ends, since an opened attempt is never repeated";
     /// A set of contributions that a custodian must not open.
     SetRefused = 1408, "the set is too small, repeats a member or names a stranger";
+    /// An audit log that was changed, cut or forked: it does not extend what was seen of it before.
+    AuditForked = 1409, "stop, keep the copy of the log, and compare its head with the other parties by telephone";
+    /// An audit log whose lines are genuine but tell what the study's rules forbid.
+    AuditInconsistent = 1410, "stop, and show the lines named to the operator and the other parties";
     /// The study is not active.
     StudyInactive = 1501, "every party must sign the study first";
     /// No model has been published for serving.

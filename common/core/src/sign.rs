@@ -95,14 +95,47 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// Bytes of a statement with the Ed25519 signature over them.
+/// Bytes of a statement with the Ed25519 signature over them. Text formats hold both as hexadecimal digits.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signed {
+    #[serde(with = "hex_in_text")]
     payload: Vec<u8>,
+    #[serde(with = "hex_in_text")]
     signature: Vec<u8>,
 }
 
+/// Bytes as hexadecimal digits in text formats, as they are in binary ones.
+mod hex_in_text {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Vec<u8>, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.serialize_str(&hex::encode(bytes))
+        } else {
+            bytes.serialize(serializer)
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        if deserializer.is_human_readable() {
+            hex::decode(String::deserialize(deserializer)?).map_err(Error::custom)
+        } else {
+            Vec::deserialize(deserializer)
+        }
+    }
+}
+
 impl Signed {
+    /// Checks the signature and nothing else.
+    ///
+    /// # Errors
+    /// [`SignError::Signature`] if it was not made by `key` over this domain, study and payload.
+    pub fn verify(&self, domain: &str, study: &StudyDigest, key: &PublicKey) -> Result<(), SignError> {
+        UnparsedPublicKey::new(&ED25519, &key.0.0)
+            .verify(&message(domain, study, &self.payload).0, &self.signature)
+            .map_err(|_| SignError::Signature)
+    }
+
     /// Checks the signature and decodes the statement.
     ///
     /// # Errors
@@ -114,9 +147,7 @@ impl Signed {
         study: &StudyDigest,
         key: &PublicKey,
     ) -> Result<T, SignError> {
-        UnparsedPublicKey::new(&ED25519, &key.0.0)
-            .verify(&message(domain, study, &self.payload).0, &self.signature)
-            .map_err(|_| SignError::Signature)?;
+        self.verify(domain, study, key)?;
         self.read_unverified()
     }
 
@@ -189,6 +220,20 @@ mod tests {
             signed.open::<u32>("vote", &study, &key.public()),
             Err(SignError::Encoding(_))
         ));
+    }
+
+    #[test]
+    fn text_formats_hold_the_exact_bytes_in_hexadecimal() {
+        let key = SigningKey::generate().unwrap();
+        let study = Digest::of(b"study");
+        let signed = key.sign("vote", &study, &7u32).unwrap();
+        let text = serde_json::to_string(&signed).unwrap();
+        assert!(text.starts_with(r#"{"payload":"07","signature":""#), "{text}");
+        assert_eq!(serde_json::from_str::<Signed>(&text).unwrap(), signed);
+        assert!(serde_json::from_str::<Signed>(&text.replace("07", "0x")).is_err());
+        let binary = postcard::to_stdvec(&signed).unwrap();
+        assert_eq!(postcard::from_bytes::<Signed>(&binary).unwrap(), signed);
+        assert_eq!(binary.len(), 1 + 1 + 1 + 64, "lengths and bytes, nothing else");
     }
 
     #[test]

@@ -147,7 +147,7 @@ fn round(out: &mut impl Write, fraction_bits: u32, max_abs: u64) -> Result<(), B
         plan: SumPlan::new(&inputs)?,
         base: Digest::of(b"base"),
         custodians: keys,
-        audit_head: None,
+        audit: galen_sums::AuditHead::default(),
     };
     let round = Round::open(&roster, &record.sign(&coordinator)?, &inputs)?;
     let plan = round.plan();

@@ -71,7 +71,7 @@ impl Message for Response {
     fn frame_kind(&self) -> FrameKind {
         match self {
             Response::View(_) => FrameKind::Statement,
-            Response::Statements(_) => FrameKind::Collection,
+            Response::Statements(_) | Response::Audit(_) => FrameKind::Collection,
             Response::Refused(_) => FrameKind::Refusal,
             _ => FrameKind::Control,
         }

@@ -72,6 +72,11 @@ pub enum Request {
         /// The batch blob's digest, which names the query.
         batch: Digest,
     },
+    /// Asks for the audit log after its first `from` lines. Answered by `Audit`.
+    Audit {
+        /// Number of lines that the asker has.
+        from: u64,
+    },
 }
 
 /// What the coordinator answers.
@@ -98,6 +103,8 @@ pub enum Response {
     Query(QueryState),
     /// Refused, with the reason.
     Refused(Refusal),
+    /// Signed lines of the audit log in their order, as many as one answer holds; none if there are no further ones.
+    Audit(Vec<Signed>),
 }
 
 /// A signed statement by a party. The domain of each is a constant in `galen-sums`.

@@ -24,6 +24,8 @@
 //! | [`schedule`] | the plan of every round of a study |
 //! | [`statement`] | what custodians and receivers report |
 //! | [`set`] | the set that was added, its certificate, and the custodians' answers |
+//! | [`abandon`] | giving an attempt up |
+//! | [`audit`] | the signed log of all of it, and how a copy is verified |
 //!
 //! ```
 //! use galen_sums::{PlanInputs, SumPlan, ValueRange, plan::padded};
@@ -48,7 +50,9 @@
 //! The security argument is in `docs/sums-proof.md`; it is argued, not proven. Agreement between custodians against
 //! a malicious coordinator is incomplete, see [`set`].
 
+pub mod abandon;
 pub mod adder;
+pub mod audit;
 pub mod authored;
 pub mod blob;
 pub mod contribution;
@@ -63,6 +67,7 @@ pub mod set;
 pub mod statement;
 
 pub use adder::{Source, add};
+pub use audit::{AuditEvent, AuditHead, AuditLine};
 pub use authored::Authored;
 pub use contribution::{ContributionHeader, check_blob, check_header};
 pub use error::{BlobError, PlanError, SetFault, SumsError};

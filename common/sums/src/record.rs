@@ -1,5 +1,6 @@
 //! The round record: what a round is about, announced before anything is encrypted.
 
+use crate::audit::AuditHead;
 use crate::authored::{Authored, ONE_ROUND_KEY, ROUND_RECORD};
 use crate::error::SumsError;
 use crate::plan::SumPlan;
@@ -64,8 +65,8 @@ pub struct RoundRecord {
     pub base: Digest,
     /// The custodians' signed [`OneRoundKey`]s.
     pub custodians: Vec<Authored>,
-    /// Head of the audit chain. Room for the audit log: carried and signed, but nothing checks it yet.
-    pub audit_head: Option<Digest>,
+    /// Head of the audit log when the record was fixed. Nobody acts on a record unless the log up to here extends the copy that it has.
+    pub audit: AuditHead,
 }
 
 impl RoundRecord {

@@ -133,6 +133,11 @@ impl Roster {
         &self.coordinator
     }
 
+    /// Everybody but the coordinator, by name.
+    pub fn members(&self) -> impl Iterator<Item = &PartyId> {
+        self.members.keys()
+    }
+
     /// The custodians in the order of the study; their positions are the custodian numbers of [`PieceTable`].
     pub fn custodians(&self) -> &[PartyId] {
         &self.custodians

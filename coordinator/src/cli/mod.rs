@@ -1,5 +1,6 @@
 //! The command line.
 
+mod audit;
 mod init;
 mod output;
 mod serve;
@@ -43,7 +44,8 @@ In order:
   coordinator study freeze study.toml ...   join the study with all cards
   (each hospital)                           compare the digest; party study sign
   coordinator serve --dir DIR               run it; each hospital: party serve
-  coordinator status --dir DIR              see how far it is";
+  coordinator status --dir DIR              see how far it is
+  coordinator audit show --dir DIR          see what was opened to whom";
 
 const AFTER: &str = "\
 Exit codes:
@@ -74,6 +76,9 @@ enum Command {
         #[arg(long)]
         dir: PathBuf,
     },
+    /// Read the audit log: who was let do what, and what was opened to whom.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Show where the study stands, also while the daemon runs.
     #[command(long_about = status::LONG)]
     Status {
@@ -102,6 +107,30 @@ enum StudyCommand {
         /// A party's card.toml; once per party.
         #[arg(long = "card", required = true)]
         cards: Vec<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
+enum AuditCommand {
+    /// Print the log in plain English, and an account of every opening.
+    #[command(long_about = audit::SHOW)]
+    Show {
+        /// The coordinator's folder.
+        #[arg(long)]
+        dir: PathBuf,
+        /// First line to print.
+        #[arg(long, default_value_t = 1)]
+        from: u64,
+    },
+    /// Write the log to a file that anybody can verify.
+    #[command(long_about = audit::EXPORT)]
+    Export {
+        /// The coordinator's folder.
+        #[arg(long)]
+        dir: PathBuf,
+        /// File to write; an existing one is not overwritten.
+        #[arg(long)]
+        out: PathBuf,
     },
 }
 
@@ -138,6 +167,8 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             ("study freeze", study::freeze(&file, &dir, &cards))
         }
         Command::Serve { dir } => ("serve", serve::run(&dir)),
+        Command::Audit(AuditCommand::Show { dir, from }) => ("audit show", audit::show(&dir, from)),
+        Command::Audit(AuditCommand::Export { dir, out }) => ("audit export", audit::export(&dir, &out)),
         Command::Status { dir } => ("status", status::run(&dir)),
     };
     output::finish(name, cli.format, result)
@@ -173,7 +204,7 @@ mod tests {
             .map(|c| c.get_name().to_owned())
             .filter(|name| name != "help")
             .collect::<Vec<_>>();
-        assert_eq!(named, ["init", "study", "serve", "status"]);
+        assert_eq!(named, ["init", "study", "serve", "audit", "status"]);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Rounds: state, transitions, and the engine that drives and persists them.
 //!
 //! [`state`] is what is persisted, [`transition`] the pure state machine of one attempt, [`steps`] that of the study around
-//! it, [`verify`] what must hold for a statement before it becomes an event, and [`engine`] joins them with the store.
+//! it, [`verify`] what must hold for a statement before it becomes an event, [`audit`] the log of all of it, and [`engine`] joins them with
+//! the store.
 
 pub mod adding;
+pub mod audit;
 pub mod engine;
 pub mod state;
 pub mod steps;

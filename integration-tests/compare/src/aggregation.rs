@@ -155,7 +155,7 @@ pub(crate) fn run(task: &Aggregation) -> Result<Report> {
         plan: SumPlan::new(&inputs)?,
         base: Digest::of(b"base model"),
         custodians: keys,
-        audit_head: None,
+        audit: galen_sums::AuditHead::default(),
     };
     let round = Round::open(&roster, &record.sign(&coordinator)?, &inputs)?;
     let plan = round.plan();

@@ -32,7 +32,8 @@ Every error has a stable code (P... or G...) and a hint. `--format json` puts on
         party study sign FILE --dir DIR      read the frozen study that comes back, compare, sign\n  \
         party serve --dir DIR                take part until the study is over\n  \
         party status --dir DIR               see how far it is\n  \
-        party query --dir DIR --held-out     ask the finished model, encrypted",
+        party query --dir DIR --held-out     ask the finished model, encrypted\n  \
+        party audit verify --dir DIR         see what was opened to whom",
     after_help = EXIT_CODES,
     arg_required_else_help = true
 )]
@@ -109,6 +110,8 @@ pub(super) enum Command {
     Opened(DirArgs),
     /// The trained model
     Model(ModelCommand),
+    /// The audit log: who was let do what, and what was opened to whom
+    Audit(AuditCommand),
 }
 
 impl Command {
@@ -122,6 +125,12 @@ impl Command {
             Self::Query(_) => "query",
             Self::Opened(_) => "opened",
             Self::Model(_) => "model export",
+            Self::Audit(AuditCommand {
+                command: AuditAction::Verify(_),
+            }) => "audit verify",
+            Self::Audit(AuditCommand {
+                command: AuditAction::Show(_),
+            }) => "audit show",
         }
     }
 }
@@ -249,6 +258,79 @@ pub(super) struct ExportArgs {
     pub(super) out: PathBuf,
 }
 
+/// Commands about the audit log.
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
+pub(super) struct AuditCommand {
+    #[command(subcommand)]
+    pub(super) command: AuditAction,
+}
+
+/// What can be done with an audit log.
+#[derive(Debug, Subcommand)]
+pub(super) enum AuditAction {
+    /// Verify a log offline, and say what was opened to whom
+    #[command(
+        long_about = "Verifies an audit log without asking anybody: that the coordinator signed every line, that no line is missing, \
+        exchanged or changed, and that what the lines tell keeps the rules of the study (certificates with enough custodians' \
+        signatures, sets that are large enough, no contribution and no quantity opened twice, no second attempt without a certificate \
+        that the first was given up). Then it prints in words what was opened to whom, when and over how many contributors.\n\n\
+        Needs: this party's folder, whose own copy is verified; or FILE with the frozen study (--study). With both FILE and --dir, the \
+        two logs are also compared with each other, which shows whether the coordinator told two hospitals different things. The daemon \
+        may run.\n\n\
+        Any fault ends with exit code 6 and the number of the line.\n\n\
+        Example:\n  party audit verify --dir /srv/galen\n  \
+        party audit verify audit.jsonl --study study.toml\n  \
+        party audit verify other-hospital.jsonl --dir /srv/galen\n\n\
+        Next: compare the head with another hospital by telephone: `party audit verify --dir DIR --head DIGEST` tells whether the \
+        head that they read out is on this log."
+    )]
+    Verify(VerifyArgs),
+    /// Print the log line by line in plain English
+    #[command(
+        long_about = "Verifies the links and signatures of this party's copy of the audit log, or of FILE, and prints every line in plain \
+        English.\n\n\
+        Needs: as `party audit verify`. The daemon may run.\n\n\
+        Example:\n  party audit show --dir /srv/galen --from 100\n\n\
+        Next: `party audit verify` checks what the lines tell against the rules of the study."
+    )]
+    Show(ShowArgs),
+}
+
+/// Which log, and by which study.
+#[derive(Debug, Args)]
+pub(super) struct LogArgs {
+    /// A file of JSON lines: an export of the coordinator, or audit/log.jsonl of a hospital; without it, this party's own copy
+    #[arg(required_unless_present = "dir")]
+    pub(super) file: Option<PathBuf>,
+    /// The party's folder
+    #[arg(long, required_unless_present = "study")]
+    pub(super) dir: Option<PathBuf>,
+    /// The frozen study, where there is no party's folder
+    #[arg(long, conflicts_with = "dir", requires = "file")]
+    pub(super) study: Option<PathBuf>,
+}
+
+/// Arguments of `audit verify`.
+#[derive(Debug, Args)]
+pub(super) struct VerifyArgs {
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+    /// A head that another hospital read out, 64 hexadecimal digits: must be on this log
+    #[arg(long)]
+    pub(super) head: Option<Digest>,
+}
+
+/// Arguments of `audit show`.
+#[derive(Debug, Args)]
+pub(super) struct ShowArgs {
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+    /// First line to print
+    #[arg(long, default_value_t = 1)]
+    pub(super) from: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -293,11 +375,16 @@ mod tests {
     }
 
     #[test]
-    fn a_query_names_its_patients_once() {
+    fn what_contradicts_itself_is_refused() {
         let parse = |args: &[&str]| Cli::try_parse_from([&["party", "query", "--dir", "d"], args].concat());
         assert!(parse(&[]).is_err());
         assert!(parse(&["--csv", "x", "--held-out"]).is_err());
         assert!(parse(&["--csv", "x"]).is_ok() && parse(&["--held-out", "--format", "json"]).is_ok());
+        let audit = |args: &[&str]| Cli::try_parse_from([&["party", "audit", "verify"], args].concat());
+        assert!(audit(&[]).is_err() && audit(&["x"]).is_err() && audit(&["--study", "s"]).is_err());
+        assert!(audit(&["x", "--study", "s", "--dir", "d"]).is_err());
+        assert!(audit(&["--dir", "d"]).is_ok() && audit(&["x", "--dir", "d"]).is_ok());
+        assert!(audit(&["x", "--study", "s"]).is_ok() && audit(&["--dir", "d", "--head", "00"]).is_err());
         assert!(Cli::try_parse_from(["party", "init", "--dir", "d", "--name", "Not A Name"]).is_err());
     }
 }

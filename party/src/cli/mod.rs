@@ -1,6 +1,7 @@
 //! The commands: each parses its arguments, asks the library, and says one thing on standard output.
 
 mod args;
+mod audit;
 mod init;
 mod model;
 mod opened;
@@ -58,5 +59,11 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::Model(args::ModelCommand {
             command: args::ModelAction::Export(args),
         }) => model::export(&args, output),
+        Command::Audit(args::AuditCommand {
+            command: args::AuditAction::Verify(args),
+        }) => audit::verify(&args, output),
+        Command::Audit(args::AuditCommand {
+            command: args::AuditAction::Show(args),
+        }) => audit::show(&args, output),
     }
 }

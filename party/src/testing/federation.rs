@@ -106,7 +106,7 @@ impl Federation {
             plan: SumPlan::new(&inputs).unwrap(),
             base,
             custodians: keys,
-            audit_head: None,
+            audit: galen_sums::AuditHead::default(),
         };
         record.sign(&self.coordinator).unwrap()
     }

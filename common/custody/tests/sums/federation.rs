@@ -133,7 +133,7 @@ impl Federation {
             plan: SumPlan::new(&self.inputs).unwrap(),
             base: Digest::of(b"base"),
             custodians,
-            audit_head: None,
+            audit: galen_sums::AuditHead::default(),
         }
     }
 }

@@ -2,12 +2,14 @@
 
 use super::{Engine, EngineError, statement_key};
 use crate::rounds::adding::{self, AddingError};
+use crate::rounds::audit;
 use crate::rounds::state::{Attempt, Proposal};
 use crate::rounds::steps::Step;
 use crate::rounds::transition::{Decision, Event};
 use galen_core::{Digest, PartyId, faults};
 use galen_net::protocol::{AttemptPhase, BlobKind};
 use galen_sums::SumPlan;
+use galen_sums::audit::{AuditEvent, Culprit};
 use galen_sums::authored::Authored;
 use galen_sums::record::{RoundId, RoundRecord};
 use galen_sums::round::Round;
@@ -77,27 +79,34 @@ impl Engine {
                 }
                 // A stored contribution is damaged. Nothing was given out, so another attempt may collect it again.
                 Err(EngineError::Adding(AddingError::Sums(error))) => {
-                    self.abandon(&decision, format!("the contributions cannot be added: {error}"))?;
+                    self.abandon(
+                        id,
+                        &decision,
+                        format!("the contributions cannot be added: {error}"),
+                    )?;
                 }
                 Err(error) => return Err(error),
             },
             Decision::Publish(result) => {
-                if self.change_if(&decision, |state, now| state.publish(result, now))? {
+                if self.change_if(&decision, Vec::new(), |state, now| state.publish(result, now))? {
                     tracing::info!(round = id.round, state = %result.short(), "published");
                     self.reload_round()?;
                     faults::reach("coordinator.round.published");
                     self.sweep()?;
                 }
             }
-            Decision::Abandon(ref reason) => self.abandon(&decision, reason.clone())?,
+            Decision::Abandon(ref reason) => self.abandon(id, &decision, reason.clone())?,
             Decision::Fail(ref reason) => {
-                if self.change_if(&decision, |state, _| state.close(false, reason.clone()))? {
+                if self.change_if(&decision, Vec::new(), |state, _| {
+                    state.close(false, reason.clone())
+                })? {
                     tracing::error!(round = id.round, %reason, "the study cannot go on");
                     self.sweep()?;
                 }
             }
             Decision::Certify(_) | Decision::Reassign(_) | Decision::Open => {
-                let carried_out = self.change_if(&decision, |state, now| {
+                let events = self.told_of(attempt, id, &decision)?;
+                let carried_out = self.change_if(&decision, events, |state, now| {
                     if let Some(attempt) = &mut state.attempt {
                         attempt.carry_out(&decision, now.steady_ms);
                     }
@@ -116,9 +125,14 @@ impl Engine {
     }
 
     /// Gives the attempt up, if the decision that leads there still holds.
-    fn abandon(&self, decision: &Decision, reason: String) -> Result<(), EngineError> {
+    fn abandon(&self, id: RoundId, decision: &Decision, reason: String) -> Result<(), EngineError> {
         tracing::warn!(%reason, "attempt abandoned");
-        let abandoned = self.change_if(decision, |state, now| {
+        let event = AuditEvent::Abandoned {
+            id,
+            reason: audit::short(&reason),
+            signatures: self.collect(id, "abandoned")?,
+        };
+        let abandoned = self.change_if(decision, vec![event], |state, now| {
             if let Some(attempt) = &mut state.attempt {
                 attempt.carry_out(&Decision::Abandon(reason), now.steady_ms);
             }
@@ -141,7 +155,48 @@ impl Engine {
             .filter(|a| (a.round, a.attempt) == (id.round, id.attempt));
         let attempt = attempt.ok_or(EngineError::Missing("the attempt"))?;
         attempt.apply(Event::SetFixed(proposal), self.clock.steady_ms())?;
-        Ok(self.commit(&mut inner, state, None)?)
+        Ok(self.commit(&mut inner, state, None, Vec::new())?)
+    }
+
+    /// What the audit log is told of a decision that rests on signed statements.
+    fn told_of(
+        &self,
+        attempt: &Attempt,
+        id: RoundId,
+        decision: &Decision,
+    ) -> Result<Vec<AuditEvent>, EngineError> {
+        match (decision, &attempt.proposal) {
+            (Decision::Certify(_), Some(proposal)) => {
+                let mut endorsements = self.collect(id, "endorsement")?;
+                endorsements.retain(|a| attempt.endorsements.contains_key(&a.author));
+                Ok(vec![AuditEvent::Certified {
+                    id,
+                    set: proposal.set_digest,
+                    sum: proposal.sum,
+                    endorsements,
+                }])
+            }
+            (Decision::Reassign(_), _) => {
+                let silent: BTreeSet<&PartyId> = attempt
+                    .assignments
+                    .iter()
+                    .filter(|a| a.answer.is_none())
+                    .map(|a| &a.custodian)
+                    .collect();
+                let named = silent.into_iter().map(|party| AuditEvent::Named {
+                    id,
+                    party: party.clone(),
+                    culprit: Culprit::RefusedAnswer,
+                    text: format!(
+                        "it stood still for {} s; others are asked",
+                        self.rules.patience_ms / 1000
+                    ),
+                    evidence: Vec::new(),
+                });
+                Ok(named.collect())
+            }
+            _ => Ok(Vec::new()),
+        }
     }
 
     fn fix_record(&self, attempt: &Attempt, id: RoundId) -> Result<(), EngineError> {
@@ -154,6 +209,7 @@ impl Engine {
             .purpose(id.round)
             .ok_or(EngineError::Missing("the round's purpose"))?;
         let keys = self.collect(id, "key")?;
+        let audit = self.lock().audit;
         let record = RoundRecord {
             study: self.study.digest(),
             purpose,
@@ -164,13 +220,19 @@ impl Engine {
                 .into_iter()
                 .filter(|key| attempt.keys.contains_key(&key.author))
                 .collect(),
-            audit_head: None,
+            audit,
         };
         let signed = record.sign(&self.signing)?;
         let round = Arc::new(Round::open(&self.roster, &signed, &inputs)?);
         let authored = Authored {
             author: self.own.clone(),
             statement: signed,
+        };
+        let event = AuditEvent::Record {
+            id,
+            purpose,
+            record: *round.digest(),
+            base: attempt.base,
         };
         let mut inner = self.lock();
         let mut state = inner.state.clone();
@@ -189,6 +251,7 @@ impl Engine {
             &mut inner,
             state,
             Some((statement_key(id, "record", &self.own), authored)),
+            vec![event],
         )?;
         inner.round = Some(round);
         Ok(())

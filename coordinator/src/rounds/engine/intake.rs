@@ -1,6 +1,7 @@
 //! Taking in what parties state: verified, applied, durable, then acknowledged.
 
 use super::{Engine, internal, proposal, statement_key, store_refusal};
+use crate::rounds::audit;
 use crate::rounds::state::{Attempt, Contribution};
 use crate::rounds::steps::Step;
 use crate::rounds::transition::Event;
@@ -8,6 +9,7 @@ use crate::rounds::verify;
 use galen_core::study::STUDY_SIGNATURE;
 use galen_core::{Code, PartyId, Refusal, Signed, StudyDigest, faults};
 use galen_net::protocol::Statement;
+use galen_sums::audit::{AuditEvent, Culprit};
 use galen_sums::authored::Authored;
 use galen_sums::contribution::check_blob;
 use galen_sums::record::RoundId;
@@ -30,7 +32,12 @@ impl Engine {
         }
         let mut state = inner.state.clone();
         state.consents.insert(party.clone());
-        self.commit(&mut inner, state, Some((format!("consent/{party}"), authored)))?;
+        let admitted = AuditEvent::Admitted {
+            party: party.clone(),
+            consent: authored.digest(),
+        };
+        let statement = Some((format!("consent/{party}"), authored));
+        self.commit(&mut inner, state, statement, vec![admitted])?;
         // Decided before the driver can go on: afterwards the study might have left this state.
         let active = matches!(self.next_step(&inner.state), Step::Announce { .. });
         drop(inner);
@@ -40,8 +47,18 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes in a party's statement: verified, applied, durable when this returns.
+    /// Takes in a party's statement: verified, applied, durable when this returns. What it should not have sent is refused, and the
+    /// audit log says so.
     pub fn post(&self, party: &PartyId, statement: Statement) -> Result<(), Refusal> {
+        let what = audit::name_of(&statement);
+        let taken = self.take(party, statement);
+        if let Err(refusal) = &taken {
+            self.note_refusal(party, what, refusal);
+        }
+        taken
+    }
+
+    fn take(&self, party: &PartyId, statement: Statement) -> Result<(), Refusal> {
         let authored = |signed: Signed| Authored {
             author: party.clone(),
             statement: signed,
@@ -69,6 +86,7 @@ impl Engine {
                 .as_deref()
                 .ok_or_else(|| Refusal::new(Code::WrongPhase, "the round record is not fixed yet"))
         };
+        let mut events = Vec::new();
         let (kind, authored, event) = match statement {
             Statement::RoundKey(signed) => {
                 let authored = authored(signed);
@@ -97,6 +115,13 @@ impl Engine {
             Statement::SeedsRefused(signed) => {
                 let authored = authored(signed);
                 let contributor = verify::seeds_refused(recorded()?, &authored)?;
+                events.push(AuditEvent::Named {
+                    id,
+                    party: contributor.clone(),
+                    culprit: Culprit::BadSeeds,
+                    text: format!("custodian {party} could not open them, or they do not fit their hashes"),
+                    evidence: vec![authored.clone()],
+                });
                 (
                     "refused".to_owned(),
                     authored,
@@ -111,6 +136,12 @@ impl Engine {
                 let certificate = self.certificate(recorded()?, &attempt).map_err(internal)?;
                 let header = verify::answer(recorded()?, &certificate, &authored)?;
                 let statement = authored.digest();
+                events.push(AuditEvent::Answered {
+                    id,
+                    custodian: party.clone(),
+                    pieces: header.pieces.len() as u32,
+                    key_sum: header.key_sum,
+                });
                 let event = Event::Answer {
                     custodian: party.clone(),
                     pieces: header.pieces,
@@ -170,6 +201,7 @@ impl Engine {
             &mut inner,
             state,
             Some((statement_key(id, &kind, party), authored)),
+            events,
         )?;
         if let Some(point) = fault {
             faults::reach(point);
@@ -224,6 +256,11 @@ impl Engine {
         }
         let mut state = inner.state.clone();
         state.releases.insert(party.clone(), model);
-        self.commit(&mut inner, state, Some((format!("release/{party}"), authored)))
+        self.commit(
+            &mut inner,
+            state,
+            Some((format!("release/{party}"), authored)),
+            Vec::new(),
+        )
     }
 }

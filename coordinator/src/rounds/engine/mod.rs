@@ -7,15 +7,17 @@ mod intake;
 mod reading;
 
 use super::adding::AddingError;
+use super::audit::{self, AuditLog, AuditLogError};
 use super::state::{Attempt, Proposal, Published, Rules, StudyState};
 use super::steps::{Frame, Now, Step};
 use super::transition::Decision;
 use super::view;
 use galen_core::study::FrozenStudy;
-use galen_core::{Clock, Code, PartyId, Refusal, SigningKey};
+use galen_core::{Clock, Code, PartyId, Refusal, Signed, SigningKey};
 use galen_models::{SpecError, agenda};
 use galen_net::protocol::{AttemptPhase, View};
 use galen_store::{Repository, Store, StoreError, Table};
+use galen_sums::audit::{AuditEvent, AuditHead};
 use galen_sums::authored::Authored;
 use galen_sums::record::RoundId;
 use galen_sums::roster::Roster;
@@ -23,6 +25,7 @@ use galen_sums::round::Round;
 use galen_sums::schedule::Schedule;
 use galen_sums::set::{Certificate, check_certificate};
 use galen_sums::{PlanError, SumsError};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 
@@ -50,6 +53,9 @@ pub enum EngineError {
     /// A sum failed.
     #[error(transparent)]
     Adding(#[from] AddingError),
+    /// The audit log cannot be read or written.
+    #[error(transparent)]
+    Audit(#[from] AuditLogError),
     /// Signing failed.
     #[error(transparent)]
     Sign(#[from] galen_core::SignError),
@@ -74,6 +80,7 @@ pub struct Engine {
     states: Repository<StudyState>,
     published: Repository<Published>,
     statements: Repository<Authored>,
+    audit: AuditLog,
     clock: Arc<dyn Clock>,
     inner: Mutex<Inner>,
     version: watch::Sender<u64>,
@@ -83,6 +90,10 @@ pub struct Engine {
 struct Inner {
     state: StudyState,
     round: Option<Arc<Round>>,
+    /// Head of the audit log.
+    audit: AuditHead,
+    /// Refusals that are in the audit log: who keeps sending the same fills nobody's disk.
+    refused: BTreeSet<(PartyId, &'static str, Code)>,
 }
 
 impl Engine {
@@ -105,6 +116,7 @@ impl Engine {
         let states = store.database().repository(&STATES)?;
         let statements = store.database().repository(&STATEMENTS)?;
         let published = store.database().repository(&PUBLISHED)?;
+        let (audit, head) = AuditLog::open(store.database(), study.digest())?;
         let mut state = states.get(STATE_KEY)?.unwrap_or_default();
         state.published = published
             .iter()
@@ -119,7 +131,12 @@ impl Engine {
             own: study.coordinator().name.clone(),
             // A restarted coordinator must not repeat a view number: parties would wait for a change that has happened.
             version: watch::Sender::new(clock.now_ms()),
-            inner: Mutex::new(Inner { state, round: None }),
+            inner: Mutex::new(Inner {
+                state,
+                round: None,
+                audit: head,
+                refused: BTreeSet::new(),
+            }),
             wake: Notify::new(),
             study,
             roster,
@@ -130,6 +147,7 @@ impl Engine {
             states,
             published,
             statements,
+            audit,
             clock,
         };
         engine.reload_round()?;
@@ -166,6 +184,11 @@ impl Engine {
     pub fn view(&self) -> View {
         let inner = self.lock();
         view::view(*self.version.borrow(), &inner.state, &self.frame, &self.rules)
+    }
+
+    /// Lines of the audit log after the first `from`.
+    pub fn audit(&self, from: u64) -> Result<Vec<Signed>, Refusal> {
+        self.audit.lines(from, usize::MAX).map_err(store_refusal)
     }
 
     /// Who is waited for in an attempt.
@@ -244,13 +267,30 @@ impl Engine {
         let mut inner = self.lock();
         let mut state = inner.state.clone();
         change(&mut state, self.now());
-        Ok(self.commit(&mut inner, state, None)?)
+        Ok(self.commit(&mut inner, state, None, Vec::new())?)
+    }
+
+    /// Puts a refusal into the audit log, once, if it names its receiver as at fault.
+    fn note_refusal(&self, party: &PartyId, what: &'static str, refusal: &Refusal) {
+        let Some(event) = audit::refused(party, what, refusal) else {
+            return;
+        };
+        let mut inner = self.lock();
+        if !inner.refused.insert((party.clone(), what, refusal.code)) {
+            return;
+        }
+        let state = inner.state.clone();
+        if let Err(error) = self.commit(&mut inner, state, None, vec![event]) {
+            tracing::error!(%error, "a refusal could not be put into the audit log");
+        }
     }
 
     /// Changes the state as a decision says, if the decision still holds: statements may have come in since it was made.
+    /// `events` go into the audit log, beside those that the change itself tells.
     fn change_if(
         &self,
         decision: &Decision,
+        events: Vec<AuditEvent>,
         change: impl FnOnce(&mut StudyState, Now),
     ) -> Result<bool, EngineError> {
         let mut inner = self.lock();
@@ -264,18 +304,30 @@ impl Engine {
             return Ok(false);
         }
         change(&mut state, now);
-        self.commit(&mut inner, state, None)?;
+        self.commit(&mut inner, state, None, events)?;
         Ok(true)
     }
 
-    /// Makes a state, and a statement with it, durable in one step; then it is the state.
+    /// Makes a state, a statement with it, and the audit log's lines of both durable in one step; then it is the state.
     fn commit(
         &self,
         inner: &mut Inner,
         state: StudyState,
         statement: Option<(String, Authored)>,
+        mut events: Vec<AuditEvent>,
     ) -> Result<(), Refusal> {
+        events.extend(audit::told(&inner.state, &state, &self.roster));
         let mut batch = self.store.database().batch();
+        let head = self
+            .audit
+            .append(
+                &mut batch,
+                &self.signing,
+                inner.audit,
+                self.clock.now_ms(),
+                events,
+            )
+            .map_err(|error| internal(error.into()))?;
         batch
             .put(&self.states, STATE_KEY, &state)
             .map_err(store_refusal)?;
@@ -290,6 +342,11 @@ impl Engine {
                 .map_err(store_refusal)?;
         }
         batch.commit().map_err(store_refusal)?;
+        let current = |state: &StudyState| state.attempt.as_ref().map(|a| (a.round, a.attempt));
+        if current(&inner.state) != current(&state) {
+            inner.refused.clear();
+        }
+        inner.audit = head;
         inner.state = state;
         self.version.send_modify(|version| *version += 1);
         self.wake.notify_one();
