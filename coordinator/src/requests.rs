@@ -3,7 +3,7 @@
 use crate::blobs::{QueryLimits, Sink};
 use crate::rounds::engine::{Engine, internal};
 use crate::serving::Service;
-use galen_core::{Code, PartyId, Refusal};
+use galen_core::{Code, Digest, PartyId, Refusal};
 use galen_net::protocol::{Request, Response};
 use galen_net::{Exchange, NetError};
 use std::sync::Arc;
@@ -59,15 +59,9 @@ impl Desk {
                 }
             }
             Request::Get { digest, .. } => {
-                let engine = Arc::clone(&self.engine);
                 let asker = party.clone();
-                let found = blocking(move || {
-                    engine.may_read(&asker, &digest)?;
-                    let info = engine.store().blobs().info(&digest).map_err(|e| e.refusal())?;
-                    info.map(|info| info.len)
-                        .ok_or_else(|| Refusal::new(Code::BlobUnknown, "no such blob"))
-                });
-                match found.await {
+                let desk = self.clone();
+                match blocking(move || desk.readable(&asker, &digest)).await {
                     Ok(len) => {
                         let engine = Arc::clone(&self.engine);
                         let open = move |offset| {
@@ -84,7 +78,7 @@ impl Desk {
             }
             request => {
                 let party = party.clone();
-                let answer = blocking(move || self.simple(&party, request)).await;
+                let answer = blocking(move || self.respond(&party, request)).await;
                 match answer {
                     Ok(response) => exchange.reply(response).await,
                     Err(refusal) => {
@@ -96,8 +90,10 @@ impl Desk {
         }
     }
 
-    fn simple(&self, party: &PartyId, request: Request) -> Result<Response, Refusal> {
+    /// Answers a request that moves no blob, at once; it blocks while something is written.
+    pub fn respond(&self, party: &PartyId, request: Request) -> Result<Response, Refusal> {
         match request {
+            Request::Poll { .. } => Ok(Response::View(self.engine.view())),
             Request::Hello { consent } => self.engine.consent(party, &consent).map(|()| Response::Ok),
             Request::Post(statement) => self.engine.post(party, statement).map(|()| Response::Ok),
             Request::Fetch { round, attempt, item } => self
@@ -111,10 +107,19 @@ impl Desk {
                 self.service.submit(party, model, key, batch).map(Response::Query)
             }
             Request::QueryStatus { batch } => self.service.status(party, &batch).map(Response::Query),
-            Request::Poll { .. } | Request::Put { .. } | Request::Get { .. } => {
+            Request::Put { .. } | Request::Get { .. } => {
                 Err(internal(crate::rounds::engine::EngineError::Missing("a handler")))
             }
         }
+    }
+
+    /// Length of a blob that a party may read.
+    pub fn readable(&self, party: &PartyId, digest: &Digest) -> Result<u64, Refusal> {
+        self.engine.may_read(party, digest)?;
+        let blobs = self.engine.store().blobs();
+        let info = blobs.info(digest).map_err(|error| error.refusal())?;
+        info.map(|info| info.len)
+            .ok_or_else(|| Refusal::new(Code::BlobUnknown, "no such blob"))
     }
 
     async fn poll(self, exchange: Exchange, seen: u64) -> Result<(), NetError> {

@@ -8,7 +8,7 @@ use crate::error::PartyError;
 use crate::home::{self, Home};
 use galen_core::study::Purpose;
 use galen_core::{Digest, PartyId, StudyDigest};
-use galen_store::Crypter;
+use galen_store::{Crypter, Files, Store};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::path::{Path, PathBuf};
 
@@ -68,6 +68,7 @@ pub struct State {
 /// The folder of sealed files.
 #[derive(Clone, Debug)]
 pub struct Sealed {
+    files: Files,
     folder: PathBuf,
     crypter: Crypter,
 }
@@ -89,9 +90,19 @@ impl Sealed {
         }
         home::make_private(&home.shared())?;
         Ok(Self {
+            files: Files::folder(),
             folder: home.shared(),
             crypter: Crypter::load(&key)?,
         })
+    }
+
+    /// Opens a folder among a store's own files, sealed under the same storage key.
+    pub fn beside(store: &Store, folder: PathBuf) -> Self {
+        Self {
+            files: store.files().clone(),
+            folder,
+            crypter: store.crypter().clone(),
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -100,19 +111,20 @@ impl Sealed {
 
     fn write<T: Serialize>(&self, name: &str, value: &T) -> Result<(), PartyError> {
         let content = zeroize::Zeroizing::new(postcard::to_stdvec(value).map_err(PartyError::internal)?);
-        home::write_durably(&self.path(name), &self.crypter.seal_file(name, &content)?)
+        let sealed = self.crypter.seal_file(name, &content)?;
+        Ok(self.files.write(&self.path(name), &sealed)?)
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, PartyError> {
         let path = self.path(name);
-        if !path.exists() {
+        if !self.files.exists(&path) {
             return Ok(None);
         }
         let broken =
             |path: &Path| PartyError::home(path, "was changed, or is sealed under another storage key");
         let content = self
             .crypter
-            .open_file(name, &home::read(&path)?)?
+            .open_file(name, &self.files.read(&path)?)?
             .ok_or_else(|| broken(&path))?;
         let (value, rest) = postcard::take_from_bytes(&content).map_err(|_| broken(&path))?;
         if rest.is_empty() {
@@ -161,7 +173,6 @@ impl Sealed {
 mod tests {
     use super::*;
     use crate::testing;
-    use galen_store::Store;
 
     fn sum(round: u32) -> OpenedSum {
         OpenedSum {

@@ -1,7 +1,7 @@
 //! Encryption at rest.
 
-use crate::durable;
 use crate::error::StoreError;
+use crate::files::Files;
 use galen_core::{Digest, Transcript};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hkdf;
@@ -31,7 +31,11 @@ struct Keys {
 impl Crypter {
     /// Draws a master key and writes it to a file that only this user may read. Fails if the file exists.
     pub fn create(path: &Path) -> Result<Self, StoreError> {
-        if path.exists() {
+        Self::create_in(&Files::folder(), path)
+    }
+
+    pub(crate) fn create_in(files: &Files, path: &Path) -> Result<Self, StoreError> {
+        if files.exists(path) {
             return Err(StoreError::Io {
                 path: path.to_owned(),
                 action: "cannot create",
@@ -42,13 +46,17 @@ impl Crypter {
         let mut bytes = Zeroizing::new(Vec::with_capacity(MAGIC.len() + master.len()));
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&*master);
-        durable::write_private(path, &bytes)?;
+        files.write(path, &bytes)?;
         Self::new(master)
     }
 
     /// Reads the master key from a file.
     pub fn load(path: &Path) -> Result<Self, StoreError> {
-        let bytes = Zeroizing::new(std::fs::read(path).map_err(StoreError::io(path, "cannot read"))?);
+        Self::load_from(&Files::folder(), path)
+    }
+
+    pub(crate) fn load_from(files: &Files, path: &Path) -> Result<Self, StoreError> {
+        let bytes = Zeroizing::new(files.read(path)?);
         let master = bytes
             .strip_prefix(MAGIC)
             .and_then(|key| <[u8; 32]>::try_from(key).ok())

@@ -1,10 +1,9 @@
-//! File operations that hold after a power cut.
+//! File operations that hold after a power cut, on the file system.
 //!
 //! A new file is durable only when its bytes *and* the directory entry that names it have been synced.
 
 use crate::error::StoreError;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
 use std::path::Path;
 
 /// Creates a directory that only this user may enter, and makes its entry durable.
@@ -31,18 +30,6 @@ pub(crate) fn create_private(path: &Path) -> Result<File, StoreError> {
     options
         .open(path)
         .map_err(StoreError::io(path, "cannot create file"))
-}
-
-/// Writes a small file so that after a crash it is there entirely or not at all.
-pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let temporary = path.with_extension("new");
-    remove(&temporary)?;
-    let mut file = create_private(&temporary)?;
-    file.write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .map_err(StoreError::io(&temporary, "cannot write"))?;
-    drop(file);
-    rename(&temporary, path)
 }
 
 /// Renames and makes the new entry durable.

@@ -10,10 +10,9 @@
 //! `storage.key` must be kept on a medium without snapshots, or the disk itself encrypted with a key that can be discarded.
 
 use crate::crypter::{Aead, Crypter};
-use crate::durable;
 use crate::error::StoreError;
+use crate::files::Files;
 use galen_core::{Digest, Transcript};
-use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +24,7 @@ pub struct Erasable(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    files: Files,
     dir: PathBuf,
     crypter: Crypter,
     /// Held while key files change, so that two threads do not create the same name.
@@ -33,15 +33,16 @@ struct Inner {
 
 impl Erasable {
     /// Opens or creates the directory of keys.
-    pub fn open(dir: &Path, crypter: Crypter) -> Result<Self, StoreError> {
-        durable::create_dir(dir)?;
+    pub(crate) fn open(files: &Files, dir: &Path, crypter: Crypter) -> Result<Self, StoreError> {
+        files.create_dir(dir)?;
         // A `.new` file is a key that was never acknowledged.
-        for path in durable::list(dir)? {
+        for path in files.list(dir)? {
             if path.extension().is_some_and(|e| e == "new") {
-                wipe(&path)?;
+                wipe(files, &path)?;
             }
         }
         Ok(Self(Arc::new(Inner {
+            files: files.clone(),
             dir: dir.to_owned(),
             crypter,
             changing: Mutex::new(()),
@@ -64,23 +65,26 @@ impl Erasable {
     pub fn create(&self, name: &str) -> Result<(), StoreError> {
         let path = self.path(name)?;
         let _changing = self.0.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        if path.exists() {
+        if self.0.files.exists(&path) {
             return Ok(());
         }
         let key = Zeroizing::new(galen_core::random::bytes::<32>()?);
         let mut sealed = Vec::new();
         self.wrapping()?.seal_into(&bound(name), &*key, &mut sealed)?;
-        durable::write_private(&path, &sealed)
+        self.0.files.write(&path, &sealed)
     }
 
     /// Whether a key of this name exists.
     pub fn exists(&self, name: &str) -> Result<bool, StoreError> {
-        Ok(self.path(name)?.exists())
+        Ok(self.0.files.exists(&self.path(name)?))
     }
 
     /// The names of all keys, sorted.
     pub fn names(&self) -> Result<Vec<String>, StoreError> {
-        let names = durable::list(&self.0.dir)?
+        let names = self
+            .0
+            .files
+            .list(&self.0.dir)?
             .into_iter()
             .filter(|path| path.extension().is_some_and(|e| e == "key"))
             .filter_map(|path| path.file_stem()?.to_str().map(str::to_owned));
@@ -92,7 +96,7 @@ impl Erasable {
     pub fn erase(&self, name: &str) -> Result<(), StoreError> {
         let path = self.path(name)?;
         let _changing = self.0.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        wipe(&path)
+        wipe(&self.0.files, &path)
     }
 
     fn wrapping(&self) -> Result<Aead, StoreError> {
@@ -101,14 +105,14 @@ impl Erasable {
 
     pub(crate) fn cipher(&self, name: &str) -> Result<Aead, StoreError> {
         let path = self.path(name)?;
-        let sealed = match std::fs::read(&path) {
+        let sealed = match self.0.files.read(&path) {
             Ok(sealed) => sealed,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
                 return Err(StoreError::NoErasableKey {
                     name: name.to_owned(),
                 });
             }
-            Err(error) => return Err(StoreError::io(&path, "cannot read")(error)),
+            Err(error) => return Err(error),
         };
         // A crash between overwriting and unlinking leaves a file of zeros: that key is erased.
         if sealed.iter().all(|byte| *byte == 0) {
@@ -131,19 +135,19 @@ fn bound(name: &str) -> Digest {
         .digest()
 }
 
-fn wipe(path: &Path) -> Result<(), StoreError> {
-    match OpenOptions::new().write(true).open(path) {
+fn wipe(files: &Files, path: &Path) -> Result<(), StoreError> {
+    match files.open_to_change(path) {
         Ok(mut file) => {
             let erase = "cannot erase";
-            let length = file.metadata().map_err(StoreError::io(path, erase))?.len();
+            let length = file.len().map_err(StoreError::io(path, erase))?;
             let zeros = vec![0; usize::try_from(length).unwrap_or(0)];
             file.write_all(&zeros)
-                .and_then(|()| file.sync_all())
+                .and_then(|()| file.sync())
                 .map_err(StoreError::io(path, erase))?;
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(StoreError::io(path, "cannot erase")(error)),
     }
-    durable::remove(path)?;
-    durable::sync_parent(path)
+    files.remove(path)?;
+    files.sync_parent(path)
 }

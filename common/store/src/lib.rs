@@ -7,6 +7,9 @@
 //! * [`BlobStore`]: large immutable objects named by their SHA-256, one file each, whose upload can be resumed.
 //! * [`Erasable`]: named keys, each in a file of its own, that make records unreadable for ever once erased.
 //!
+//! Records lie in sled and files in the file system, or both on a [`MemoryDisk`], on which tests cut the power at any write and put back
+//! earlier states.
+//!
 //! Everything is encrypted under the master key in `storage.key` ([`Crypter`]). This protects copies of the other files
 //! (a backup of the database, a discarded disk without the key file). It does not protect against someone who reads
 //! the key file too, and it does not detect that the whole directory was put back to an earlier state.
@@ -33,6 +36,9 @@ mod database;
 mod durable;
 mod erasable;
 mod error;
+mod files;
+mod memory;
+mod records;
 mod repository;
 mod store;
 mod table;
@@ -43,6 +49,8 @@ pub use crypter::Crypter;
 pub use database::Database;
 pub use erasable::Erasable;
 pub use error::StoreError;
+pub use files::Files;
+pub use memory::{Cut, Image, MemoryDisk};
 pub use repository::Repository;
 pub use store::Store;
 pub use table::{MAX_RECORD_BYTES, Table};

@@ -3,15 +3,16 @@
 use crate::database::Database;
 use crate::erasable::Erasable;
 use crate::error::StoreError;
+use crate::records::{Records, Scan, Writes};
 use crate::table::{Table, Under};
 use serde::{Serialize, de::DeserializeOwned};
+use std::collections::BTreeMap;
 
 /// The records of one table. Clones share it.
 ///
 /// Record keys are stored in clear (they order the records); no secret belongs in a key.
 pub struct Repository<T> {
     database: Database,
-    tree: sled::Tree,
     table: Table<T>,
 }
 
@@ -19,7 +20,6 @@ impl<T> Clone for Repository<T> {
     fn clone(&self) -> Self {
         Self {
             database: self.database.clone(),
-            tree: self.tree.clone(),
             table: self.table,
         }
     }
@@ -32,30 +32,33 @@ impl<T> std::fmt::Debug for Repository<T> {
 }
 
 impl<T> Repository<T> {
-    pub(crate) fn new(database: Database, tree: sled::Tree, table: Table<T>) -> Self {
-        Self {
-            database,
-            tree,
-            table,
-        }
+    pub(crate) fn new(database: Database, table: Table<T>) -> Self {
+        Self { database, table }
     }
 
     pub(crate) fn table(&self) -> &Table<T> {
         &self.table
     }
 
-    pub(crate) fn tree(&self) -> &sled::Tree {
-        &self.tree
+    fn records(&self) -> &dyn Records {
+        self.database.records()
+    }
+
+    fn write(&self, key: &[u8], stored: Option<Vec<u8>>) -> Result<(), StoreError> {
+        let records = BTreeMap::from([(key.to_vec(), stored)]);
+        self.records().apply(Writes::from([(self.table.name(), records)]))
     }
 
     /// Whether a record exists.
     pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool, StoreError> {
-        Ok(self.tree.contains_key(key)?)
+        Ok(self.records().get(self.table.name(), key.as_ref())?.is_some())
     }
 
     /// The keys that start with `prefix`, in order; also those of records whose erasable key is gone.
     pub fn keys(&self, prefix: &[u8]) -> impl Iterator<Item = Result<Vec<u8>, StoreError>> + use<T> {
-        self.tree.scan_prefix(prefix).keys().map(|key| Ok(key?.to_vec()))
+        self.records()
+            .scan(self.table.name(), prefix)
+            .map(|record| Ok(record?.0))
     }
 
     /// Deletes a record, if there is one. Durable when this returns.
@@ -63,8 +66,7 @@ impl<T> Repository<T> {
     /// This is not erasure: sled's log keeps old values until it writes over them. Secrets that must become unreadable are
     /// written with [`Repository::put_erasable`].
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<(), StoreError> {
-        self.tree.remove(key)?;
-        self.database.flush()
+        self.write(key.as_ref(), None)
     }
 }
 
@@ -80,8 +82,7 @@ impl<T: Serialize + DeserializeOwned> Repository<T> {
     /// Writes a record. It is durable when this returns.
     pub fn put(&self, key: impl AsRef<[u8]>, value: &T) -> Result<(), StoreError> {
         let stored = self.encode(&Under::Master, key.as_ref(), value)?;
-        self.tree.insert(key, stored)?;
-        self.database.flush()
+        self.write(key.as_ref(), Some(stored))
     }
 
     /// A record in its stored form, not written: what [`Repository::from_stored`] reads, for tools and fuzz targets that look at stored
@@ -113,7 +114,7 @@ impl<T: Serialize + DeserializeOwned> Repository<T> {
     /// Reads a record.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<T>, StoreError> {
         let key = key.as_ref();
-        match self.tree.get(key)? {
+        match self.records().get(self.table.name(), key)? {
             Some(stored) => self.decode(None, key, &stored).map(Some),
             None => Ok(None),
         }
@@ -128,8 +129,7 @@ impl<T: Serialize + DeserializeOwned> Repository<T> {
         value: &T,
     ) -> Result<(), StoreError> {
         let stored = self.encode(&Under::Erasable(erasable, name), key.as_ref(), value)?;
-        self.tree.insert(key, stored)?;
-        self.database.flush()
+        self.write(key.as_ref(), Some(stored))
     }
 
     /// Reads a record written with [`Repository::put_erasable`].
@@ -138,7 +138,7 @@ impl<T: Serialize + DeserializeOwned> Repository<T> {
     /// [`StoreError::Erased`] once its key has been erased.
     pub fn get_erasable(&self, erasable: &Erasable, key: impl AsRef<[u8]>) -> Result<Option<T>, StoreError> {
         let key = key.as_ref();
-        match self.tree.get(key)? {
+        match self.records().get(self.table.name(), key)? {
             Some(stored) => self.decode(Some(erasable), key, &stored).map(Some),
             None => Ok(None),
         }
@@ -146,29 +146,30 @@ impl<T: Serialize + DeserializeOwned> Repository<T> {
 
     /// All records in the order of their keys' bytes. Write numbers big-endian to have them in order.
     pub fn iter(&self) -> impl Iterator<Item = Result<(Vec<u8>, T), StoreError>> + use<T> {
-        self.read_all(self.tree.iter())
+        self.read_all(self.records().scan(self.table.name(), &[]))
     }
 
     /// The records whose keys start with `prefix`, in order.
     pub fn prefix(&self, prefix: &[u8]) -> impl Iterator<Item = Result<(Vec<u8>, T), StoreError>> + use<T> {
-        self.read_all(self.tree.scan_prefix(prefix))
+        self.read_all(self.records().scan(self.table.name(), prefix))
     }
 
-    fn read_all(
-        &self,
-        records: sled::Iter,
-    ) -> impl Iterator<Item = Result<(Vec<u8>, T), StoreError>> + use<T> {
+    fn read_all(&self, records: Scan) -> impl Iterator<Item = Result<(Vec<u8>, T), StoreError>> + use<T> {
         let this = self.clone();
         records.map(move |record| {
             let (key, stored) = record?;
-            Ok((key.to_vec(), this.decode(None, &key, &stored)?))
+            let value = this.decode(None, &key, &stored)?;
+            Ok((key, value))
         })
     }
 
     /// The record with the greatest key.
     pub fn last(&self) -> Result<Option<(Vec<u8>, T)>, StoreError> {
-        match self.tree.last()? {
-            Some((key, stored)) => Ok(Some((key.to_vec(), self.decode(None, &key, &stored)?))),
+        match self.records().last(self.table.name())? {
+            Some((key, stored)) => {
+                let value = self.decode(None, &key, &stored)?;
+                Ok(Some((key, value)))
+            }
             None => Ok(None),
         }
     }

@@ -3,12 +3,16 @@
 use crate::blobs::BlobStore;
 use crate::crypter::Crypter;
 use crate::database::Database;
-use crate::durable;
 use crate::erasable::Erasable;
 use crate::error::StoreError;
+use crate::files::{Files, Medium};
+use crate::memory::MemoryDisk;
 use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::sync::Arc;
+
+/// Name of the file with the master key.
+const KEY: &str = "storage.key";
 
 /// A daemon's directory: `storage.key`, `db/` (sled), `blobs/` and `partial/` (files), `erasable/` (keys). Clones share it.
 ///
@@ -18,7 +22,8 @@ pub struct Store {
     database: Database,
     blobs: BlobStore,
     erasable: Erasable,
-    _lock: Arc<File>,
+    files: Files,
+    _lock: Arc<Option<File>>,
 }
 
 impl Store {
@@ -27,25 +32,56 @@ impl Store {
     /// # Errors
     /// [`StoreError::InUse`] if another process has it open; [`StoreError::KeyMissing`] if there is state but no master key.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        durable::create_dir(dir)?;
+        let files = Files::folder();
+        files.create_dir(dir)?;
         let lock = lock(dir)?;
-        let key = dir.join("storage.key");
-        let crypter = if key.exists() {
-            Crypter::load(&key)?
-        } else if dir.join("db").exists() {
-            return Err(StoreError::KeyMissing { path: key });
-        } else {
-            Crypter::create(&key)?
-        };
-        let database = Database::open(&dir.join("db"), crypter.clone())?;
-        let blobs = BlobStore::open(dir, &database, crypter.clone())?;
-        let erasable = Erasable::open(&dir.join("erasable"), crypter)?;
+        let db = dir.join("db");
+        if db.exists() && !dir.join(KEY).exists() {
+            return Err(StoreError::KeyMissing { path: dir.join(KEY) });
+        }
+        let crypter = key(&files, dir)?;
+        let database = Database::open(&db, crypter)?;
+        Self::assemble(files, dir, database, Some(lock))
+    }
+
+    /// Opens what lies on a simulated disk, from which every store opened earlier is cut off. For tests and simulations.
+    ///
+    /// # Errors
+    /// If the disk has no power.
+    pub fn in_memory(disk: &MemoryDisk) -> Result<Self, StoreError> {
+        let dir = Path::new("memory");
+        let mount = disk.mount();
+        let files = Files(Medium::Memory(mount.clone()));
+        let crypter = key(&files, dir)?;
+        let database = Database::over(Box::new(mount), dir, crypter);
+        Self::assemble(files, dir, database, None)
+    }
+
+    fn assemble(
+        files: Files,
+        dir: &Path,
+        database: Database,
+        lock: Option<File>,
+    ) -> Result<Self, StoreError> {
+        let blobs = BlobStore::open(&files, dir, &database)?;
+        let erasable = Erasable::open(&files, &dir.join("erasable"), database.crypter().clone())?;
         Ok(Self {
             database,
             blobs,
             erasable,
+            files,
             _lock: Arc::new(lock),
         })
+    }
+
+    /// The files among which those of this store lie.
+    pub fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// The master key.
+    pub fn crypter(&self) -> &Crypter {
+        self.database.crypter()
     }
 
     /// The records.
@@ -61,6 +97,16 @@ impl Store {
     /// The keys that can be erased.
     pub fn erasable(&self) -> &Erasable {
         &self.erasable
+    }
+}
+
+/// The master key of a directory, drawn the first time.
+fn key(files: &Files, dir: &Path) -> Result<Crypter, StoreError> {
+    let path = dir.join(KEY);
+    if files.exists(&path) {
+        Crypter::load_from(files, &path)
+    } else {
+        Crypter::create_in(files, &path)
     }
 }
 

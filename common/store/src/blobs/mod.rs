@@ -14,8 +14,8 @@ pub use writer::BlobWriter;
 
 use crate::crypter::Crypter;
 use crate::database::Database;
-use crate::durable;
 use crate::error::StoreError;
+use crate::files::Files;
 use crate::repository::Repository;
 use crate::table::Table;
 use galen_core::{Digest, PartyId};
@@ -58,6 +58,7 @@ struct Stored {
 pub struct BlobStore(Arc<Inner>);
 
 struct Inner {
+    files: Files,
     blobs: PathBuf,
     partial: PathBuf,
     crypter: Crypter,
@@ -78,36 +79,38 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl BlobStore {
     /// Opens the blobs in `dir` and removes what a crash left half done. Partial uploads stay.
-    pub fn open(dir: &Path, database: &Database, crypter: Crypter) -> Result<Self, StoreError> {
+    pub(crate) fn open(files: &Files, dir: &Path, database: &Database) -> Result<Self, StoreError> {
         let store = Self(Arc::new(Inner {
+            files: files.clone(),
             blobs: dir.join("blobs"),
             partial: dir.join("partial"),
-            crypter,
+            crypter: database.crypter().clone(),
             records: database.repository(&BLOBS)?,
             completing: Mutex::new(()),
             leases: Mutex::default(),
         }));
-        durable::create_dir(&store.0.blobs)?;
-        durable::create_dir(&store.0.partial)?;
+        files.create_dir(&store.0.blobs)?;
+        files.create_dir(&store.0.partial)?;
         store.sweep()?;
         Ok(store)
     }
 
     fn sweep(&self) -> Result<(), StoreError> {
-        for shelf in durable::list(&self.0.blobs)? {
-            for path in durable::list(&shelf)? {
+        let files = &self.0.files;
+        for shelf in files.list(&self.0.blobs)? {
+            for path in files.list(&shelf)? {
                 let digest: Option<Digest> = path.file_name().and_then(|name| name.to_str()?.parse().ok());
                 if let Some(digest) = digest
                     && !self.0.records.contains(digest.0)?
                 {
                     tracing::info!(%digest, "removing a blob file that was never acknowledged");
-                    durable::remove(&path)?;
+                    files.remove(&path)?;
                 }
             }
         }
-        for path in durable::list(&self.0.partial)? {
+        for path in files.list(&self.0.partial)? {
             if path.extension().is_some_and(|e| e == writer::IMPORT) || self.is_delivered(&path)? {
-                durable::remove(&path)?;
+                files.remove(&path)?;
             }
         }
         for record in self.0.records.iter() {
@@ -115,7 +118,7 @@ impl BlobStore {
             let Ok(digest) = key.as_slice().try_into().map(Digest) else {
                 continue;
             };
-            if !self.path(&digest).exists() {
+            if !files.exists(&self.path(&digest)) {
                 tracing::warn!(%digest, "the file of a stored blob is gone; forgetting the blob so that it can be sent again");
                 self.0.records.delete(key)?;
             }
@@ -223,6 +226,7 @@ impl BlobStore {
             .get(digest.0)?
             .ok_or(StoreError::BlobUnknown { digest: *digest })?;
         BlobReader::open(
+            &self.0.files,
             &self.0.crypter,
             &self.path(digest),
             &stored.file,
@@ -248,16 +252,17 @@ impl BlobStore {
         // promise something that is not there.
         self.0.records.delete(digest.0)?;
         let path = self.path(digest);
-        if path.exists() {
-            durable::remove(&path)?;
-            durable::sync_parent(&path)?;
+        let files = &self.0.files;
+        if files.exists(&path) {
+            files.remove(&path)?;
+            files.sync_parent(&path)?;
         }
         Ok(())
     }
 
     /// The uploads that have begun and not ended: digest and owner of each.
     pub fn partials(&self) -> Result<Vec<(Digest, PartyId)>, StoreError> {
-        let files = durable::list(&self.0.partial)?;
+        let files = self.0.files.list(&self.0.partial)?;
         Ok(files.iter().filter_map(|path| upload_of(path)).collect())
     }
 
@@ -266,7 +271,7 @@ impl BlobStore {
         let lease = self.lease(digest, owner);
         let mut current = locked(&lease);
         *current += 1;
-        durable::remove(&self.partial_path(digest, owner))
+        self.0.files.remove(&self.partial_path(digest, owner))
     }
 
     fn lease(&self, digest: &Digest, owner: &PartyId) -> Lease {

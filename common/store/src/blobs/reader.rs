@@ -3,7 +3,7 @@
 use super::segments::{FileId, SEGMENT_BYTES, Segments};
 use crate::crypter::Crypter;
 use crate::error::StoreError;
-use std::fs::File;
+use crate::files::Files;
 use std::io::{self, Read};
 use std::path::Path;
 use zeroize::Zeroizing;
@@ -19,13 +19,14 @@ pub struct BlobReader {
 
 impl BlobReader {
     pub(super) fn open(
+        files: &Files,
         crypter: &Crypter,
         path: &Path,
         id: &FileId,
         len: u64,
         offset: u64,
     ) -> Result<Self, StoreError> {
-        let file = File::open(path).map_err(StoreError::io(path, "cannot open"))?;
+        let file = files.open(path).map_err(StoreError::io(path, "cannot open"))?;
         let damaged = || StoreError::BlobDamaged {
             path: path.to_owned(),
             segment: 0,

@@ -10,8 +10,8 @@
 
 use crate::crypter::{Aead, Crypter, OVERHEAD};
 use crate::error::StoreError;
+use crate::files::Handle;
 use galen_core::{Digest, Transcript};
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
@@ -30,7 +30,7 @@ pub(super) type FileId = [u8; 32];
 
 /// An open blob file with its cipher.
 pub(super) struct Segments {
-    file: File,
+    file: Handle,
     path: PathBuf,
     id: FileId,
     cipher: Aead,
@@ -38,7 +38,7 @@ pub(super) struct Segments {
 
 impl Segments {
     /// Starts a file, which must be empty.
-    pub(super) fn create(crypter: &Crypter, mut file: File, path: &Path) -> Result<Self, StoreError> {
+    pub(super) fn create(crypter: &Crypter, mut file: Handle, path: &Path) -> Result<Self, StoreError> {
         let id = galen_core::random::bytes()?;
         file.write_all(&[MAGIC.as_slice(), &id].concat())
             .map_err(StoreError::io(path, "cannot write"))?;
@@ -46,7 +46,7 @@ impl Segments {
     }
 
     /// Opens a file; `None` if it has no complete header.
-    pub(super) fn open(crypter: &Crypter, mut file: File, path: &Path) -> Result<Option<Self>, StoreError> {
+    pub(super) fn open(crypter: &Crypter, mut file: Handle, path: &Path) -> Result<Option<Self>, StoreError> {
         let mut header = [0; HEADER];
         match file.read_exact(&mut header) {
             Ok(()) => {}
@@ -59,7 +59,7 @@ impl Segments {
         }
     }
 
-    fn with(crypter: &Crypter, file: File, path: &Path, id: FileId) -> Result<Self, StoreError> {
+    fn with(crypter: &Crypter, file: Handle, path: &Path, id: FileId) -> Result<Self, StoreError> {
         Ok(Self {
             file,
             path: path.to_owned(),
@@ -120,7 +120,7 @@ impl Segments {
     /// Makes the file's bytes durable.
     pub(super) fn sync(&self) -> Result<(), StoreError> {
         self.file
-            .sync_all()
+            .sync()
             .map_err(StoreError::io(&self.path, "cannot sync"))
     }
 }

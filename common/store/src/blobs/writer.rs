@@ -2,11 +2,9 @@
 
 use super::segments::{SEGMENT_BYTES, Segments};
 use super::{BlobInfo, BlobStore, Lease, Stored, locked};
-use crate::durable;
 use crate::error::StoreError;
 use galen_core::{Digest, PartyId};
 use std::collections::BTreeSet;
-use std::fs::OpenOptions;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -68,14 +66,13 @@ impl BlobWriter {
             }));
         }
         let path = store.partial_path(digest, owner);
-        if !path.exists() {
-            drop(durable::create_private(&path)?);
+        let files = &store.0.files;
+        if !files.exists(&path) {
+            drop(files.create(&path)?);
         }
         let open = || {
-            OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open(&path)
+            files
+                .open_to_change(&path)
                 .map_err(StoreError::io(&path, "cannot open"))
         };
         let crypter = &store.0.crypter;
@@ -109,7 +106,7 @@ impl BlobWriter {
     pub(super) fn import(store: &BlobStore, kind: u16, owner: &PartyId) -> Result<Self, StoreError> {
         let name = Digest(galen_core::random::bytes()?);
         let path = store.0.partial.join(name.to_hex()).with_extension(IMPORT);
-        let segments = Segments::create(&store.0.crypter, durable::create_private(&path)?, &path)?;
+        let segments = Segments::create(&store.0.crypter, store.0.files.create(&path)?, &path)?;
         let hash = ring::digest::Context::new(&ring::digest::SHA256);
         Ok(Self::growing(store, None, kind, owner, segments, 0, hash))
     }
@@ -228,7 +225,7 @@ impl Growing {
     fn expect_len(&mut self, len: u64) -> Result<(), StoreError> {
         self.change(|this| {
             if this.held() > len {
-                durable::remove(this.segments.path())?;
+                this.store.0.files.remove(this.segments.path())?;
                 return Err(StoreError::BlobTooLong {
                     digest: this.announced(),
                     expected: len,
@@ -285,7 +282,7 @@ impl Growing {
         if let Some(target) = &self.target
             && target.digest != digest
         {
-            durable::remove(&partial)?;
+            self.store.0.files.remove(&partial)?;
             return Err(StoreError::BlobMismatch {
                 digest: target.digest,
                 found: digest,
@@ -301,15 +298,15 @@ impl Growing {
             Some(mut stored) => {
                 stored.info.owners.insert(self.owner.clone());
                 store.0.records.put(digest.0, &stored)?;
-                durable::remove(&partial)?;
+                store.0.files.remove(&partial)?;
                 stored
             }
             None => {
                 let path = store.path(&digest);
                 if let Some(shelf) = path.parent() {
-                    durable::create_dir(shelf)?;
+                    store.0.files.create_dir(shelf)?;
                 }
-                durable::rename(&partial, &path)?;
+                store.0.files.rename(&partial, &path)?;
                 let info = BlobInfo {
                     len,
                     kind: self.kind,
@@ -330,8 +327,9 @@ impl Growing {
 impl Drop for Growing {
     fn drop(&mut self) {
         // An import cannot be resumed. After `complete` its file has moved, and there is nothing to remove.
-        if self.target.is_none() && self.segments.path().exists() {
-            let _ = durable::remove(self.segments.path());
+        let files = &self.store.0.files;
+        if self.target.is_none() && files.exists(self.segments.path()) {
+            let _ = files.remove(self.segments.path());
         }
     }
 }

@@ -1,0 +1,241 @@
+//! What must hold when a schedule is over.
+
+use super::record::Candidate;
+use super::shape::MIN_CONTRIBUTORS;
+use super::world::World;
+use galen_core::PartyId;
+use galen_party::sealed::OpenedSum;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// An invariant that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub invariant: Invariant,
+    /// What was found.
+    pub detail: String,
+}
+
+/// What must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Invariant {
+    /// No sum over fewer than `min_contributors` is ever opened.
+    EnoughContributors,
+    /// Of each quantity at most one sum can ever be read, so that no two differ by one hospital.
+    OpenedOnce,
+    /// Every opened sum is the sum of the values that its contributors kept.
+    EqualsOracle,
+    /// A contribution that was acknowledged is counted, and once.
+    CountedOnce,
+    /// Nothing secret is readable when its round is over.
+    Erased,
+    /// The study ends, published or closed with a reason.
+    Ends,
+    /// A process ends with an error only when its machine fails.
+    Runs,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.invariant, self.detail)
+    }
+}
+
+/// What a schedule is held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Whether the study must end and every process go on: not when somebody cheats, or too many are lost.
+    pub liveness: bool,
+}
+
+struct Checker<'a, 'w> {
+    world: &'a World<'w>,
+    found: Vec<Violation>,
+}
+
+/// Everything that does not hold.
+pub fn check(world: &World<'_>, held: Held) -> Vec<Violation> {
+    let mut checker = Checker {
+        world,
+        found: Vec::new(),
+    };
+    checker.candidates(held);
+    checker.parties(held);
+    if held.liveness {
+        checker.end();
+    }
+    checker.found
+}
+
+impl Checker<'_, '_> {
+    fn fail(&mut self, invariant: Invariant, detail: impl Into<String>) {
+        self.found.push(Violation {
+            invariant,
+            detail: detail.into(),
+        });
+    }
+
+    /// The sums that custodians made readable, or partly so.
+    fn candidates(&mut self, held: Held) {
+        let recorder = &self.world.recorder;
+        let mut readable: BTreeMap<u32, BTreeSet<&Candidate>> = BTreeMap::new();
+        let mut partly: BTreeMap<u32, BTreeSet<&Candidate>> = BTreeMap::new();
+        for (id, candidate, complete) in recorder.candidates() {
+            partly.entry(id.round).or_default().insert(candidate);
+            if complete {
+                readable.entry(id.round).or_default().insert(candidate);
+            }
+        }
+        let answered = if held.liveness { &partly } else { &readable };
+        for (round, candidates) in answered {
+            if candidates.len() > 1 {
+                let sets: Vec<_> = candidates
+                    .iter()
+                    .map(|c| (recorder.attempt(&c.record).map(|id| id.attempt), self.members(c)))
+                    .collect();
+                self.fail(
+                    Invariant::OpenedOnce,
+                    format!("round {round}: custodians answered for {sets:?}"),
+                );
+            }
+        }
+        for (round, candidates) in &readable {
+            for candidate in candidates {
+                let members = self.members(candidate);
+                if members.len() < MIN_CONTRIBUTORS {
+                    self.fail(
+                        Invariant::EnoughContributors,
+                        format!("round {round}: a sum over {members:?}"),
+                    );
+                }
+                let missing: Vec<_> = recorder
+                    .acknowledged(&candidate.record)
+                    .into_iter()
+                    .filter(|party| !members.contains(party))
+                    .collect();
+                if held.liveness && !missing.is_empty() {
+                    self.fail(
+                        Invariant::CountedOnce,
+                        format!("round {round}: {missing:?} were acknowledged and are not in {members:?}"),
+                    );
+                }
+            }
+        }
+    }
+
+    fn members(&self, candidate: &Candidate) -> BTreeSet<PartyId> {
+        let members = self.world.recorder.members(&candidate.set);
+        members.cloned().unwrap_or_default()
+    }
+
+    /// What the parties opened and what they still hold.
+    fn parties(&mut self, held: Held) {
+        let mut opened: BTreeMap<u32, BTreeMap<PartyId, OpenedSum>> = BTreeMap::new();
+        for (name, hospital, gone) in self.world.hospitals() {
+            // A machine that is off, or lost for ever, is looked at as whoever finds its disk would.
+            hospital.disk.start();
+            let (vault, sums) = match hospital.look(&self.world.cast.study) {
+                Ok(found) => found,
+                Err(error) => {
+                    self.fail(Invariant::Runs, format!("the disk of {name}: {error:#}"));
+                    continue;
+                }
+            };
+            for sum in sums {
+                opened.entry(sum.round).or_default().insert(name.clone(), sum);
+            }
+            if gone || !held.liveness {
+                continue;
+            }
+            match vault.oldest() {
+                Ok((None, None)) => {}
+                oldest => self.fail(
+                    Invariant::Erased,
+                    format!("{name} still reads secrets when the study is over: {oldest:?}"),
+                ),
+            }
+        }
+        for (round, opened) in opened {
+            for (name, sum) in &opened {
+                self.sum(round, name, sum);
+            }
+            let results: BTreeSet<_> = opened.values().map(|sum| sum.result).collect();
+            if results.len() > 1 {
+                self.fail(
+                    Invariant::EqualsOracle,
+                    format!("round {round}: receivers derived different states"),
+                );
+            }
+        }
+    }
+
+    fn sum(&mut self, round: u32, name: &PartyId, sum: &OpenedSum) {
+        let recorder = &self.world.recorder;
+        let members: BTreeSet<PartyId> = sum.contributors.iter().cloned().collect();
+        if members.len() < MIN_CONTRIBUTORS || members.len() != sum.contributors.len() {
+            self.fail(
+                Invariant::EnoughContributors,
+                format!("round {round}: {name} opened a sum over {:?}", sum.contributors),
+            );
+        }
+        let record = recorder
+            .candidates()
+            .find(|(id, candidate, complete)| {
+                (id.round, id.attempt) == (sum.round, sum.attempt) && candidate.sum == sum.sum && *complete
+            })
+            .map(|(_, candidate, _)| candidate.record);
+        let Some(record) = record else {
+            self.fail(
+                Invariant::EqualsOracle,
+                format!("round {round}: {name} opened a sum that custodians did not make readable"),
+            );
+            return;
+        };
+        let mut expected = vec![0_i64; sum.values.len()];
+        for member in &members {
+            let Some(kept) = recorder.kept(member, &record) else {
+                self.fail(
+                    Invariant::EqualsOracle,
+                    format!("round {round}: {member} is in the sum and contributed nothing"),
+                );
+                return;
+            };
+            for (total, value) in expected.iter_mut().zip(kept) {
+                *total = total.wrapping_add(*value);
+            }
+        }
+        if expected != sum.values {
+            let wrong = expected.iter().zip(&sum.values).filter(|(a, b)| a != b).count();
+            self.fail(
+                Invariant::EqualsOracle,
+                format!(
+                    "round {round}: {wrong} of {} values that {name} opened differ",
+                    expected.len()
+                ),
+            );
+        }
+    }
+
+    fn end(&mut self) {
+        if !self.world.is_over() {
+            let state = self.world.coordinator.state();
+            let at = state.and_then(|state| state.attempt).map(|attempt| {
+                format!(
+                    "round {}, attempt {}: {:?}",
+                    attempt.round, attempt.attempt, attempt.phase
+                )
+            });
+            self.fail(
+                Invariant::Ends,
+                format!("after {} turns the study is not over: {at:?}", self.world.turn),
+            );
+        }
+        for stop in &self.world.stops {
+            self.found.push(Violation {
+                invariant: Invariant::Runs,
+                detail: stop.clone(),
+            });
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Deterministic simulation: a whole federation in one process, with a clock, a network and disks that a seed plays with.
+//!
+//! The nodes are the real ones: [`galen_coordinator::rounds::engine::Engine`] behind its desk, and [`galen_party::party::Party`], with real
+//! cryptography and real training on a few patients. What is simulated is what is around them: a [`galen_store::MemoryDisk`] for each, a
+//! [`galen_core::ManualClock`], and [`wire`], which carries their messages.
+//!
+//! | module | idea |
+//! |---|---|
+//! | [`choice`] | chance, as a function of the seed |
+//! | [`shape`] | the study of a seed |
+//! | [`fault`] | what goes wrong, as a list |
+//! | [`wire`], [`coordinator`], [`hospital`] | network and machines |
+//! | [`world`] | who acts next |
+//! | [`record`], [`invariants`] | what happened, and what must hold |
+//! | [`shrink`] | from a failing list of faults to a minimal one |
+//!
+//! A schedule depends on its seed and its list of faults, on nothing else that decides anything: keys and ciphertexts are drawn from the
+//! operating system, but no choice looks at them.
+
+pub mod choice;
+pub mod coordinator;
+pub mod fault;
+pub mod hospital;
+pub mod invariants;
+pub mod record;
+pub mod shape;
+pub mod shrink;
+pub mod wire;
+pub mod world;
+
+pub use fault::{Fault, Kinds, Node};
+pub use invariants::{Invariant, Violation};
+pub use world::Bug;
+
+use choice::Choice;
+use invariants::Held;
+use shape::{Cast, Shape};
+use std::fmt;
+use world::World;
+
+/// A schedule: everything that decides what happens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// The seed, which chooses the study and who acts when.
+    pub seed: u64,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+    /// What is wrong with the programs, if the simulation itself is tested.
+    pub bug: Option<Bug>,
+}
+
+/// How a schedule ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What does not hold.
+    pub violations: Vec<Violation>,
+    /// Turns that it took.
+    pub turns: u64,
+    /// Whether the study was completed, and why it ended.
+    pub closed: Option<(bool, String)>,
+    /// What happened, turn by turn, if it was asked for.
+    pub trace: Vec<String>,
+}
+
+impl Schedule {
+    /// The schedule of a seed.
+    pub fn of(seed: u64, kinds: Kinds) -> Self {
+        let choice = Choice::of(seed);
+        Self {
+            seed,
+            faults: fault::faults(&choice, &Shape::of(&choice), kinds),
+            bug: None,
+        }
+    }
+
+    /// The study of the seed.
+    pub fn shape(&self) -> Shape {
+        Shape::of(&Choice::of(self.seed))
+    }
+
+    /// Runs it.
+    ///
+    /// # Errors
+    /// If the simulation itself cannot be set up.
+    pub fn run(&self) -> anyhow::Result<Outcome> {
+        self.play(false)
+    }
+
+    /// Runs it and tells what happens turn by turn.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_traced(&self) -> anyhow::Result<Outcome> {
+        self.play(true)
+    }
+
+    fn play(&self, trace: bool) -> anyhow::Result<Outcome> {
+        let cast = Cast::new(self.shape())?;
+        // For the parties' blocking work; the world itself waits for every step.
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let _entered = runtime.enter();
+        let mut world = World::new(&cast, Choice::of(self.seed), &self.faults, self.bug, trace)?;
+        world.run();
+        let liveness = self.is_survivable();
+        Ok(Outcome {
+            violations: invariants::check(&world, Held { liveness }),
+            turns: world.turn,
+            closed: world.closed(),
+            trace: world.trace(),
+        })
+    }
+
+    /// Whether so few are lost that the others can go on.
+    fn is_survivable(&self) -> bool {
+        let lost: std::collections::BTreeSet<usize> = self
+            .faults
+            .iter()
+            .filter_map(|fault| match *fault {
+                Fault::Gone { party, .. } | Fault::Restored { party, .. } => Some(party),
+                _ => None,
+            })
+            .collect();
+        lost.len() <= self.shape().spare()
+    }
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "Schedule {{")?;
+        writeln!(f, "    seed: {},", self.seed)?;
+        writeln!(f, "    faults: vec![")?;
+        for fault in &self.faults {
+            writeln!(f, "        {},", fault.code())?;
+        }
+        writeln!(f, "    ],")?;
+        match self.bug {
+            None => writeln!(f, "    bug: None,")?,
+            Some(Bug::LyingDisk(node)) => {
+                writeln!(f, "    bug: Some(Bug::LyingDisk({})),", fault::code_of(node))?;
+            }
+        }
+        write!(f, "}}")
+    }
+}

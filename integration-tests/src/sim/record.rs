@@ -1,0 +1,162 @@
+//! What really happened, written down from outside: what each contributor kept, what it sent, what the coordinator acknowledged, and which
+//! sums the custodians made readable. No node's word is taken for any of it.
+
+use galen_core::{Digest, PartyId, Signed};
+use galen_net::protocol::{Item, Request, Response, Statement};
+use galen_party::rounds::Rounds;
+use galen_party::vault::Vault;
+use galen_sums::{AnswerHeader, Authored, ContributionHeader, ContributionSet, Round, RoundId};
+use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A set of contributions and its sum, in one attempt.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Candidate {
+    /// Digest of the round record.
+    pub record: Digest,
+    /// Digest of the set.
+    pub set: Digest,
+    /// Digest of the sum blob.
+    pub sum: Digest,
+}
+
+/// Everything that happened.
+pub struct Recorder {
+    rounds: Rounds,
+    /// Round records that anybody was shown.
+    records: BTreeMap<Digest, Round>,
+    /// Members of the sets that anybody was shown.
+    sets: BTreeMap<Digest, BTreeSet<PartyId>>,
+    /// Pieces that custodians gave out.
+    answered: BTreeMap<Candidate, BTreeSet<u32>>,
+    /// What contributors had kept when they sent a contribution.
+    kept: BTreeMap<(PartyId, Digest), Vec<i64>>,
+    /// Contributions that the coordinator acknowledged.
+    acknowledged: BTreeSet<(PartyId, Digest)>,
+}
+
+fn read<T: DeserializeOwned>(signed: &Signed) -> Option<T> {
+    signed.read_unverified().ok()
+}
+
+impl Recorder {
+    /// Nothing has happened.
+    pub fn new(rounds: Rounds) -> Self {
+        Self {
+            rounds,
+            records: BTreeMap::new(),
+            sets: BTreeMap::new(),
+            answered: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            acknowledged: BTreeSet::new(),
+        }
+    }
+
+    /// A party sends a request, whether or not it arrives: whoever sits in the network has it from now on.
+    pub fn sent(&mut self, party: &PartyId, request: &Request, vault: Option<&Vault>) {
+        match request {
+            Request::Post(Statement::Contribution(signed)) => {
+                let Some(header) = read::<ContributionHeader>(signed) else {
+                    return;
+                };
+                let round = self.records.get(&header.record).map(|round| round.id().round);
+                let values = round.and_then(|round| vault?.values(round).ok().flatten());
+                if let Some(values) = values {
+                    self.kept
+                        .entry((party.clone(), header.record))
+                        .or_insert_with(|| values.to_vec());
+                }
+            }
+            Request::Post(Statement::Answer(signed)) => {
+                if let Some(answer) = read::<AnswerHeader>(signed) {
+                    let candidate = Candidate {
+                        record: answer.record,
+                        set: answer.set,
+                        sum: answer.sum,
+                    };
+                    self.answered.entry(candidate).or_default().extend(answer.pieces);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A party gets the answer to a request.
+    pub fn answered(&mut self, party: &PartyId, request: &Request, response: &Response) {
+        match (request, response) {
+            (Request::Post(Statement::Contribution(signed)), Response::Ok) => {
+                if let Some(header) = read::<ContributionHeader>(signed) {
+                    self.acknowledged.insert((party.clone(), header.record));
+                }
+            }
+            (Request::Fetch { round, attempt, item }, Response::Statements(found)) => {
+                let id = RoundId {
+                    round: *round,
+                    attempt: *attempt,
+                };
+                match item {
+                    Item::Record => {
+                        for (_, signed) in found {
+                            if let Ok(round) = self.rounds.open(id, signed) {
+                                self.records.insert(*round.digest(), round);
+                            }
+                        }
+                    }
+                    Item::Headers => self.shown(id, found),
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn shown(&mut self, id: RoundId, found: &[(PartyId, Signed)]) {
+        let headers: Vec<Authored> = found
+            .iter()
+            .map(|(author, statement)| Authored {
+                author: author.clone(),
+                statement: statement.clone(),
+            })
+            .collect();
+        for round in self.records.values().filter(|round| round.id() == id) {
+            if let Ok(set) = ContributionSet::new(round, &headers) {
+                self.sets
+                    .insert(set.digest(), set.members.keys().cloned().collect());
+            }
+        }
+    }
+
+    /// The attempt of a record that somebody was shown.
+    pub fn attempt(&self, record: &Digest) -> Option<RoundId> {
+        self.records.get(record).map(Round::id)
+    }
+
+    /// Members of a set that somebody was shown.
+    pub fn members(&self, set: &Digest) -> Option<&BTreeSet<PartyId>> {
+        self.sets.get(set)
+    }
+
+    /// The candidates of each round for which any custodian answered, and whether every piece was answered, so that the receivers can read
+    /// the sum.
+    pub fn candidates(&self) -> impl Iterator<Item = (RoundId, &Candidate, bool)> {
+        self.answered.iter().filter_map(|(candidate, pieces)| {
+            let round = self.records.get(&candidate.record)?;
+            let all = round.roster().pieces().len();
+            Some((round.id(), candidate, pieces.len() >= all))
+        })
+    }
+
+    /// What a contributor had kept when it contributed under a record.
+    pub fn kept(&self, party: &PartyId, record: &Digest) -> Option<&[i64]> {
+        self.kept.get(&(party.clone(), *record)).map(Vec::as_slice)
+    }
+
+    /// The contributors whose contributions under a record were acknowledged.
+    pub fn acknowledged(&self, record: &Digest) -> BTreeSet<PartyId> {
+        self.acknowledged
+            .iter()
+            .filter(|(_, known)| known == record)
+            .map(|(party, _)| party.clone())
+            .collect()
+    }
+}

@@ -1,0 +1,249 @@
+//! The study of a schedule: a small one, with the numbers that matter drawn from the seed.
+
+use super::choice::Choice;
+use anyhow::Context;
+use galen_core::study::{Card, FrozenStudy, STUDY_SIGNATURE, Study};
+use galen_core::{Digest, PartyId, Signed, SigningKey};
+use galen_custody::ReceiverKey;
+use galen_party::data::Patients;
+use galen_party::identity::Identity;
+use galen_training::Table;
+use std::sync::{Arc, OnceLock};
+
+const STUDY: &str = r#"
+format = 1
+name = "simulated"
+title = "A simulated study"
+seed = 7
+party = []
+
+[sums]
+threshold = 2
+agreement = 2
+min_contributors = 3
+quorum = 3
+patience_s = 30
+max_attempts = 12
+receivers = "contributors"
+
+[data]
+header = true
+missing = ["?"]
+max_rows = 40
+held_out = 0.3
+
+[[data.column]]
+name = "age"
+kind = "numeric"
+min = 0
+max = 120
+[[data.column]]
+name = "sick"
+kind = "target"
+
+[data.target]
+negative = [0]
+positive = [1]
+
+[model]
+hidden = [2]
+power = 2
+scale = 0.1
+
+[training]
+rounds = 1
+local_epochs = 1
+batch_size = 8
+learning_rate = 0.05
+learning_rate_decay = 1.0
+momentum = 0.5
+weight_decay = 0.0
+latent_penalty = 0.1
+latent_bound = 4.0
+clip = 5.0
+fraction_bits = 24
+
+[evaluation]
+bins = 4
+
+[serving]
+release = "contributors"
+precision_bits = 12
+"#;
+
+const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+/// The numbers of a study.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Hospitals, each of which contributes and keeps pieces.
+    pub parties: usize,
+    /// t.
+    pub threshold: u32,
+    /// g.
+    pub agreement: u32,
+    /// Contributions with which a stalled round may close.
+    pub quorum: u32,
+    /// Rounds of training.
+    pub training: u32,
+}
+
+/// Smallest set in every simulated study.
+pub const MIN_CONTRIBUTORS: usize = 3;
+
+impl Shape {
+    /// The shape of a seed.
+    pub fn of(choice: &Choice) -> Self {
+        const POLICIES: [(usize, u32, u32); 7] = [
+            (4, 2, 3),
+            (4, 3, 3),
+            (4, 3, 4),
+            (5, 2, 4),
+            (5, 3, 4),
+            (5, 3, 4),
+            (5, 4, 4),
+        ];
+        let &(parties, threshold, agreement) = choice.one("policy", 0, &POLICIES);
+        Self {
+            parties,
+            threshold,
+            agreement,
+            quorum: choice.between("quorum", 0, MIN_CONTRIBUTORS as u64, parties as u64 - 1) as u32,
+            training: 1 + u32::from(choice.percent("training", 0, 20)),
+        }
+    }
+
+    /// How many parties may be lost without the study standing still for ever: enough custodians must endorse, enough contributors fill
+    /// the quorum.
+    pub fn spare(&self) -> usize {
+        let custodians = self.parties - self.agreement as usize;
+        custodians.min(self.parties - self.quorum as usize)
+    }
+}
+
+/// A study ready to run, with everybody's keys.
+pub struct Cast {
+    /// Its numbers.
+    pub shape: Shape,
+    /// The study.
+    pub study: FrozenStudy,
+    /// The parties, in the order of the study.
+    pub members: Vec<Member>,
+    coordinator: SigningKey,
+}
+
+/// A hospital.
+pub struct Member {
+    /// Its keys.
+    pub identity: Arc<Identity>,
+    /// Its signature of the study.
+    pub consent: Signed,
+    table: Table,
+}
+
+impl Member {
+    /// Its name.
+    pub fn name(&self) -> &PartyId {
+        &self.identity.name
+    }
+
+    /// Its patients.
+    pub fn patients(&self, study: &Study) -> Patients {
+        Patients::split(&self.table, study, self.name())
+    }
+}
+
+/// Keys are drawn once per process: making them takes longer than a small round, and which they are decides nothing.
+fn keys() -> anyhow::Result<&'static (SigningKeyBytes, Vec<Arc<Identity>>)> {
+    static KEYS: OnceLock<(SigningKeyBytes, Vec<Arc<Identity>>)> = OnceLock::new();
+    if let Some(keys) = KEYS.get() {
+        return Ok(keys);
+    }
+    let coordinator = SigningKey::generate()?.to_pkcs8().to_vec();
+    let mut identities = Vec::new();
+    for name in NAMES {
+        identities.push(Arc::new(Identity {
+            name: PartyId::new(name)?,
+            tls: galen_net::Identity::generate()?,
+            signing: SigningKey::generate()?,
+            sealing: ReceiverKey::generate()?,
+        }));
+    }
+    Ok(KEYS.get_or_init(|| (coordinator, identities)))
+}
+
+type SigningKeyBytes = Vec<u8>;
+
+impl Cast {
+    /// The study of a shape.
+    pub fn new(shape: Shape) -> anyhow::Result<Self> {
+        let (coordinator, identities) = keys()?;
+        let coordinator = SigningKey::from_pkcs8(coordinator)?;
+        let identities = &identities[..shape.parties];
+        let mut study: Study = toml::from_str(&STUDY.replace("party = []", &members(identities)))?;
+        study.sums.threshold = shape.threshold;
+        study.sums.agreement = shape.agreement;
+        study.sums.quorum = shape.quorum;
+        study.training.rounds = shape.training;
+        let cards = identities.iter().map(|identity| identity.card()).collect();
+        let card = Card {
+            name: PartyId::new("coordinator")?,
+            certificate: Digest::of(b"certificate of the simulated coordinator"),
+            signing: coordinator.public(),
+            sealing: Digest::default(),
+        };
+        let study = FrozenStudy::freeze(study, card, cards).context("the simulated study")?;
+        let member = |(index, identity): (usize, &Arc<Identity>)| -> anyhow::Result<Member> {
+            let digest = study.digest();
+            Ok(Member {
+                identity: Arc::clone(identity),
+                consent: identity.signing.sign(STUDY_SIGNATURE, &digest, &digest)?,
+                table: table(index),
+            })
+        };
+        let members = identities
+            .iter()
+            .enumerate()
+            .map(member)
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            shape,
+            study,
+            members,
+            coordinator,
+        })
+    }
+
+    /// The coordinator's key.
+    pub fn coordinator(&self) -> anyhow::Result<SigningKey> {
+        Ok(SigningKey::from_pkcs8(self.coordinator.to_pkcs8())?)
+    }
+
+    /// The number of a party.
+    pub fn index(&self, name: &PartyId) -> Option<usize> {
+        self.members.iter().position(|member| member.name() == name)
+    }
+}
+
+fn members(identities: &[Arc<Identity>]) -> String {
+    let member = |identity: &Arc<Identity>| {
+        format!(
+            "[[party]]\nname = \"{}\"\nroles = [\"contributor\", \"custodian\"]\n",
+            identity.name
+        )
+    };
+    // The list is an array of tables, which in TOML may stand anywhere below the plain values.
+    identities.iter().map(member).collect()
+}
+
+/// A hospital's table: a dozen patients, sick when old.
+fn table(hospital: usize) -> Table {
+    let rows = 12 + 2 * hospital;
+    let age = |row: usize| (30 + (row * 17 + hospital * 5) % 50) as f64;
+    Table {
+        features: (0..rows)
+            .map(|row| vec![(row % 7 != 3).then(|| age(row))])
+            .collect(),
+        labels: (0..rows).map(|row| age(row) + (row % 3) as f64 > 55.0).collect(),
+    }
+}

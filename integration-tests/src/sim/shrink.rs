@@ -1,0 +1,81 @@
+//! Shrinking: which of a failing schedule's faults it takes to fail.
+
+use super::invariants::Invariant;
+use super::{Outcome, Schedule};
+use std::collections::BTreeSet;
+
+/// A schedule that fails, and how.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The schedule.
+    pub schedule: Schedule,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Schedules that were run to find it.
+    pub runs: usize,
+}
+
+impl Failure {
+    /// Runs a schedule; `None` if everything holds.
+    ///
+    /// # Errors
+    /// If the simulation cannot be set up.
+    pub fn of(schedule: &Schedule) -> anyhow::Result<Option<Self>> {
+        let outcome = schedule.run()?;
+        Ok((!outcome.violations.is_empty()).then(|| Self {
+            schedule: schedule.clone(),
+            outcome,
+            runs: 1,
+        }))
+    }
+
+    fn invariants(&self) -> BTreeSet<Invariant> {
+        self.outcome
+            .violations
+            .iter()
+            .map(|violation| violation.invariant)
+            .collect()
+    }
+
+    /// Takes faults out as long as the same invariant fails: halves first, then smaller parts, down to single faults.
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    pub fn shrink(mut self) -> anyhow::Result<Self> {
+        let wanted = self.invariants();
+        let mut part = self.schedule.faults.len().div_ceil(2).max(1);
+        loop {
+            let mut at = 0;
+            let mut smaller = false;
+            while at < self.schedule.faults.len() {
+                let mut schedule = self.schedule.clone();
+                let end = (at + part).min(schedule.faults.len());
+                schedule.faults.drain(at..end);
+                self.runs += 1;
+                match Self::of(&schedule)? {
+                    Some(found) if found.invariants().iter().any(|i| wanted.contains(i)) => {
+                        self.schedule = found.schedule;
+                        self.outcome = found.outcome;
+                        smaller = true;
+                    }
+                    _ => at = end,
+                }
+            }
+            if part == 1 && !smaller {
+                return Ok(self);
+            }
+            if !smaller || part > self.schedule.faults.len() {
+                part = (part / 2).max(1);
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for violation in &self.outcome.violations {
+            writeln!(f, "{violation}")?;
+        }
+        writeln!(f, "{}", self.schedule)
+    }
+}

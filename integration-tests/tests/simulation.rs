@@ -1,0 +1,77 @@
+//! Simulated federations: hundreds of schedules of faults, and proof that the simulation can fail.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use galen_integration_tests::sim::shrink::Failure;
+use galen_integration_tests::sim::{Bug, Kinds, Node, Schedule};
+
+const SEEDS: std::ops::Range<u64> = 0..200;
+
+/// The long run is `cargo run --release --bin simulate -- --count 1000`.
+#[test]
+fn every_invariant_holds_in_every_schedule() {
+    let mut failures = String::new();
+    let (mut completed, mut faults) = (0, 0);
+    for seed in SEEDS {
+        let schedule = Schedule::of(seed, Kinds::default());
+        faults += schedule.faults.len();
+        match Failure::of(&schedule).unwrap() {
+            None => completed += 1,
+            Some(failure) => failures.push_str(&failure.shrink().unwrap().to_string()),
+        }
+    }
+    assert!(failures.is_empty(), "{failures}");
+    assert_eq!(completed, SEEDS.end - SEEDS.start);
+    assert!(faults > 1000, "only {faults} faults");
+}
+
+/// Seed, study and turns are the same whenever a schedule is run.
+#[test]
+fn a_schedule_runs_the_same_way_twice() {
+    for seed in 1000..1006 {
+        let schedule = Schedule::of(seed, Kinds::default());
+        let [first, second] = [schedule.run_traced(), schedule.run_traced()].map(Result::unwrap);
+        let plain = |trace: &[String]| trace.iter().map(|line| without_digests(line)).collect::<Vec<_>>();
+        assert_eq!(plain(&first.trace), plain(&second.trace), "seed {seed}");
+        assert!(first.trace.len() > 100);
+    }
+}
+
+/// Digests differ from run to run, because keys do.
+fn without_digests(line: &str) -> String {
+    let is_digest = |word: &&str| word.len() >= 8 && word.chars().all(|c| c.is_ascii_hexdigit());
+    line.split(' ')
+        .filter(|word| !is_digest(word))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// A program that is broken on purpose is found, and what remains of the schedule is the one fault that it takes.
+#[test]
+fn a_disk_that_lies_is_found_and_the_schedule_shrunk() {
+    let broken = |node: Node| {
+        (0..200).find_map(|seed| {
+            let mut schedule = Schedule::of(seed, Kinds::default());
+            schedule.bug = Some(Bug::LyingDisk(node));
+            Failure::of(&schedule).unwrap()
+        })
+    };
+    for node in [Node::Coordinator, Node::Party(0)] {
+        let failure = broken(node).unwrap_or_else(|| panic!("{node:?}: the simulation notices nothing"));
+        let before = failure.schedule.faults.len();
+        let shrunk = failure.shrink().unwrap();
+        assert!(
+            !shrunk.schedule.faults.is_empty() && shrunk.schedule.faults.len() <= before.min(3),
+            "{shrunk}"
+        );
+        let again = Failure::of(&shrunk.schedule)
+            .unwrap()
+            .expect("what was printed fails again");
+        assert!(again.to_string().contains("Schedule {"), "{again}");
+    }
+}
