@@ -68,6 +68,8 @@ codes! {
     BadRemainder = 1407, "find the contributor at fault; the study ends, since an opened attempt is never repeated";
     /// A set of contributions that a custodian must not open.
     SetRefused = 1408, "the set is too small, repeats a member or names a stranger";
+    /// A sum that the contributions do not add up to.
+    WrongSum = 1409, "the coordinator served another sum than that of the set; the hospitals should ask its operator";
     /// The study is not active.
     StudyInactive = 1501, "every party must sign the study first";
     /// No model has been published for serving.

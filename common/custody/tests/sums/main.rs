@@ -6,6 +6,7 @@
 mod agreement;
 mod erasure;
 mod federation;
+mod fingerprints;
 mod malformed;
 mod openings;
 mod refusals;
