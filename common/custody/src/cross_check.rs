@@ -116,7 +116,10 @@ impl std::fmt::Display for Finding {
         match self {
             Self::Contradiction { custodian, what } => write!(f, "custodian \"{custodian}\" {what}"),
             Self::Outvoted { custodian, piece } => {
-                write!(f, "custodian \"{custodian}\" differs from the other holders of piece {piece}")
+                write!(
+                    f,
+                    "custodian \"{custodian}\" differs from the other holders of piece {piece}"
+                )
             }
             Self::Disputed { custodians, piece } => {
                 let names: Vec<&str> = custodians.iter().map(PartyId::as_str).collect();
@@ -155,7 +158,11 @@ pub fn check_keys(
     ledger.allows_answering(round.id(), certified)?;
     let held = round.held_by(custodian);
     if !is_ascending_part(answered, held) {
-        return Err(refused(custodian, "its pieces are not held by it, or not in ascending order").into());
+        return Err(refused(
+            custodian,
+            "its pieces are not held by it, or not in ascending order",
+        )
+        .into());
     }
     let mut digests = Vec::with_capacity(held.len());
     let mut encodings = Vec::with_capacity(answered.len());
@@ -359,11 +366,7 @@ impl Receiver<'_> {
 }
 
 /// Holds the holders of each piece against each other.
-fn compare_holders(
-    round: &Round,
-    checked: &BTreeMap<PartyId, KeyCheck>,
-    findings: &mut BTreeSet<Finding>,
-) {
+fn compare_holders(round: &Round, checked: &BTreeMap<PartyId, KeyCheck>, findings: &mut BTreeSet<Finding>) {
     let mut alone: BTreeMap<&PartyId, Vec<u32>> = BTreeMap::new();
     for piece in 0..round.roster().pieces().len() as u32 {
         let mut sides: BTreeMap<Digest, Vec<&PartyId>> = BTreeMap::new();

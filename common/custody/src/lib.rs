@@ -24,6 +24,10 @@
 //!
 //! What is argued about security, and what is not yet, is in `docs/sums-proof.md`.
 
+// Unit tests use the federation of the integration tests, which names this crate.
+#[cfg(test)]
+extern crate self as galen_custody;
+
 pub mod contribute;
 pub mod cross_check;
 pub mod custodian;

@@ -190,9 +190,8 @@ impl<'r> Fingerprinter<'r> {
 
     /// The fingerprint of the blocks that were added.
     pub fn finish(self) -> Fingerprint {
-        let total = |(row, modulus): (&Vec<u64>, &Modulus)| {
-            row.iter().fold(0, |sum, &value| modulus.add(sum, value))
-        };
+        let total =
+            |(row, modulus): (&Vec<u64>, &Modulus)| row.iter().fold(0, |sum, &value| modulus.add(sum, value));
         Fingerprint {
             values: self.rows.iter().zip(moduli(self.round)).map(total).collect(),
         }
@@ -442,7 +441,15 @@ mod tests {
         let width = blocks[0].len();
         let (mut coefficients, mut row) = (vec![0; width], vec![0; width]);
         for (block, residues) in (0..).zip(blocks) {
-            combine(challenge, modulus, repetition, block, residues, &mut coefficients, &mut row);
+            combine(
+                challenge,
+                modulus,
+                repetition,
+                block,
+                residues,
+                &mut coefficients,
+                &mut row,
+            );
         }
         row.iter().fold(0, |sum, &value| modulus.add(sum, value))
     }
@@ -472,8 +479,9 @@ mod tests {
             (0..tries)
                 .filter(|&number| {
                     let challenge = challenge(number);
-                    (0..repetitions)
-                        .all(|r| value(&challenge, &modulus, r, &honest) == value(&challenge, &modulus, r, &wrong))
+                    (0..repetitions).all(|r| {
+                        value(&challenge, &modulus, r, &honest) == value(&challenge, &modulus, r, &wrong)
+                    })
                 })
                 .count()
         };

@@ -64,7 +64,7 @@ pub mod schedule;
 pub mod set;
 pub mod statement;
 
-pub use adder::{Source, add};
+pub use adder::{Bytes, Source, add};
 pub use authored::Authored;
 pub use contribution::{ContributionHeader, check_blob, check_header};
 pub use error::{BlobError, FingerprintFault, PlanError, SetFault, SumsError};

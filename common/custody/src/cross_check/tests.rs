@@ -3,8 +3,6 @@
 // Helpers outside of test functions may fail the test too.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-extern crate self as galen_custody;
-
 // The same federation as in the tests of whole rounds, of which only a part is needed.
 #[allow(dead_code)]
 #[path = "../../tests/sums/federation.rs"]
@@ -30,7 +28,9 @@ fn federation_of(sharing: Sharing) -> Federation {
 
 fn scene(federation: &Federation) -> Scene<'_> {
     let mut attempt = federation.announce_all(1, 0);
-    let contributions: Vec<_> = (0..4).map(|i| attempt.contribute(i, &[i as i64 * 7; 10])).collect();
+    let contributions: Vec<_> = (0..4)
+        .map(|i| attempt.contribute(i, &[i as i64 * 7; 10]))
+        .collect();
     let proposal = attempt.propose(&contributions);
     let all = attempt.custodians();
     let certificate = attempt.certify(&all, &contributions, &proposal);
@@ -168,7 +168,8 @@ impl Scene<'_> {
                 }
                 let encoding = sum.encode(terms(&self.proposal.set, &[piece])).unwrap();
                 let held = self.attempt.round.held_by(custodian);
-                check.digests[held.binary_search(&piece).unwrap()] = piece_digest(certified, piece, &encoding);
+                check.digests[held.binary_search(&piece).unwrap()] =
+                    piece_digest(certified, piece, &encoding);
                 polynomials.extend_from_slice(&encoding);
             }
             for (receiver, sealed) in &mut check.sealed {
@@ -189,7 +190,8 @@ fn unit() -> KeySum {
 }
 
 fn replace(checks: &mut [Authored], with: Authored) {
-    *checks.iter_mut().find(|check| check.author == with.author).unwrap() = with;
+    let old = checks.iter_mut().find(|check| check.author == with.author);
+    *old.unwrap() = with;
 }
 
 #[test]
@@ -316,7 +318,10 @@ fn a_check_is_given_only_where_the_ledger_has_answered_this_set() {
         assert!(matches!(refused, CustodyError::Sums(SumsError::Header { .. })));
     }
     // Another set than the certified one.
-    let certified = std::mem::replace(&mut scene.proposal, scene.attempt.propose(&scene.contributions[..3]));
+    let certified = std::mem::replace(
+        &mut scene.proposal,
+        scene.attempt.propose(&scene.contributions[..3]),
+    );
     let refused = scene.check_by(&custodian, &answered).unwrap_err();
     assert!(matches!(refused, CustodyError::Sums(SumsError::Set(_))));
     scene.proposal = certified;
@@ -372,5 +377,8 @@ fn checks_that_do_not_conform_are_refused() {
         &scene.answers,
         &twice,
     );
-    assert!(matches!(error, Err(CustodyError::Sums(SumsError::Endorsement(_)))));
+    assert!(matches!(
+        error,
+        Err(CustodyError::Sums(SumsError::Endorsement(_)))
+    ));
 }

@@ -44,7 +44,13 @@ impl Scene<'_> {
     fn own(&self, index: usize, challenge: &Challenge) -> Fingerprint {
         let contribution = &self.contributions[index];
         let header = check_header(&self.attempt.round, &contribution.header).unwrap();
-        of_contribution(&self.attempt.round, challenge, &header, contribution.blob.as_slice()).unwrap()
+        of_contribution(
+            &self.attempt.round,
+            challenge,
+            &header,
+            contribution.blob.as_slice(),
+        )
+        .unwrap()
     }
 
     fn sign(&self, index: usize, challenge: &Challenge, fingerprint: &Fingerprint) -> Authored {
@@ -160,7 +166,7 @@ fn other_statements_than_one_s_own_for_this_sum_are_refused() {
 
     // A fingerprint of the wrong form.
     let changes: [fn(&mut Vec<u64>); 3] = [
-        |values| drop(values.pop()),
+        |values| values.truncate(1),
         |values| values.push(0),
         |values| values[0] = u64::MAX,
     ];
@@ -196,7 +202,10 @@ fn members_must_be_there_once_and_a_false_statement_is_found_by_computing() {
         }
     };
     assert_eq!(fault(&honest, &none), None);
-    assert_eq!(fault(&honest[1..], &none), Some(FingerprintFault::Missing(name(0))));
+    assert_eq!(
+        fault(&honest[1..], &none),
+        Some(FingerprintFault::Missing(name(0)))
+    );
     let repeated = [&honest[..], &honest[..1]].concat();
     assert_eq!(fault(&repeated, &none), Some(FingerprintFault::Repeated(name(0))));
 
@@ -227,9 +236,7 @@ fn members_must_be_there_once_and_a_false_statement_is_found_by_computing() {
     let statements = scene.statements(&challenge);
     check_sum(round, &smaller.set, &challenge, &statements[..3], &none, &sum).unwrap();
     let stranger = check_sum(round, &smaller.set, &challenge, &statements, &none, &sum).unwrap_err();
-    assert!(
-        matches!(stranger, SumsError::Fingerprint(FingerprintFault::Stranger(who)) if who == name(3))
-    );
+    assert!(matches!(stranger, SumsError::Fingerprint(FingerprintFault::Stranger(who)) if who == name(3)));
     let computed = BTreeMap::from([(name(3), scene.own(3, &challenge))]);
     let stranger = check_sum(round, &smaller.set, &challenge, &statements[..3], &computed, &sum);
     assert!(matches!(

@@ -3,6 +3,7 @@
 // Helpers outside of test functions may fail the test too.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod adding;
 mod agreement;
 mod erasure;
 mod federation;
