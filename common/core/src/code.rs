@@ -72,6 +72,8 @@ codes! {
     AuditForked = 1409, "stop, keep the copy of the log, and compare its head with the other parties by telephone";
     /// An audit log whose lines are genuine but tell what the study's rules forbid.
     AuditInconsistent = 1410, "stop, and show the lines named to the operator and the other parties";
+    /// A sum that the contributions do not add up to.
+    WrongSum = 1411, "the coordinator served another sum than that of the set; the hospitals should ask its operator";
     /// The study is not active.
     StudyInactive = 1501, "every party must sign the study first";
     /// No model has been published for serving.

@@ -192,12 +192,12 @@ fn round(out: &mut impl Write, fraction_bits: u32, max_abs: u64) -> Result<(), B
         Ok(Source {
             contributor: header.author.clone(),
             digest,
-            reader: blob.as_slice(),
+            blob: blob.as_slice(),
         })
     });
     let sources = sources.collect::<Result<Vec<_>, galen_sums::SumsError>>()?;
     let mut sum = Vec::with_capacity(plan.blob_len() as usize);
-    let digest = add(&round, &set, sources, &mut sum)?;
+    let digest = add(&round, &set, &sources, &mut sum)?;
     writeln!(out, "coordinator: {} to check and add", clock.per(1))?;
 
     let clock = Clock::start();

@@ -52,6 +52,11 @@ impl KeySum {
         }
     }
 
+    /// Whether two sums are the same.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.coefficients == other.coefficients
+    }
+
     /// A digest that only those have who have the whole sum; see [`crate::open::Opened::opening_secret`].
     pub(crate) fn opening_secret(&self, record: &Digest) -> Digest {
         let mut bytes = Zeroizing::new(Vec::with_capacity(self.coefficients.len() * size_of::<i64>()));
@@ -91,6 +96,12 @@ impl KeySum {
         out.extend_from_slice(&[VERSION, width as u8]);
         pack(&shifted, width, &mut out)?;
         Ok(out)
+    }
+
+    /// Splits off the first of several encodings, which tell their lengths; nothing if there is none.
+    pub(crate) fn split_encoding(degree: usize, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+        let &bits = bytes.get(1)?;
+        bytes.split_at_checked(2 + packed_len(degree, bits.into()))
     }
 
     /// Reads [`Self::encode`]; nothing if it is not of that form or is larger than `terms` seeds can sum to.

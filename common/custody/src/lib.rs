@@ -9,6 +9,8 @@
 //! | custodian | [`custodian`] | gives out a one-round key, checks seeds, endorses ONE set, answers with summed pieces |
 //! | receiver | [`open`] | opens the answers with its long-term key ([`identity`]) and reads the sum |
 //!
+//! [`cross_check`] names the custodian whose answer was wrong, once an opening has failed.
+//!
 //! [`ledger`] is what a custodian has committed itself to: a pure state machine that the daemon persists before it
 //! acts. Start with [`contribute::encrypt`], then [`custodian`], then [`open::open_sum`]: that is a value's way.
 //! `benches/million.rs` takes all steps of a round in one function.
@@ -22,7 +24,12 @@
 //!
 //! What is argued about security, and what is not yet, is in `docs/sums-proof.md`.
 
+// Unit tests use the federation of the integration tests, which names this crate.
+#[cfg(test)]
+extern crate self as galen_custody;
+
 pub mod contribute;
+pub mod cross_check;
 pub mod custodian;
 pub mod error;
 pub mod identity;
@@ -33,6 +40,7 @@ mod seal;
 pub mod seeds;
 
 pub use contribute::encrypt;
+pub use cross_check::{Finding, KeyCheck, check_key_check, check_keys, find_liars};
 pub use custodian::{OneRoundSecret, OpenedSeeds, answer, check_contribution, check_set, endorse};
 pub use error::CustodyError;
 pub use identity::ReceiverKey;

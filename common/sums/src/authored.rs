@@ -15,6 +15,10 @@ pub const CONTRIBUTION: &str = "galen sums contribution v1";
 pub const ENDORSEMENT: &str = "galen sums endorsement v1";
 /// Signature domain of a custodian's answer.
 pub const ANSWER: &str = "galen sums answer v1";
+/// Signature domain of a contributor's fingerprint.
+pub const FINGERPRINT: &str = "galen sums fingerprint v1";
+/// Signature domain of a custodian's check of single pieces.
+pub const KEY_CHECK: &str = "galen sums key check v1";
 
 /// A statement with the name of the member that signed it. The name is a claim until [`Authored::open`] has checked
 /// the signature under the key that the study has for that name; statements repeat it inside.

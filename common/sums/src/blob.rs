@@ -14,6 +14,7 @@
 use crate::error::BlobError;
 use crate::round::Round;
 use galen_core::{Digest, PartyId, Transcript};
+use galen_rns::modulus::Modulus;
 use galen_rns::packing::{pack, packed_len, unpack_residues};
 use galen_rns::poly::{Coeff, Poly};
 use std::io::{ErrorKind, Read, Write};
@@ -145,12 +146,34 @@ impl<'r, W: Write> BlobWriter<'r, W> {
     }
 }
 
-/// Reads a blob and checks that it conforms to the plan. It keeps no buffer.
+/// Reads a blob and checks that it conforms to the plan.
 pub struct BlobReader<'r, R> {
     round: &'r Round,
     from: R,
     hash: Hash,
     read: u32,
+    packed: Vec<u8>,
+}
+
+/// How far a blob was read and checked, without what it was read from. A few hundred bytes.
+pub struct Paused {
+    hash: Hash,
+    read: u32,
+}
+
+impl Paused {
+    /// Where the next block begins.
+    pub fn offset(&self, round: &Round) -> u64 {
+        let block: usize = block_parts(round).map(|(_, len)| len).sum();
+        HEADER_LEN as u64 + u64::from(self.read) * block as u64
+    }
+}
+
+/// The parts of a block: a modulus, and the bytes that its residues take.
+fn block_parts(round: &Round) -> impl Iterator<Item = (&Modulus, usize)> {
+    let degree = round.ring().degree();
+    let moduli = round.ring().moduli().iter();
+    moduli.map(move |modulus| (modulus, packed_len(degree, modulus.bits())))
 }
 
 impl<'r, R: Read> BlobReader<'r, R> {
@@ -164,6 +187,7 @@ impl<'r, R: Read> BlobReader<'r, R> {
             from,
             hash: Hash::new(),
             read: 0,
+            packed: Vec::new(),
         };
         let mut header = [0; HEADER_LEN];
         fill(&mut reader.from, &mut header)?;
@@ -190,6 +214,25 @@ impl<'r, R: Read> BlobReader<'r, R> {
         Ok(reader)
     }
 
+    /// Stops between two blocks, and lets go of what was read from.
+    pub fn pause(self) -> Paused {
+        Paused {
+            hash: self.hash,
+            read: self.read,
+        }
+    }
+
+    /// Goes on where reading was paused; `from` begins at [`Paused::offset`].
+    pub fn resume(round: &'r Round, paused: Paused, from: R) -> Self {
+        Self {
+            round,
+            from,
+            hash: paused.hash,
+            read: paused.read,
+            packed: Vec::new(),
+        }
+    }
+
     /// Reads the next block into `block`, which is of the round's ring.
     ///
     /// # Errors
@@ -203,13 +246,11 @@ impl<'r, R: Read> BlobReader<'r, R> {
         if block.ring() != self.round.ring() {
             return Err(residues(galen_rns::RnsError::RingMismatch));
         }
-        // Not kept between blocks: the adder has as many readers open as there are contributors.
-        let mut packed = Vec::new();
-        for (index, modulus) in self.round.ring().moduli().iter().enumerate() {
-            packed.resize(packed_len(self.round.ring().degree(), modulus.bits()), 0);
-            fill(&mut self.from, &mut packed)?;
-            self.hash.0.update(&packed);
-            unpack_residues(&packed, modulus, block.residues_mut(index)).map_err(residues)?;
+        for (index, (modulus, len)) in block_parts(self.round).enumerate() {
+            self.packed.resize(len, 0);
+            fill(&mut self.from, &mut self.packed)?;
+            self.hash.0.update(&self.packed);
+            unpack_residues(&self.packed, modulus, block.residues_mut(index)).map_err(residues)?;
         }
         self.read += 1;
         Ok(())

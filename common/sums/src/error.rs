@@ -231,6 +231,27 @@ pub enum SetFault {
     NotCertified,
 }
 
+/// Why the fingerprints of contributions do not vouch for a sum.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FingerprintFault {
+    /// A member made no statement, and nobody computed its fingerprint.
+    #[error("there is no fingerprint of the contribution of \"{0}\"")]
+    Missing(PartyId),
+    /// A member made two statements.
+    #[error("\"{0}\" made two statements")]
+    Repeated(PartyId),
+    /// A statement by someone whose contribution is not in the set.
+    #[error("\"{0}\" has no contribution in the set")]
+    Stranger(PartyId),
+    /// A member signed another fingerprint than that of its contribution.
+    #[error("\"{0}\" signed a fingerprint that is not the one of its contribution")]
+    False(PartyId),
+    /// The fingerprints do not add up.
+    #[error("the contributions do not add up to the sum that the coordinator served")]
+    Sum,
+}
+
 /// What the public half of the sums refuses.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -319,6 +340,9 @@ pub enum SumsError {
     /// Endorsements of one certificate that disagree, or come twice from one custodian.
     #[error("the endorsement of \"{0}\" contradicts or repeats another one")]
     Endorsement(PartyId),
+    /// Fingerprints that do not vouch for the sum.
+    #[error("fingerprints: {0}")]
+    Fingerprint(#[from] FingerprintFault),
     /// A fault of the ring arithmetic, which checked data cannot cause.
     #[error(transparent)]
     Rns(#[from] RnsError),
@@ -335,6 +359,9 @@ impl SumsError {
             Self::Record { .. } => Code::WrongRound,
             Self::Base { .. } => Code::WrongBase,
             Self::Blob { source, .. } => source.code(),
+            Self::Fingerprint(FingerprintFault::Sum) => Code::WrongSum,
+            Self::Fingerprint(FingerprintFault::False(_)) => Code::NotConforming,
+            Self::Fingerprint(_) => Code::SetRefused,
             Self::Set(_) | Self::Certificate { .. } | Self::Endorsement(_) => Code::SetRefused,
             Self::Roster(_) | Self::Encoding(_) | Self::Rns(_) => Code::Internal,
         }

@@ -21,6 +21,7 @@
 //! | [`record`], [`round`] | the announcement of a round, and the round once that is verified |
 //! | [`contribution`], [`blob`] | what a contributor sends: a signed header and a blob of ciphertexts |
 //! | [`adder`] | adding blobs, a block at a time |
+//! | [`fingerprint`] | whether the sum is that of the contributions |
 //! | [`schedule`] | the plan of every round of a study |
 //! | [`statement`] | what custodians and receivers report |
 //! | [`set`] | the set that was added, its certificate, and the custodians' answers |
@@ -57,6 +58,7 @@ pub mod authored;
 pub mod blob;
 pub mod contribution;
 pub mod error;
+pub mod fingerprint;
 pub mod pieces;
 pub mod plan;
 pub mod record;
@@ -66,11 +68,12 @@ pub mod schedule;
 pub mod set;
 pub mod statement;
 
-pub use adder::{Source, add};
+pub use adder::{Bytes, Source, add};
 pub use audit::{AuditEvent, AuditHead, AuditLine};
 pub use authored::Authored;
 pub use contribution::{ContributionHeader, check_blob, check_header};
-pub use error::{BlobError, PlanError, SetFault, SumsError};
+pub use error::{BlobError, FingerprintFault, PlanError, SetFault, SumsError};
+pub use fingerprint::{Challenge, Fingerprint, FingerprintStatement, check_fingerprint, check_sum};
 pub use galen_core::study::Purpose;
 pub use pieces::{Assignment, PieceTable};
 pub use plan::{PlanInputs, SumPlan, ValueRange};

@@ -4,7 +4,7 @@ use galen_core::{Digest, PartyId};
 use galen_net::protocol::BlobKind;
 use galen_store::{BlobReader, BlobStore, StoreError};
 use galen_sums::SumsError;
-use galen_sums::adder::{self, Source};
+use galen_sums::adder::{self, Bytes, Source};
 use galen_sums::round::Round;
 use galen_sums::set::ContributionSet;
 use std::io::{self, Read, Write};
@@ -27,8 +27,8 @@ pub enum AddingError {
 
 /// Adds the contributions of a set block by block and stores the sum as a blob; returns its digest.
 ///
-/// Memory is one block per step, whatever the number of contributors: the adder writes into a bounded channel from which the
-/// blob store reads.
+/// Memory and open files do not grow with the number of contributors: the adder opens the blobs when it needs them, and
+/// writes into a bounded channel from which the blob store reads.
 pub fn add(
     round: &Round,
     set: &ContributionSet,
@@ -36,12 +36,15 @@ pub fn add(
     blobs: &BlobStore,
     owner: &PartyId,
 ) -> Result<Digest, AddingError> {
-    let mut sources: Vec<Source<BlobReader>> = Vec::with_capacity(ciphertexts.len());
+    let mut sources = Vec::with_capacity(ciphertexts.len());
     for (contributor, digest) in ciphertexts {
+        if blobs.info(&digest)?.is_none() {
+            return Err(StoreError::BlobUnknown { digest }.into());
+        }
         sources.push(Source {
             contributor,
             digest,
-            reader: blobs.open_read(&digest)?,
+            blob: Spooled { blobs, digest },
         });
     }
     let (sender, receiver) = mpsc::sync_channel(4);
@@ -58,7 +61,7 @@ pub fn add(
             )
         });
         let mut out = Sending(sender);
-        let computed = adder::add(round, set, sources, &mut out);
+        let computed = adder::add(round, set, &sources, &mut out);
         if computed.is_ok() {
             // Without this mark the reader takes the end for a failure, so half a sum is never stored.
             let _ = out.0.send(Vec::new());
@@ -83,6 +86,22 @@ pub fn add(
             Err(AddingError::Interrupted)
         }
     })
+}
+
+/// A contribution in the blob store.
+struct Spooled<'s> {
+    blobs: &'s BlobStore,
+    digest: Digest,
+}
+
+impl Bytes for Spooled<'_> {
+    type Reader = BlobReader;
+
+    fn open_at(&self, offset: u64) -> io::Result<BlobReader> {
+        self.blobs
+            .open_read_at(&self.digest, offset)
+            .map_err(io::Error::other)
+    }
 }
 
 struct Sending(mpsc::SyncSender<Vec<u8>>);

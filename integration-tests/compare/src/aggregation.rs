@@ -194,10 +194,10 @@ pub(crate) fn run(task: &Aggregation) -> Result<Report> {
             Ok(Source {
                 contributor: header.author.clone(),
                 digest: check_header(&round, header)?.ciphertext,
-                reader: blob.as_slice(),
+                blob: blob.as_slice(),
             })
         });
-        let digest = add(&round, &set, sources.collect::<Result<Vec<_>>>()?, &mut sum)?;
+        let digest = add(&round, &set, &sources.collect::<Result<Vec<_>>>()?, &mut sum)?;
         Ok((set, digest))
     })?;
     report.add_s = elapsed;

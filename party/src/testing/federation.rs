@@ -133,10 +133,11 @@ impl Federation {
         let source = |parcel: &Parcel| Source {
             contributor: parcel.header.author.clone(),
             digest: parcel.digest,
-            reader: std::io::Cursor::new(parcel.ciphertext.to_vec()),
+            blob: parcel.ciphertext.as_slice(),
         };
         let mut blob = Vec::new();
-        let digest = galen_sums::add(round, &set, parcels.iter().map(source).collect(), &mut blob).unwrap();
+        let sources: Vec<_> = parcels.iter().map(source).collect();
+        let digest = galen_sums::add(round, &set, &sources, &mut blob).unwrap();
         (blob, digest)
     }
 

@@ -177,18 +177,18 @@ impl Attempt<'_> {
     pub(crate) fn propose(&self, contributions: &[Contribution]) -> Proposal {
         let headers: Vec<Authored> = contributions.iter().map(|c| c.header.clone()).collect();
         let set = ContributionSet::new(&self.round, &headers).unwrap();
-        let sources = contributions
+        let sources: Vec<_> = contributions
             .iter()
             .map(|contribution| Source {
                 contributor: contribution.header.author.clone(),
                 digest: check_header(&self.round, &contribution.header)
                     .unwrap()
                     .ciphertext,
-                reader: contribution.blob.as_slice(),
+                blob: contribution.blob.as_slice(),
             })
             .collect();
         let mut sum = Vec::new();
-        let digest = add(&self.round, &set, sources, &mut sum).unwrap();
+        let digest = add(&self.round, &set, &sources, &mut sum).unwrap();
         assert_eq!(digest, Digest::of(&sum));
         Proposal { set, sum, digest }
     }

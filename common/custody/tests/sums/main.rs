@@ -3,9 +3,11 @@
 // Helpers outside of test functions may fail the test too.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod adding;
 mod agreement;
 mod erasure;
 mod federation;
+mod fingerprints;
 mod malformed;
 mod openings;
 mod refusals;

@@ -235,14 +235,14 @@ fn a_flipped_ciphertext_bit_is_refused() {
             .map(|(c, header)| Source {
                 contributor: header.author.clone(),
                 digest: check_header(&attempt.round, header).unwrap().ciphertext,
-                reader: if header.author == name(1) {
+                blob: if header.author == name(1) {
                     flipped.as_slice()
                 } else {
                     c.blob.as_slice()
                 },
             })
             .collect();
-        let refused = add(&attempt.round, &set, sources, Vec::new()).unwrap_err();
+        let refused = add(&attempt.round, &set, &sources, Vec::new()).unwrap_err();
         assert!(refused.to_string().contains("h1"), "{refused}");
         assert!(
             [Code::BlobMismatch, Code::NotConforming].contains(&refused.code()),
