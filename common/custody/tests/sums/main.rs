@@ -6,7 +6,10 @@
 mod agreement;
 mod erasure;
 mod federation;
+mod insight;
+mod long_lived_key;
 mod malformed;
+mod measured;
 mod openings;
 mod refusals;
 mod vectors;
