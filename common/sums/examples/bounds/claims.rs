@@ -64,12 +64,12 @@ const VALUES: u64 = 1_000_000;
 const HONEST_HOLDERS: f64 = 5.0;
 const LOG2_QUERIES: f64 = 100.0;
 
-fn inputs(contributors: u32, log2_max: u32, study_coefficients: u64) -> PlanInputs {
+fn inputs(contributors: u32, max_abs: u64, study_coefficients: u64) -> PlanInputs {
     PlanInputs {
         contributors,
         ranges: vec![ValueRange {
             count: VALUES as u32,
-            max_abs: 1 << log2_max,
+            max_abs,
             fraction_bits: 0,
         }],
         study_coefficients,
@@ -99,13 +99,18 @@ fn log2_failure(plan: &SumPlan) -> f64 {
     1.0 - exponent + (plan.inputs.study_coefficients as f64).log2()
 }
 
+/// The largest sum that the planner takes.
+const LARGEST_SUM: u64 = (1 << 62) - 1;
+
 /// Plans over the range of what the planner takes.
 fn plans() -> Result<Vec<SumPlan>, PlanError> {
     let mut all = Vec::new();
     for log2_contributors in [2, 4, 7, 10, 14, 20] {
-        for log2_max in [0, 10, 20, 30, 41] {
+        // The last one is the largest that the planner takes.
+        let largest = LARGEST_SUM >> log2_contributors;
+        for max_abs in [1, 1 << 10, 1 << 20, 1 << 30, largest] {
             for study in [padded(VALUES), 1 << 30, 1 << 45, u64::MAX] {
-                all.push(SumPlan::new(&inputs(1 << log2_contributors, log2_max, study))?);
+                all.push(SumPlan::new(&inputs(1 << log2_contributors, max_abs, study))?);
             }
         }
     }
@@ -334,18 +339,23 @@ fn hardness() -> Result<Vec<Claim>, PlanError> {
         ),
     ];
     let examples = [
-        ("E4", "4 contributors, values below 2^10", 4, 10),
-        ("E5", "10 contributors, values below 2^26", 10, 26),
-        ("E6", "1,000 contributors, values below 2^38", 1000, 38),
-        ("E7", "2^20 contributors, values below 2^41", 1 << 20, 41),
+        ("E4", "4 contributors, values up to 2^10", 4, 1 << 10),
+        ("E5", "10 contributors, values up to 2^26", 10, 1 << 26),
+        ("E6", "1,000 contributors, values up to 2^38", 1000, 1 << 38),
+        (
+            "E7",
+            "2^20 contributors, the largest sums",
+            1 << 20,
+            LARGEST_SUM >> 20,
+        ),
     ];
-    for (id, what, contributors, log2_max) in examples {
+    for (id, what, contributors, max_abs) in examples {
         let study = if contributors == 1 << 20 {
             u64::MAX
         } else {
             1000 * padded(VALUES)
         };
-        let plan = SumPlan::new(&inputs(contributors, log2_max, study))?;
+        let plan = SumPlan::new(&inputs(contributors, max_abs, study))?;
         let found = attack(plan.log2_q(), gaussian::base_sigma(), gaussian::base_sigma());
         let what = format!("core-SVP, log2 Q = {:.2}: {what}", plan.log2_q());
         // Never below what the same estimate says of the table's row of 128 bits.
@@ -400,17 +410,12 @@ mod tests {
             plan.check(&plan.inputs).unwrap();
         }
         assert_eq!(SECURITY_LOG2_Q, TABLE_5_2_TERNARY[0]);
-        // The largest sum that the planner takes, whoever contributes.
-        let most = PlanInputs {
-            contributors: 3,
-            ranges: vec![ValueRange {
-                count: 1,
-                max_abs: ((1 << 62) - 1) / 3,
-                fraction_bits: 0,
-            }],
-            ..inputs(3, 0, u64::MAX)
-        };
-        assert!(SumPlan::new(&most).unwrap().log2_q() < 83.0);
+        // A larger one is refused, so the plans above contain the largest modulus.
+        let beyond = inputs(4, (LARGEST_SUM >> 2) + 1, 1 << 45);
+        assert!(matches!(
+            SumPlan::new(&beyond),
+            Err(PlanError::SumTooLarge { .. })
+        ));
     }
 
     #[test]
