@@ -115,16 +115,18 @@ fn products(
 fn rotations(ev: &Evaluator, ct: &Ciphertext, keys: &GaloisKeys) -> Result<(), CkksError> {
     let mut out = ev.empty();
     time("rotate by 1", || ev.rotate_into(ct, 1, keys, &mut out))?;
-    time("hoist", || ev.hoist(ct))?;
-    let hoisted = ev.hoist(ct)?;
+    let mut hoisted = ev.empty_hoisted();
+    time("hoist", || ev.hoist_into(ct, &mut hoisted))?;
     time("rotate by 1, hoisted", || {
         ev.rotate_from_into(&hoisted, 1, keys, &mut out)
     })?;
+    let mut sum = ev.empty_extended();
     time("rotate by 1 without division", || {
-        ev.rotate_extended(&hoisted, 1, keys)
+        ev.rotate_extended_into(&hoisted, 1, keys, &mut sum)
     })?;
+    let mut outputs = Vec::new();
     time(&format!("{} rotations", ROTATIONS.len()), || {
-        ev.rotate_hoisted(ct, &ROTATIONS, keys)
+        ev.rotate_hoisted_into(ct, &ROTATIONS, keys, &mut outputs)
     })
 }
 
