@@ -14,6 +14,7 @@ use galen_ckks::matmul::{CiphertextMatrix, PackedProduct};
 use galen_ckks::polynomial::Polynomial;
 use galen_ckks::preset::Preset;
 use galen_ckks::transform::LinearTransform;
+use galen_measure::{machine, peak_mib, thread_time};
 use galen_rns::kernel::describe;
 use galen_rns::threads::Threads;
 use std::hint::black_box;
@@ -23,58 +24,21 @@ use std::time::{Duration, Instant};
 /// Time for one line, as far as it takes less.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
-fn machine() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let field = |name: &str| {
-        let line = info.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.split(": ").nth(1))
-            .unwrap_or("unknown")
-            .to_owned()
-    };
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    format!(
-        "{}, family {}, {cores} cores",
-        field("model name"),
-        field("cpu family")
-    )
-}
-
-/// Peak resident memory of this process, in MiB.
-fn peak_memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
-    kib.unwrap_or_default() / 1024
-}
-
-/// Time that this thread has spent on a processor, where the system tells: what a loaded machine does not distort.
-fn processor_time() -> Option<Duration> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    text.split_whitespace()
-        .next()?
-        .parse()
-        .ok()
-        .map(Duration::from_nanos)
-}
-
 /// Least and median time of as many runs as there is patience for, 3 to 101, and the mean time of this thread on a processor.
 fn time<T>(name: &str, mut run: impl FnMut() -> Result<T, CkksError>) -> Result<(), CkksError> {
     black_box(run()?);
     let mut times = Vec::new();
-    let (begin, processor) = (Instant::now(), processor_time());
+    let (begin, processor) = (Instant::now(), thread_time());
     while times.len() < 3 || (times.len() < 101 && begin.elapsed() < PATIENCE) {
         let start = Instant::now();
         black_box(run()?);
         times.push(start.elapsed());
     }
-    let own = processor
-        .zip(processor_time())
-        .map(|(from, to)| (to - from) / times.len() as u32);
+    let own = (thread_time() - processor) / times.len() as u32;
     times.sort_unstable();
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let (least, median) = (ms(times[0]), ms(times[times.len() / 2]));
-    let own = own.map_or_else(String::new, |own| format!("{:>10.3}", ms(own)));
-    println!("  {name:<58} {least:>10.3} {median:>10.3} {own} ms");
+    println!("  {name:<58} {least:>10.3} {median:>10.3} {:>10.3} ms", ms(own));
     Ok(())
 }
 
@@ -105,7 +69,9 @@ impl Setting {
     }
 
     fn finish(&self) {
-        println!("  {:<58} {:>10} MiB", "peak memory so far", peak_memory());
+        if let Some(mib) = peak_mib() {
+            println!("  {:<58} {mib:>10.0} MiB", "peak memory so far");
+        }
     }
 }
 

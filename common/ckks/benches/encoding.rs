@@ -7,6 +7,7 @@
 use galen_ckks::CkksError;
 use galen_ckks::context::Context;
 use galen_ckks::preset::{Preset, PresetSpec};
+use galen_measure::{machine, peak_mib};
 use galen_rns::automorphism::Automorphism;
 use galen_rns::kernel;
 use galen_rns::ring::RingKind;
@@ -16,14 +17,6 @@ use std::hint::black_box;
 use std::time::Instant;
 
 const RUNS: usize = 101;
-
-/// The line of a file of `/proc` that begins with a name, after its colon.
-fn field(path: &str, name: &str) -> String {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let line = text.lines().find(|line| line.starts_with(name));
-    let value = line.and_then(|line| line.split(':').nth(1));
-    value.unwrap_or("unknown").trim().to_owned()
-}
 
 fn least<T>(mut run: impl FnMut() -> T) -> f64 {
     let times = (0..RUNS).map(|_| {
@@ -102,7 +95,7 @@ fn measure(spec: PresetSpec) -> Result<(), CkksError> {
 fn main() -> Result<(), CkksError> {
     println!(
         "{}; {}; one thread; least of {RUNS} runs",
-        field("/proc/cpuinfo", "model name"),
+        machine(),
         kernel::describe()
     );
     for ring in [RingKind::Cyclotomic, RingKind::ConjugateInvariant] {
@@ -119,6 +112,8 @@ fn main() -> Result<(), CkksError> {
             })?;
         }
     }
-    println!("peak memory {}", field("/proc/self/status", "VmHWM"));
+    if let Some(mib) = peak_mib() {
+        println!("peak memory {mib:.0} MiB");
+    }
     Ok(())
 }

@@ -11,8 +11,8 @@ use galen_ckks::evaluate::Evaluator;
 use galen_ckks::galois::GaloisKeys;
 use galen_ckks::keys::{RelinKey, SecretKey};
 use galen_ckks::preset::Preset;
+use galen_measure::{machine, peak_mib, thread_time};
 use galen_rns::kernel::describe;
-use rustix::time::{ClockId, clock_gettime};
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -23,48 +23,15 @@ const ROTATIONS: [i64; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
 /// Time for one operation, as far as it takes less.
 const PATIENCE: Duration = Duration::from_millis(400);
 
-fn machine() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let field = |name: &str| {
-        let line = info.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.split(": ").nth(1))
-            .unwrap_or("unknown")
-            .to_owned()
-    };
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    format!(
-        "{}, family {}, {cores} cores",
-        field("model name"),
-        field("cpu family")
-    )
-}
-
-/// Peak resident memory of this process, in MiB.
-fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    line.split_whitespace()
-        .nth(1)?
-        .parse::<u64>()
-        .ok()
-        .map(|kib| kib / 1024)
-}
-
-/// Time that this thread has run for.
-fn now() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
 /// Least and median time of as many runs as there is patience for, 3 to 201.
 fn time<T>(name: &str, mut run: impl FnMut() -> Result<T, CkksError>) -> Result<(), CkksError> {
     black_box(run()?);
     let mut times = Vec::new();
-    let begin = now();
-    while times.len() < 3 || (times.len() < 201 && now().saturating_sub(begin) < PATIENCE) {
-        let start = now();
+    let begin = thread_time();
+    while times.len() < 3 || (times.len() < 201 && thread_time() - begin < PATIENCE) {
+        let start = thread_time();
         black_box(run()?);
-        times.push(now().saturating_sub(start));
+        times.push(thread_time() - start);
     }
     times.sort_unstable();
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
@@ -111,8 +78,8 @@ fn measure(preset: &Preset) -> Result<(), CkksError> {
     let one_key = sk.galois_keys(&[1])?.to_bytes()?.len();
     println!("  {:<40} {:>10} bytes", "public key", pk.to_bytes()?.len());
     println!("  {:<40} {one_key:>10} bytes", "Galois key");
-    match peak_memory() {
-        Some(mib) => println!("  {:<40} {mib:>10} MiB", "peak memory of the process so far"),
+    match peak_mib() {
+        Some(mib) => println!("  {:<40} {mib:>10.0} MiB", "peak memory of the process so far"),
         None => println!("  peak memory is not known here"),
     }
     Ok(())
@@ -148,16 +115,18 @@ fn products(
 fn rotations(ev: &Evaluator, ct: &Ciphertext, keys: &GaloisKeys) -> Result<(), CkksError> {
     let mut out = ev.empty();
     time("rotate by 1", || ev.rotate_into(ct, 1, keys, &mut out))?;
-    time("hoist", || ev.hoist(ct))?;
-    let hoisted = ev.hoist(ct)?;
+    let mut hoisted = ev.empty_hoisted();
+    time("hoist", || ev.hoist_into(ct, &mut hoisted))?;
     time("rotate by 1, hoisted", || {
         ev.rotate_from_into(&hoisted, 1, keys, &mut out)
     })?;
+    let mut sum = ev.empty_extended();
     time("rotate by 1 without division", || {
-        ev.rotate_extended(&hoisted, 1, keys)
+        ev.rotate_extended_into(&hoisted, 1, keys, &mut sum)
     })?;
+    let mut outputs = Vec::new();
     time(&format!("{} rotations", ROTATIONS.len()), || {
-        ev.rotate_hoisted(ct, &ROTATIONS, keys)
+        ev.rotate_hoisted_into(ct, &ROTATIONS, keys, &mut outputs)
     })
 }
 

@@ -6,13 +6,14 @@
 //! `extended` (sums before the division of key switching), `aligned` (levels and scales that take care of themselves) and
 //! `linear` (weighted sums).
 //!
-//! Forms that end in `_into` overwrite a ciphertext of the caller's and reuse its memory, those that end in `_assign`
+//! Forms that end in `_into` overwrite a ciphertext of the caller's (or a hoisted one, or one over QP) and reuse its memory, those that end in `_assign`
 //! change their operand. Neither allocates once the memory has been there; scratch is pooled in the context.
 
 use crate::ciphertext::{Ciphertext, Plaintext};
 use crate::context::{Context, Target, check_scale};
 use crate::encoding::scaled_integer;
 use crate::error::CkksError;
+use crate::keys::KeyDigest;
 use crate::noise::Budget;
 use galen_rns::RnsError;
 use galen_rns::kernel::Kernels;
@@ -59,6 +60,23 @@ impl Evaluator {
         }
     }
 
+    /// Refuses a key of another preset, or one under which the ciphertext is not encrypted.
+    pub(crate) fn check_key(
+        &self,
+        a: &Ciphertext,
+        context: &Context,
+        key: KeyDigest,
+    ) -> Result<(), CkksError> {
+        self.check_preset(a)?;
+        if context.digest() != self.context.digest() {
+            return Err(CkksError::PresetMismatch);
+        }
+        if key != a.key {
+            return Err(CkksError::KeyMismatch);
+        }
+        Ok(())
+    }
+
     pub(crate) fn check_budget(&self, level: usize, budget: &Budget) -> Result<(), CkksError> {
         budget.check_fits(self.context.log2_q(level)?)?;
         budget.check_precision(self.min_precision)
@@ -88,14 +106,22 @@ impl Evaluator {
         self.context.empty_ciphertext()
     }
 
+    /// What `write` overwrites a ciphertext with, in memory of its own.
+    pub(crate) fn written(
+        &self,
+        write: impl FnOnce(&mut Ciphertext) -> Result<(), CkksError>,
+    ) -> Result<Ciphertext, CkksError> {
+        let mut out = self.empty();
+        write(&mut out)?;
+        Ok(out)
+    }
+
     /// `a + b`. Both have one level, key and scale, the scale bit for bit; degrees may differ.
     ///
     /// # Errors
     /// Where one of these differs, [`CkksError::Overflow`], [`CkksError::Precision`].
     pub fn add(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Ciphertext, CkksError> {
-        let mut sum = self.empty();
-        self.add_into(a, b, &mut sum)?;
-        Ok(sum)
+        self.written(|out| self.add_into(a, b, out))
     }
 
     /// [`Self::add`], overwriting `out`.
@@ -119,9 +145,7 @@ impl Evaluator {
     /// # Errors
     /// Those of [`Self::add`].
     pub fn sub(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Ciphertext, CkksError> {
-        let mut difference = self.empty();
-        self.sub_into(a, b, &mut difference)?;
-        Ok(difference)
+        self.written(|out| self.sub_into(a, b, out))
     }
 
     /// [`Self::sub`], overwriting `out`.
@@ -260,9 +284,7 @@ impl Evaluator {
     /// # Errors
     /// Where levels differ, [`CkksError::Overflow`], [`CkksError::Precision`].
     pub fn mul_plain(&self, a: &Ciphertext, plaintext: &Plaintext) -> Result<Ciphertext, CkksError> {
-        let mut product = self.empty();
-        self.mul_plain_into(a, plaintext, &mut product)?;
-        Ok(product)
+        self.written(|out| self.mul_plain_into(a, plaintext, out))
     }
 
     /// [`Self::mul_plain`], overwriting `out`.
@@ -352,9 +374,7 @@ impl Evaluator {
     /// [`CkksError::LevelRange`], [`CkksError::InvalidNumber`], [`CkksError::InvalidScale`], [`CkksError::Overflow`],
     /// [`CkksError::Precision`].
     pub fn mul_scalar(&self, a: &Ciphertext, value: f64, target: Target) -> Result<Ciphertext, CkksError> {
-        let mut product = self.empty();
-        self.mul_scalar_into(a, value, target, &mut product)?;
-        Ok(product)
+        self.written(|out| self.mul_scalar_into(a, value, target, out))
     }
 
     /// [`Self::mul_scalar`], overwriting `out`.
@@ -461,6 +481,14 @@ pub(crate) fn check_drop(a: &Ciphertext, level: usize) -> Result<(), CkksError> 
         return Ok(());
     }
     Err(CkksError::LevelRange { level, max: a.level })
+}
+
+/// Refuses a ciphertext that has to be relinearised first.
+pub(crate) fn check_linear(a: &Ciphertext) -> Result<(), CkksError> {
+    match a.degree() {
+        1 => Ok(()),
+        degree => Err(CkksError::CiphertextDegree { degree, needed: 1 }),
+    }
 }
 
 pub(crate) fn check_levels(left: usize, right: usize) -> Result<(), CkksError> {

@@ -7,14 +7,17 @@
 use crate::ciphertext::Ciphertext;
 use crate::context::{Context, check_scale};
 use crate::error::CkksError;
-use crate::evaluate::{Evaluator, check_levels, check_scales, header};
+use crate::evaluate::{Evaluator, check_levels, check_linear, check_scales, header};
 use crate::galois::GaloisKeys;
 use crate::key_switch::Digits;
 use crate::noise::Budget;
 use crate::preset::PresetDigest;
-use crate::rotate::{Hoisted, check_linear};
+use crate::rotate::Hoisted;
+use galen_rns::basis::ModDown;
 use galen_rns::kernel::Kernels;
 use galen_rns::poly::{Eval, Poly};
+use galen_rns::ring::Ring;
+use std::sync::Arc;
 use zeroize::Zeroize;
 
 /// P times a ciphertext of degree 1, over QP. Its scale and bounds are those after the division by P, without the
@@ -52,6 +55,13 @@ impl Extended {
     #[must_use]
     pub fn budget(&self) -> &Budget {
         &self.header.budget
+    }
+
+    /// Takes everything but polynomials from `header`, and is over `ring` then, in the memory that is there. The caller
+    /// overwrites the parts.
+    fn reuse(&mut self, header: Ciphertext, ring: &Arc<Ring>) {
+        self.header = header;
+        self.parts.iter_mut().for_each(|part| part.reshape(ring));
     }
 }
 
@@ -117,28 +127,47 @@ impl Context {
 }
 
 impl Evaluator {
+    /// Memory for results over QP, with nothing in it; see [`Self::empty`].
+    #[must_use]
+    pub fn empty_extended(&self) -> Extended {
+        let ring = &self.context().bottom().switching.ring;
+        Extended {
+            header: header(&self.empty()),
+            parts: [Poly::zero(ring), Poly::zero(ring)],
+        }
+    }
+
     /// P times a ciphertext of degree 1, over QP. Adds no noise.
     ///
     /// # Errors
     /// [`CkksError::PresetMismatch`], [`CkksError::CiphertextDegree`].
     pub fn extend(&self, a: &Ciphertext) -> Result<Extended, CkksError> {
+        let mut out = self.empty_extended();
+        self.extend_into(a, &mut out)?;
+        Ok(out)
+    }
+
+    /// [`Self::extend`], overwriting `out`.
+    ///
+    /// # Errors
+    /// Those of [`Self::extend`]; then `out` is unchanged.
+    pub fn extend_into(&self, a: &Ciphertext, out: &mut Extended) -> Result<(), CkksError> {
         self.check_preset(a)?;
         check_linear(a)?;
         let switching = &self.context().at(a.level)?.switching;
+        out.reuse(header(a), &switching.ring);
         let kernels = Kernels::active();
-        let parts = [0, 1].map(|index| {
-            let mut part = Poly::zero(&switching.ring);
-            let factors = switching.ring.moduli().iter().zip(&switching.special_residues);
-            for (prime, (m, &p)) in factors.enumerate() {
-                let row = a.parts[index].residues(prime);
-                kernels.mul_scalar_into(m, row, p, part.residues_mut(prime));
+        for (part, x) in out.parts.iter_mut().zip(&a.parts) {
+            for (prime, m) in switching.ring.moduli().iter().enumerate() {
+                let row = part.residues_mut(prime);
+                match switching.special_residues.get(prime) {
+                    Some(&p) => kernels.mul_scalar_into(m, x.residues(prime), p, row),
+                    // P is zero modulo the special primes.
+                    None => row.fill(0),
+                }
             }
-            part
-        });
-        Ok(Extended {
-            header: header(a),
-            parts,
-        })
+        }
+        Ok(())
     }
 
     /// A rotation without its division by P; see [`Evaluator::rotate`]. Zero steps take no key.
@@ -146,10 +175,26 @@ impl Evaluator {
     /// # Errors
     /// Those of [`Evaluator::rotate`].
     pub fn rotate_extended(&self, a: &Hoisted, steps: i64, keys: &GaloisKeys) -> Result<Extended, CkksError> {
+        let mut out = self.empty_extended();
+        self.rotate_extended_into(a, steps, keys, &mut out)?;
+        Ok(out)
+    }
+
+    /// [`Self::rotate_extended`], overwriting `out`.
+    ///
+    /// # Errors
+    /// Those of [`Evaluator::rotate`]; then `out` is unchanged.
+    pub fn rotate_extended_into(
+        &self,
+        a: &Hoisted,
+        steps: i64,
+        keys: &GaloisKeys,
+        out: &mut Extended,
+    ) -> Result<(), CkksError> {
         let ct = &a.ciphertext;
         self.check_galois_keys(ct, keys)?;
         let Some(key) = keys.rotation(steps)? else {
-            return self.extend(ct);
+            return self.extend_into(ct, out);
         };
         let switching = &self.context().at(ct.level)?.switching;
         let budget = ct.budget.plus_noise(switching.digits_noise);
@@ -159,24 +204,22 @@ impl Evaluator {
         let mut digits = Digits::extended(ct.parts[1].data(), &a.digits);
         let mut sums = self.context().pool.take(2 * n);
         let (sum0, sum1) = sums.split_at_mut(n);
-        let mut parts = [Poly::zero(&switching.ring), Poly::zero(&switching.ring)];
+        let rotated = Ciphertext {
+            budget,
+            slots: self.context().slots(),
+            ..header(ct)
+        };
+        out.reuse(rotated, &switching.ring);
         for (prime, m) in switching.ring.moduli().iter().enumerate() {
             switching.sums(&key.key, &mut digits, prime, [&mut *sum0, &mut *sum1], false)?;
             if let Some(&p) = switching.special_residues.get(prime) {
                 kernels.mul_scalar_add_assign(m, sum0, ct.parts[0].residues(prime), p);
             }
-            for (part, sum) in parts.iter_mut().zip([&*sum0, &*sum1]) {
+            for (part, sum) in out.parts.iter_mut().zip([&*sum0, &*sum1]) {
                 key.automorphism.apply_eval(sum, part.residues_mut(prime))?;
             }
         }
-        Ok(Extended {
-            header: Ciphertext {
-                budget,
-                slots: self.context().slots(),
-                ..header(ct)
-            },
-            parts,
-        })
+        Ok(())
     }
 
     /// `a * plaintext`, slot by slot; the scale is the product of scales.
@@ -184,20 +227,31 @@ impl Evaluator {
     /// # Errors
     /// [`CkksError::PresetMismatch`], [`CkksError::LevelMismatch`], [`CkksError::Overflow`], [`CkksError::Precision`].
     pub fn mul_extended(&self, a: &Extended, plaintext: &ExtendedPlaintext) -> Result<Extended, CkksError> {
+        let mut out = self.empty_extended();
+        self.mul_extended_into(a, plaintext, &mut out)?;
+        Ok(out)
+    }
+
+    /// [`Self::mul_extended`], overwriting `out`.
+    ///
+    /// # Errors
+    /// Those of [`Self::mul_extended`]; then `out` is unchanged.
+    pub fn mul_extended_into(
+        &self,
+        a: &Extended,
+        plaintext: &ExtendedPlaintext,
+        out: &mut Extended,
+    ) -> Result<(), CkksError> {
         let budget = self.extended_product(a, plaintext)?;
-        let [mut first, mut second] = [
-            Poly::zero(plaintext.poly.ring()),
-            Poly::zero(plaintext.poly.ring()),
-        ];
-        a.parts[0].mul_into(&plaintext.poly, &mut first)?;
-        a.parts[1].mul_into(&plaintext.poly, &mut second)?;
-        Ok(Extended {
-            header: Ciphertext {
-                budget,
-                ..header(&a.header)
-            },
-            parts: [first, second],
-        })
+        let product = Ciphertext {
+            budget,
+            ..header(&a.header)
+        };
+        out.reuse(product, plaintext.poly.ring());
+        for (part, x) in out.parts.iter_mut().zip(&a.parts) {
+            x.mul_into(&plaintext.poly, part)?;
+        }
+        Ok(())
     }
 
     /// `acc += a * plaintext`, which has the level, key and scale of `acc`.
@@ -266,13 +320,7 @@ impl Evaluator {
         steps: i64,
         keys: &GaloisKeys,
     ) -> Result<(), CkksError> {
-        self.check_preset(&inner.header)?;
-        if keys.context.digest() != self.context().digest() {
-            return Err(CkksError::PresetMismatch);
-        }
-        if keys.digest() != inner.header.key {
-            return Err(CkksError::KeyMismatch);
-        }
+        self.check_key(&inner.header, &keys.context, keys.digest())?;
         let Some(key) = keys.rotation(steps)? else {
             return self.add_extended(outer, inner);
         };
@@ -307,25 +355,23 @@ impl Evaluator {
     /// # Errors
     /// [`CkksError::PresetMismatch`], [`CkksError::Overflow`], [`CkksError::Precision`].
     pub fn reduce(&self, a: &Extended) -> Result<Ciphertext, CkksError> {
+        self.written(|out| self.reduce_into(a, out))
+    }
+
+    /// [`Self::reduce`], overwriting `out`.
+    ///
+    /// # Errors
+    /// Those of [`Self::reduce`]; then `out` is unchanged.
+    pub fn reduce_into(&self, a: &Extended, out: &mut Ciphertext) -> Result<(), CkksError> {
         self.check_preset(&a.header)?;
-        let level = self.context().at(a.level())?;
+        let switching = &self.context().at(a.level())?.switching;
         let budget = a.header.budget.plus_noise(self.context().noise.rounding(1));
         self.check_budget(a.level(), &budget)?;
-        let mut out = self.empty();
-        out.reuse(
-            Ciphertext {
-                budget,
-                ..header(&a.header)
-            },
-            &level.ring,
-            2,
-        );
-        let mut words = self.context().pool.take(0);
-        for (part, x) in out.parts.iter_mut().zip(&a.parts) {
-            let down = &level.switching.down.whole;
-            down.apply_eval_into(x.data(), part.data_mut(), words.as_vec())?;
-        }
-        Ok(out)
+        let reduced = Ciphertext {
+            budget,
+            ..header(&a.header)
+        };
+        self.divide_extended(a, reduced, &switching.down.whole, out)
     }
 
     /// Divides by P and by the prime of the level at once: a rescaled ciphertext.
@@ -333,31 +379,42 @@ impl Evaluator {
     /// # Errors
     /// Those of [`Self::reduce`] and [`Evaluator::rescale`].
     pub fn reduce_rescale(&self, a: &Extended) -> Result<Ciphertext, CkksError> {
+        self.written(|out| self.reduce_rescale_into(a, out))
+    }
+
+    /// [`Self::reduce_rescale`], overwriting `out`.
+    ///
+    /// # Errors
+    /// Those of [`Self::reduce_rescale`]; then `out` is unchanged.
+    pub fn reduce_rescale_into(&self, a: &Extended, out: &mut Ciphertext) -> Result<(), CkksError> {
         let prime = self.level_prime(&a.header)?;
         let scale = a.scale() / prime;
         check_scale(scale)?;
-        let budget = a
-            .header
-            .budget
-            .divided(prime, self.context().noise.rounding(1), scale);
+        let rounding = self.context().noise.rounding(1);
+        let budget = a.header.budget.divided(prime, rounding, scale);
         self.check_budget(a.level() - 1, &budget)?;
         let switching = &self.context().at(a.level())?.switching;
-        let down = &switching
-            .down_rescale
-            .as_ref()
-            .ok_or(CkksError::NoLevelLeft)?
-            .whole;
-        let mut out = self.empty();
+        let division = switching.down_rescale.as_ref().ok_or(CkksError::NoLevelLeft)?;
         let divided = Ciphertext {
             budget,
             level: a.level() - 1,
             ..header(&a.header)
         };
+        self.divide_extended(a, divided, &division.whole, out)
+    }
+
+    fn divide_extended(
+        &self,
+        a: &Extended,
+        divided: Ciphertext,
+        down: &ModDown,
+        out: &mut Ciphertext,
+    ) -> Result<(), CkksError> {
         out.reuse(divided, down.keep(), 2);
         let mut words = self.context().pool.take(0);
         for (part, x) in out.parts.iter_mut().zip(&a.parts) {
             down.apply_eval_into(x.data(), part.data_mut(), words.as_vec())?;
         }
-        Ok(out)
+        Ok(())
     }
 }

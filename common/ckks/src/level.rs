@@ -20,9 +20,7 @@ impl Evaluator {
     /// [`CkksError::NoLevelLeft`], [`CkksError::InvalidScale`] (a scale below the prime), [`CkksError::Overflow`],
     /// [`CkksError::Precision`].
     pub fn rescale(&self, a: &Ciphertext) -> Result<Ciphertext, CkksError> {
-        let mut divided = self.empty();
-        self.rescale_into(a, &mut divided)?;
-        Ok(divided)
+        self.written(|out| self.rescale_into(a, out))
     }
 
     /// [`Self::rescale`], overwriting `out`.
@@ -40,9 +38,7 @@ impl Evaluator {
     /// # Errors
     /// Those of [`Self::rescale`].
     pub fn rescale_to(&self, a: &Ciphertext, scale: f64) -> Result<Ciphertext, CkksError> {
-        let mut divided = self.empty();
-        self.divide(a, scale, &mut divided)?;
-        Ok(divided)
+        self.written(|out| self.divide(a, scale, out))
     }
 
     /// [`Self::rescale`] in place.
@@ -87,9 +83,7 @@ impl Evaluator {
     /// # Errors
     /// Those of the two.
     pub fn mul_plain_rescale(&self, a: &Ciphertext, plaintext: &Plaintext) -> Result<Ciphertext, CkksError> {
-        let mut product = self.empty();
-        self.mul_plain_rescale_into(a, plaintext, &mut product)?;
-        Ok(product)
+        self.written(|out| self.mul_plain_rescale_into(a, plaintext, out))
     }
 
     /// [`Self::mul_plain_rescale`], overwriting `out`.
@@ -153,9 +147,7 @@ impl Evaluator {
     /// # Errors
     /// [`CkksError::LevelRange`] for a level above that of the ciphertext, [`CkksError::Overflow`].
     pub fn drop_level(&self, a: &Ciphertext, level: usize) -> Result<Ciphertext, CkksError> {
-        let mut dropped = self.empty();
-        self.drop_level_into(a, level, &mut dropped)?;
-        Ok(dropped)
+        self.written(|out| self.drop_level_into(a, level, out))
     }
 
     /// [`Self::drop_level`], overwriting `out`.

@@ -3,7 +3,7 @@
 use crate::ciphertext::Ciphertext;
 use crate::context::{Division, check_scale};
 use crate::error::CkksError;
-use crate::evaluate::{Evaluator, check_levels, check_scales, header};
+use crate::evaluate::{Evaluator, check_linear, check_scales, header};
 use crate::key_switch::Digits;
 use crate::keys::RelinKey;
 use crate::noise::Budget;
@@ -17,9 +17,7 @@ impl Evaluator {
     /// [`CkksError::CiphertextDegree`] if a has degree 2 already, [`CkksError::Overflow`],
     /// [`CkksError::Precision`].
     pub fn square(&self, a: &Ciphertext) -> Result<Ciphertext, CkksError> {
-        let mut product = self.empty();
-        self.square_into(a, &mut product)?;
-        Ok(product)
+        self.written(|out| self.square_into(a, out))
     }
 
     /// [`Self::square`], overwriting `out`.
@@ -37,9 +35,7 @@ impl Evaluator {
     /// [`CkksError::CiphertextDegree`] if one has degree 2 already, [`CkksError::LevelMismatch`],
     /// [`CkksError::KeyMismatch`], [`CkksError::Overflow`], [`CkksError::Precision`].
     pub fn multiply(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Ciphertext, CkksError> {
-        let mut product = self.empty();
-        self.multiply_into(a, b, &mut product)?;
-        Ok(product)
+        self.written(|out| self.multiply_into(a, b, out))
     }
 
     /// [`Self::multiply`], overwriting `out`.
@@ -123,30 +119,12 @@ impl Evaluator {
 
     fn check_factors(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Budget, CkksError> {
         self.check_pair(a, b)?;
-        for factor in [a, b] {
-            if factor.degree() != 1 {
-                return Err(CkksError::CiphertextDegree {
-                    degree: factor.degree(),
-                    needed: 1,
-                });
-            }
-        }
-        check_levels(a.level, b.level)?;
+        check_linear(a)?;
+        check_linear(b)?;
         let budget = a.budget.product(&b.budget);
         check_scale(budget.scale)?;
         self.check_budget(a.level, &budget)?;
         Ok(budget)
-    }
-
-    fn check_relin_key(&self, a: &Ciphertext, key: &RelinKey) -> Result<(), CkksError> {
-        self.check_preset(a)?;
-        if key.context.digest() != self.context().digest() {
-            return Err(CkksError::PresetMismatch);
-        }
-        if key.digest() != a.key {
-            return Err(CkksError::KeyMismatch);
-        }
-        Ok(())
     }
 
     /// Brings a ciphertext of degree 2 to degree 1; one of degree 1 comes back as it is.
@@ -155,13 +133,7 @@ impl Evaluator {
     /// [`CkksError::KeyMismatch`], [`CkksError::PresetMismatch`], [`CkksError::Overflow`],
     /// [`CkksError::Precision`].
     pub fn relinearise(&self, a: &Ciphertext, key: &RelinKey) -> Result<Ciphertext, CkksError> {
-        if a.degree() == 1 {
-            self.check_relin_key(a, key)?;
-            return Ok(a.clone());
-        }
-        let mut linear = self.empty();
-        self.relinearise_into(a, key, &mut linear)?;
-        Ok(linear)
+        self.written(|out| self.relinearise_into(a, key, out))
     }
 
     /// [`Self::relinearise`], overwriting `out`.
@@ -174,7 +146,7 @@ impl Evaluator {
         key: &RelinKey,
         out: &mut Ciphertext,
     ) -> Result<(), CkksError> {
-        self.check_relin_key(a, key)?;
+        self.check_key(a, &key.context, key.digest())?;
         let [c0, c1, c2] = a.parts.as_slice() else {
             return self.drop_level_into(a, a.level, out);
         };
@@ -202,9 +174,7 @@ impl Evaluator {
     /// # Errors
     /// Those of [`Self::relinearise`] and [`Self::rescale`].
     pub fn relin_rescale(&self, a: &Ciphertext, key: &RelinKey) -> Result<Ciphertext, CkksError> {
-        let mut out = self.empty();
-        self.relin_rescale_into(a, key, &mut out)?;
-        Ok(out)
+        self.written(|out| self.relin_rescale_into(a, key, out))
     }
 
     /// [`Self::relin_rescale`], overwriting `out`.
@@ -217,7 +187,7 @@ impl Evaluator {
         key: &RelinKey,
         out: &mut Ciphertext,
     ) -> Result<(), CkksError> {
-        self.check_relin_key(a, key)?;
+        self.check_key(a, &key.context, key.digest())?;
         let [c0, c1, c2] = a.parts.as_slice() else {
             return self.rescale_into(a, out);
         };
@@ -247,9 +217,7 @@ impl Evaluator {
         b: &Ciphertext,
         key: &RelinKey,
     ) -> Result<Ciphertext, CkksError> {
-        let mut out = self.empty();
-        self.multiply_relin_rescale_into(a, b, key, &mut out)?;
-        Ok(out)
+        self.written(|out| self.multiply_relin_rescale_into(a, b, key, out))
     }
 
     /// [`Self::multiply_relin_rescale`], overwriting `out`.
@@ -271,9 +239,7 @@ impl Evaluator {
     /// # Errors
     /// Those of [`Self::square`] and [`Self::relin_rescale`].
     pub fn square_relin_rescale(&self, a: &Ciphertext, key: &RelinKey) -> Result<Ciphertext, CkksError> {
-        let mut out = self.empty();
-        self.square_relin_rescale_into(a, key, &mut out)?;
-        Ok(out)
+        self.written(|out| self.square_relin_rescale_into(a, key, out))
     }
 
     /// [`Self::square_relin_rescale`], overwriting `out`.
@@ -297,7 +263,7 @@ impl Evaluator {
         key: &RelinKey,
         out: &mut Ciphertext,
     ) -> Result<(), CkksError> {
-        self.check_relin_key(a, key)?;
+        self.check_key(a, &key.context, key.digest())?;
         let budget = self.check_factors(a, b.unwrap_or(a))?;
         let (budget, division) = self.check_fused(a, &budget)?;
         let slots = a.slots.max(b.map_or(0, |b| b.slots));

@@ -6,10 +6,9 @@
 use crate::ciphertext::{Ciphertext, Plaintext};
 use crate::context::check_scale;
 use crate::error::CkksError;
-use crate::evaluate::{Evaluator, check_levels, check_scales, header};
+use crate::evaluate::{Evaluator, check_levels, check_linear, check_scales, header};
 use crate::extended::{Extended, ExtendedPlaintext};
 use crate::noise::Budget;
-use crate::rotate::check_linear;
 use galen_rns::kernel::Kernels;
 use galen_rns::poly::{Eval, Poly};
 use rayon::prelude::*;

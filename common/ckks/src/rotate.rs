@@ -6,7 +6,7 @@
 
 use crate::ciphertext::Ciphertext;
 use crate::error::CkksError;
-use crate::evaluate::{Evaluator, header};
+use crate::evaluate::{Evaluator, check_linear, header};
 use crate::galois::{GaloisKey, GaloisKeys};
 use crate::key_switch::Digits;
 use crate::noise::Budget;
@@ -43,9 +43,7 @@ impl Evaluator {
     /// [`CkksError::MissingRotation`], [`CkksError::KeyMismatch`], [`CkksError::PresetMismatch`],
     /// [`CkksError::CiphertextDegree`] (relinearise first), [`CkksError::Overflow`], [`CkksError::Precision`].
     pub fn rotate(&self, a: &Ciphertext, steps: i64, keys: &GaloisKeys) -> Result<Ciphertext, CkksError> {
-        let mut out = self.empty();
-        self.rotate_into(a, steps, keys, &mut out)?;
-        Ok(out)
+        self.written(|out| self.rotate_into(a, steps, keys, out))
     }
 
     /// [`Self::rotate`], overwriting `out`.
@@ -71,9 +69,7 @@ impl Evaluator {
     /// # Errors
     /// [`CkksError::MissingConjugation`], [`CkksError::NoConjugation`], and those of [`Self::rotate`].
     pub fn conjugate(&self, a: &Ciphertext, keys: &GaloisKeys) -> Result<Ciphertext, CkksError> {
-        let mut out = self.empty();
-        self.conjugate_into(a, keys, &mut out)?;
-        Ok(out)
+        self.written(|out| self.conjugate_into(a, keys, out))
     }
 
     /// [`Self::conjugate`], overwriting `out`.
@@ -113,15 +109,37 @@ impl Evaluator {
         steps: &[i64],
         keys: &GaloisKeys,
     ) -> Result<Vec<Ciphertext>, CkksError> {
+        let mut outputs = Vec::new();
+        self.rotate_hoisted_into(a, steps, keys, &mut outputs)?;
+        Ok(outputs)
+    }
+
+    /// [`Self::rotate_hoisted`] into ciphertexts that are there already, whatever they are: their memory is used again,
+    /// their number made to fit.
+    ///
+    /// # Errors
+    /// Those of [`Self::rotate`]; then `outputs` are unchanged.
+    pub fn rotate_hoisted_into(
+        &self,
+        a: &Ciphertext,
+        steps: &[i64],
+        keys: &GaloisKeys,
+        outputs: &mut Vec<Ciphertext>,
+    ) -> Result<(), CkksError> {
         self.check_galois_keys(a, keys)?;
         for &steps in steps {
-            keys.rotation(steps)?;
+            if keys.rotation(steps)?.is_some() {
+                self.rotated_budget(a)?;
+            }
         }
-        let hoisted = self.hoist(a)?;
-        steps
-            .iter()
-            .map(|&steps| self.rotate_from(&hoisted, steps, keys))
-            .collect()
+        let switching = &self.context().at(a.level)?.switching;
+        let mut digits = self.context().pool.take(switching.digits_len());
+        switching.decompose(a.parts[1].data(), &mut digits, &self.context().pool)?;
+        outputs.resize_with(steps.len(), || self.empty());
+        for (&steps, out) in steps.iter().zip(outputs) {
+            self.rotate_digits(a, &digits, steps, keys, out)?;
+        }
+        Ok(())
     }
 
     /// Takes the digits of a ciphertext once, for many rotations of it.
@@ -129,15 +147,34 @@ impl Evaluator {
     /// # Errors
     /// [`CkksError::PresetMismatch`], [`CkksError::CiphertextDegree`].
     pub fn hoist(&self, a: &Ciphertext) -> Result<Hoisted, CkksError> {
+        let mut hoisted = self.empty_hoisted();
+        self.hoist_into(a, &mut hoisted)?;
+        Ok(hoisted)
+    }
+
+    /// Memory for [`Self::hoist_into`], with the digits of nothing; see [`Self::empty`].
+    #[must_use]
+    pub fn empty_hoisted(&self) -> Hoisted {
+        let ciphertext = self.empty();
+        // The digits of zero are zeros.
+        let count = self.context().bottom().switching.digits_len();
+        Hoisted {
+            ciphertext,
+            digits: vec![0; count],
+        }
+    }
+
+    /// [`Self::hoist`], overwriting `out`.
+    ///
+    /// # Errors
+    /// Those of [`Self::hoist`]; then `out` is unchanged.
+    pub fn hoist_into(&self, a: &Ciphertext, out: &mut Hoisted) -> Result<(), CkksError> {
         self.check_preset(a)?;
         check_linear(a)?;
         let switching = &self.context().at(a.level)?.switching;
-        let mut digits = vec![0; switching.digits_len()];
-        switching.decompose(a.parts[1].data(), &mut digits, &self.context().pool)?;
-        Ok(Hoisted {
-            ciphertext: a.clone(),
-            digits,
-        })
+        out.digits.resize(switching.digits_len(), 0);
+        switching.decompose(a.parts[1].data(), &mut out.digits, &self.context().pool)?;
+        self.drop_level_into(a, a.level, &mut out.ciphertext)
     }
 
     /// [`Self::rotate`] of a hoisted ciphertext.
@@ -145,9 +182,7 @@ impl Evaluator {
     /// # Errors
     /// Those of [`Self::rotate`].
     pub fn rotate_from(&self, a: &Hoisted, steps: i64, keys: &GaloisKeys) -> Result<Ciphertext, CkksError> {
-        let mut out = self.empty();
-        self.rotate_from_into(a, steps, keys, &mut out)?;
-        Ok(out)
+        self.written(|out| self.rotate_from_into(a, steps, keys, out))
     }
 
     /// [`Self::rotate_from`], overwriting `out`.
@@ -161,14 +196,25 @@ impl Evaluator {
         keys: &GaloisKeys,
         out: &mut Ciphertext,
     ) -> Result<(), CkksError> {
-        let ct = &a.ciphertext;
-        self.check_galois_keys(ct, keys)?;
+        self.check_galois_keys(&a.ciphertext, keys)?;
+        self.rotate_digits(&a.ciphertext, &a.digits, steps, keys, out)
+    }
+
+    /// A rotation with the digits of the second part.
+    fn rotate_digits(
+        &self,
+        a: &Ciphertext,
+        digits: &[u64],
+        steps: i64,
+        keys: &GaloisKeys,
+        out: &mut Ciphertext,
+    ) -> Result<(), CkksError> {
         let Some(key) = keys.rotation(steps)? else {
-            return self.drop_level_into(ct, ct.level, out);
+            return self.drop_level_into(a, a.level, out);
         };
-        let budget = self.rotated_budget(ct)?;
-        let mut digits = Digits::extended(ct.parts[1].data(), &a.digits);
-        self.finish_rotation(ct, budget, key, self.context().slots(), &mut digits, out)
+        let budget = self.rotated_budget(a)?;
+        let mut digits = Digits::extended(a.parts[1].data(), digits);
+        self.finish_rotation(a, budget, key, self.context().slots(), &mut digits, out)
     }
 
     /// Switches the second part, adds the first one of `a`, and permutes.
@@ -218,20 +264,7 @@ impl Evaluator {
     }
 
     pub(crate) fn check_galois_keys(&self, a: &Ciphertext, keys: &GaloisKeys) -> Result<(), CkksError> {
-        self.check_preset(a)?;
-        if keys.context.digest() != self.context().digest() {
-            return Err(CkksError::PresetMismatch);
-        }
-        if keys.digest() != a.key {
-            return Err(CkksError::KeyMismatch);
-        }
+        self.check_key(a, &keys.context, keys.digest())?;
         check_linear(a)
-    }
-}
-
-pub(crate) fn check_linear(a: &Ciphertext) -> Result<(), CkksError> {
-    match a.degree() {
-        1 => Ok(()),
-        degree => Err(CkksError::CiphertextDegree { degree, needed: 1 }),
     }
 }

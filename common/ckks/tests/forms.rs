@@ -8,6 +8,7 @@ use galen_ckks::CkksError;
 use galen_ckks::ciphertext::Ciphertext;
 use galen_ckks::context::{Context, Target};
 use galen_ckks::evaluate::Evaluator;
+use galen_ckks::extended::Extended;
 use galen_ckks::keys::{RelinKey, SecretKey};
 use galen_rns::ring::RingKind;
 use galen_rns::xof::Xof;
@@ -140,6 +141,85 @@ fn results_do_not_depend_on_what_was_there() {
 }
 
 #[test]
+fn hoisted_results_do_not_depend_on_what_was_there() {
+    for kind in [RingKind::Cyclotomic, RingKind::ConjugateInvariant] {
+        let w = world(kind);
+        let n = w.context.slots();
+        let steps = [3i64, 0, -1, n as i64];
+        let keys = w.key.galois_keys(&steps).unwrap();
+        let (a, high, low) = (
+            w.encrypt(&values(n, 1), 3),
+            w.encrypt(&values(n, 2), 5),
+            w.encrypt(&[0.1], 0),
+        );
+        let expected = w.ev.rotate_hoisted(&a, &steps, &keys).unwrap();
+        let hoisted = w.ev.hoist(&a).unwrap();
+        let scale = w.context.scale(3).unwrap();
+        let plain = w.context.encode_extended(&values(n, 3), 1.0, 3, scale).unwrap();
+        let rotated = w.ev.rotate_extended(&hoisted, 3, &keys).unwrap();
+        let product = w.ev.mul_extended(&rotated, &plain).unwrap();
+        let reduce = |sum: &Extended| w.ev.reduce(sum).unwrap();
+
+        // Too many, too few and none, of other levels and degrees.
+        for mut outputs in [[used(&w), used(&w)].concat(), vec![high.clone()], Vec::new()] {
+            w.ev.rotate_hoisted_into(&a, &steps, &keys, &mut outputs).unwrap();
+            assert_eq!(outputs, expected);
+            // Once it is there, memory stays where it is.
+            let places = |outputs: &[Ciphertext]| -> Vec<_> {
+                let parts = outputs.iter().flat_map(Ciphertext::parts);
+                parts.map(|part| part.data().as_ptr()).collect()
+            };
+            let before = places(&outputs);
+            w.ev.rotate_hoisted_into(&a, &steps, &keys, &mut outputs).unwrap();
+            assert_eq!(places(&outputs), before);
+        }
+        let used_hoisted = [
+            w.ev.empty_hoisted(),
+            w.ev.hoist(&high).unwrap(),
+            w.ev.hoist(&low).unwrap(),
+        ];
+        for mut again in used_hoisted {
+            w.ev.hoist_into(&a, &mut again).unwrap();
+            assert_eq!(again.ciphertext(), &a);
+            for out in used(&w) {
+                for (&steps, expected) in steps.iter().zip(&expected) {
+                    let mut out = out.clone();
+                    w.ev.rotate_from_into(&again, steps, &keys, &mut out).unwrap();
+                    assert_eq!(&out, expected);
+                }
+            }
+        }
+        let used_extended = [
+            w.ev.empty_extended(),
+            w.ev.extend(&high).unwrap(),
+            w.ev.extend(&low).unwrap(),
+        ];
+        for out in used_extended {
+            let mut sum = out.clone();
+            w.ev.extend_into(&a, &mut sum).unwrap();
+            assert_eq!(reduce(&sum), reduce(&w.ev.extend(&a).unwrap()));
+            for steps in [3, 0] {
+                w.ev.rotate_extended_into(&hoisted, steps, &keys, &mut sum)
+                    .unwrap();
+                let expected = w.ev.rotate_extended(&hoisted, steps, &keys).unwrap();
+                assert_eq!(reduce(&sum), reduce(&expected));
+            }
+            let mut sum = out;
+            w.ev.mul_extended_into(&rotated, &plain, &mut sum).unwrap();
+            assert_eq!(reduce(&sum), reduce(&product));
+            for out in used(&w) {
+                let mut reduced = out.clone();
+                w.ev.reduce_into(&sum, &mut reduced).unwrap();
+                assert_eq!(reduced, reduce(&product));
+                let mut rescaled = out;
+                w.ev.reduce_rescale_into(&sum, &mut rescaled).unwrap();
+                assert_eq!(rescaled, w.ev.reduce_rescale(&product).unwrap());
+            }
+        }
+    }
+}
+
+#[test]
 fn in_place_is_the_same() {
     let w = world(RingKind::ConjugateInvariant);
     let n = w.context.slots();
@@ -230,6 +310,22 @@ fn a_refused_operation_leaves_its_destination() {
     let keys = w.key.galois_keys(&[1]).unwrap();
     assert!(w.ev.rotate_into(&a, 2, &keys, &mut out).is_err());
     assert_eq!(out, before);
+    let mut outputs = vec![out];
+    assert!(
+        w.ev.rotate_hoisted_into(&a, &[1, 2], &keys, &mut outputs)
+            .is_err()
+    );
+    assert_eq!(outputs, [before]);
+    let strict = w.ev.clone().with_min_precision(1000.0);
+    assert!(
+        strict
+            .rotate_hoisted_into(&a, &[0, 1], &keys, &mut outputs)
+            .is_err()
+    );
+    assert_eq!(outputs.len(), 1);
+    let mut hoisted = w.ev.hoist(&b).unwrap();
+    assert!(w.ev.hoist_into(&w.ev.square(&a).unwrap(), &mut hoisted).is_err());
+    assert_eq!(hoisted.ciphertext(), &b);
 }
 
 #[test]

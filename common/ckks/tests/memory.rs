@@ -9,14 +9,8 @@ use galen_ckks::evaluate::Evaluator;
 use galen_ckks::keys::SecretKey;
 use galen_ckks::linear::LinearMap;
 use galen_ckks::set::{SetError, SetReader, SetWriter};
+use galen_measure::peak_bytes;
 use std::io::{BufReader, BufWriter, Seek};
-
-/// Largest memory that this process had, in bytes.
-fn peak() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
-}
 
 /// This binary has no other test, so that the process's memory is this one's.
 #[test]
@@ -41,7 +35,7 @@ fn a_layer_over_streams_takes_the_memory_of_a_few_ciphertexts() {
         .collect();
     let map = LinearMap::sparse(COUNT, &rows).unwrap();
     drop(rows);
-    let before = peak();
+    let before = peak_bytes().unwrap() as usize;
 
     let mut reader = SetReader::new(BufReader::new(&file), &context).unwrap();
     let out = tempfile::tempfile().unwrap();
@@ -55,7 +49,7 @@ fn a_layer_over_streams_takes_the_memory_of_a_few_ciphertexts() {
     reader.finish().unwrap();
     writer.finish().unwrap();
 
-    let growth = peak() - before;
+    let growth = peak_bytes().unwrap() as usize - before;
     let all = COUNT * residues;
     println!("{COUNT} ciphertexts of {residues} bytes: memory grew by {growth} bytes");
     assert!(growth < all / 10, "{growth} of {all}");

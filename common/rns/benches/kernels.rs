@@ -4,6 +4,7 @@
 //! run by a loop that does nothing else.
 #![allow(clippy::print_stdout, reason = "printing is what this is for")]
 
+use galen_measure::{machine, peak_mib, thread_time};
 use galen_rns::RnsError;
 use galen_rns::basis::{BasisConverter, ModDown};
 use galen_rns::kernel::{self, Backend, Kernels, WeightMatrix};
@@ -17,13 +18,15 @@ use std::hint::black_box;
 const PRIMES: usize = 7;
 
 fn main() -> Result<(), RnsError> {
-    println!("{}", processor());
+    println!("{}; one thread is used", machine());
     println!("{}", kernel::describe());
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
     if let Ok(pool) = pool {
         pool.install(measure)?;
     }
-    println!("peak memory: {}", status("VmHWM:"));
+    if let Some(mib) = peak_mib() {
+        println!("peak memory: {mib:.0} MiB");
+    }
     Ok(())
 }
 
@@ -49,8 +52,7 @@ fn measure() -> Result<(), RnsError> {
 
 /// Nanoseconds that this thread has computed: what other programs take of the processor meanwhile does not count.
 fn clock() -> f64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    now.tv_sec as f64 * 1e9 + now.tv_nsec as f64
+    thread_time().as_secs_f64() * 1e9
 }
 
 /// Nanoseconds of the fastest and the middle one of some runs.
@@ -421,22 +423,4 @@ mod peak {
     pub(super) fn rate() -> Option<f64> {
         None
     }
-}
-
-fn processor() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    format!(
-        "{}, {cores} cores; one thread is used",
-        model.unwrap_or("unknown processor")
-    )
-}
-
-fn status(field: &str) -> String {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(field));
-    line.map_or_else(|| "unknown".to_owned(), |value| value.trim().to_owned())
 }

@@ -107,3 +107,12 @@ pub enum RnsError {
     #[error("the operating system gave no randomness")]
     Randomness,
 }
+
+/// Refuses a slice of another length than is needed.
+pub(crate) fn check_length(expected: usize, actual: usize) -> Result<(), RnsError> {
+    if expected == actual {
+        Ok(())
+    } else {
+        Err(RnsError::Length { expected, actual })
+    }
+}

@@ -2,7 +2,6 @@
 //! all parties in turn, and what each costs.
 
 use crate::clock::seconds;
-use crate::machine::peak_mib;
 use crate::protocol::Aggregation;
 use anyhow::{Context as _, Result, ensure};
 use galen_core::study::Purpose;
@@ -11,6 +10,7 @@ use galen_custody::{
     LedgerState, OneRoundSecret, ReceiverKey, answer, check_contribution, encrypt, endorse, open_answers,
     open_sum,
 };
+use galen_measure::peak_mib;
 use galen_sums::plan::padded;
 use galen_sums::{
     Authored, ContributionSet, Endorsement, PlanInputs, Roster, RosterMember, RosterParts, Round, RoundId,

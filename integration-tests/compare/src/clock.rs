@@ -2,7 +2,7 @@
 
 use crate::protocol::Times;
 use anyhow::Result;
-use rustix::time::{ClockId, clock_gettime};
+use galen_measure::process_time;
 use std::hint::black_box;
 
 /// What times are of, in words.
@@ -10,8 +10,7 @@ pub(crate) const CLOCK: &str = "CLOCK_PROCESS_CPUTIME_ID";
 
 /// Nanoseconds of CPU time that this process has used, in all its threads.
 pub(crate) fn now_ns() -> f64 {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
+    process_time().as_secs_f64() * 1e9
 }
 
 /// Seconds of CPU time that a stage takes, and what it returns.

@@ -5,7 +5,6 @@
 
 mod aggregation;
 mod clock;
-mod machine;
 mod network;
 mod program;
 mod protocol;
@@ -42,7 +41,7 @@ impl Server {
                 library: "Galen",
                 version: env!("CARGO_PKG_VERSION"),
                 backend: format!("kernels: {}", galen_rns::kernel::active()),
-                machine: machine::machine(),
+                machine: galen_measure::machine(),
                 clock: CLOCK,
             }),
             Request::Open { parameters, operands } => {

@@ -4,7 +4,6 @@
 mod layers;
 
 use crate::clock::{CLOCK, now_ns};
-use crate::machine::peak_mib;
 use crate::protocol::Network;
 use anyhow::{Context as _, Result, ensure};
 use galen_ckks::CkksError;
@@ -12,6 +11,7 @@ use galen_ckks::ciphertext::Ciphertext;
 use galen_ckks::context::Context;
 use galen_ckks::keys::SecretKey;
 use galen_ckks::preset::Preset;
+use galen_measure::peak_mib;
 use galen_rns::threads::Threads;
 use layers::{CLASSES, CryptoNets, EncryptedCryptoNets, PIXELS};
 use rayon::prelude::*;

@@ -14,10 +14,11 @@ use galen_ckks::context::Context;
 use galen_ckks::keys::SecretKey;
 use galen_ckks::preset::Preset;
 use galen_ckks::set::{SetError, SetReader, SetWriter};
+use galen_measure::{machine, peak_mib, process_time};
+use galen_rns::kernel::describe;
 use galen_rns::threads::Threads;
 use network::{CLASSES, CryptoNets, EncryptedCryptoNets, PIXELS};
 use rayon::prelude::*;
-use rustix::time::{ClockId, clock_gettime};
 use std::error::Error;
 use std::fs::File;
 use std::io::{BufReader, BufWriter};
@@ -62,35 +63,8 @@ fn options() -> Result<Options, Box<dyn Error>> {
     Ok(options)
 }
 
-fn machine() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find(|line| line.starts_with("model name"));
-    let model = model
-        .and_then(|line| line.split(": ").nth(1))
-        .unwrap_or("unknown");
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    format!(
-        "{model}, {cores} cores, kernels: {}",
-        galen_rns::kernel::describe()
-    )
-}
-
-/// Largest memory that this process had, in MiB.
-fn peak_memory() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib / 1024.0)
-}
-
-/// Seconds that all threads of this process computed.
-fn cpu_seconds() -> f64 {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
-}
-
 fn print_memory(when: &str) {
-    if let Some(mib) = peak_memory() {
+    if let Some(mib) = peak_mib() {
         println!("  {when:<44} {mib:>10.0} MiB");
     }
 }
@@ -153,7 +127,7 @@ fn compare(answers: &[Vec<f64>], network: &CryptoNets, batch: &[f64]) -> Result<
 
 fn main() -> Result<(), Box<dyn Error>> {
     let options = options()?;
-    println!("{}", machine());
+    println!("{}, kernels: {}", machine(), describe());
     let preset = Preset::by_name(&options.preset)?;
     let start = Instant::now();
     let context = Context::new(&preset)?;
@@ -211,7 +185,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let (mut totals, mut computed) = (Vec::new(), f64::MAX);
         for _ in 0..options.runs {
             let mut stages = Vec::new();
-            let (start, cpu) = (Instant::now(), cpu_seconds());
+            let (start, cpu) = (Instant::now(), process_time());
             let logits = threads.install(|| {
                 let mut before = start;
                 network.run(&relin, &pixels, &mut |stage| {
@@ -222,7 +196,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             })?;
             let total = start.elapsed().as_secs_f64();
             totals.push(total);
-            computed = computed.min(cpu_seconds() - cpu);
+            computed = computed.min((process_time() - cpu).as_secs_f64());
             if best.as_ref().is_none_or(|(seconds, _)| total < *seconds) {
                 best = Some((total, stages));
             }

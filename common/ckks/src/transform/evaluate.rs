@@ -48,8 +48,9 @@ impl Evaluator {
         };
         // What a row of weights can make of values within their bound; sums over diagonals allow for more.
         sum.budget.magnitude = sum.budget.magnitude.min(bound);
+        let mut rotated = self.empty();
         for &steps in &transform.folds {
-            let rotated = self.rotate(&sum, steps, keys)?;
+            self.rotate_into(&sum, steps, keys, &mut rotated)?;
             self.add_assign(&mut sum, &rotated)?;
             sum.budget.magnitude = sum.budget.magnitude.min(bound);
         }
