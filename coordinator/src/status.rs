@@ -168,6 +168,7 @@ impl Status {
 
 fn phase_text(step: &Step, rounds: u32, attempt: Option<&AttemptStatus>) -> String {
     match (step, attempt) {
+        (Step::AwaitCustodians, _) => "waiting for custodians to introduce themselves".into(),
         (Step::AwaitConsent(missing), _) => {
             let names: Vec<_> = missing.iter().map(PartyId::as_str).collect();
             format!("waiting for the signatures of {}", names.join(", "))
@@ -192,6 +193,7 @@ fn phase_text(step: &Step, rounds: u32, attempt: Option<&AttemptStatus>) -> Stri
 fn traffic_purpose(step: &Step, round: Option<Purpose>) -> &'static str {
     match step {
         Step::AwaitConsent(_) => "consent",
+        Step::AwaitCustodians => "custodians",
         Step::AwaitRelease | Step::Serve(_) => "release",
         Step::Serving => "query",
         Step::Announce { .. } | Step::Attempt | Step::Complete | Step::Closed => {

@@ -7,8 +7,10 @@ use galen_core::study::{Card, FrozenStudy, STUDY_SIGNATURE, Study};
 use galen_core::{Code, Digest, ManualClock, PartyId, SigningKey};
 use galen_net::protocol::{AttemptPhase, BlobKind, Item, Statement, StudyPhase};
 use galen_store::Store;
+use galen_sums::authored::{CONFIRMATION, INCARNATION};
 use galen_sums::record::{OneRoundKey, RoundId};
 use galen_sums::statement::{RELEASE, Release};
+use galen_sums::{Confirmation, Incarnation};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +26,10 @@ struct Scene {
     coordinator: Vec<u8>,
     members: Vec<Member>,
     clock: Arc<ManualClock>,
+}
+
+fn nonce(name: &PartyId) -> Digest {
+    Digest::of(format!("incarnation of {name}").as_bytes())
 }
 
 fn card(name: &PartyId, signing: &SigningKey) -> Card {
@@ -76,12 +82,40 @@ impl Scene {
         engine.consent(&member.name, &consent).unwrap();
     }
 
+    /// Every custodian says its incarnation, and the others confirm it.
+    fn introduce(&self, engine: &Engine) {
+        let study = self.study.digest();
+        for member in &self.members {
+            let said = Incarnation {
+                custodian: member.name.clone(),
+                nonce: nonce(&member.name),
+                seq: 1,
+            };
+            let signed = member.signing.sign(INCARNATION, &study, &said).unwrap();
+            engine.post(&member.name, Statement::Incarnation(signed)).unwrap();
+        }
+        for member in &self.members {
+            for other in self.members.iter().filter(|other| other.name != member.name) {
+                let word = Confirmation {
+                    custodian: other.name.clone(),
+                    nonce: nonce(&other.name),
+                    newest: None,
+                };
+                let signed = member.signing.sign(CONFIRMATION, &study, &word).unwrap();
+                engine
+                    .post(&member.name, Statement::Confirmation(signed))
+                    .unwrap();
+            }
+        }
+    }
+
     fn key(&self, member: &Member, attempt: u32) -> Statement {
         let statement = OneRoundKey {
             round: RoundId { round: 0, attempt },
             custodian: member.name.clone(),
             key: Digest::of(member.name.as_str().as_bytes()).0,
-            incarnation: None,
+            incarnation: nonce(&member.name),
+            seq: 2,
         };
         Statement::RoundKey(
             statement
@@ -105,6 +139,15 @@ fn consents_and_keys_survive_restarts_and_the_record_is_the_same_after() {
         let early = engine.post(&member.name, scene.key(member, 0)).unwrap_err();
         assert_eq!(early.code, Code::StudyInactive);
         scene.consent(&engine, member);
+    }
+    {
+        let engine = scene.engine();
+        engine.drive().unwrap();
+        assert!(
+            engine.view().attempt.is_none(),
+            "custodians introduce themselves first"
+        );
+        scene.introduce(&engine);
     }
     for member in &scene.members {
         let engine = scene.engine();
@@ -160,6 +203,7 @@ fn what_does_not_fit_is_refused_with_its_code_and_changes_nothing() {
         .members
         .iter()
         .for_each(|member| scene.consent(&engine, member));
+    scene.introduce(&engine);
     engine.drive().unwrap();
     let before = engine.state();
     let refused = |statement: Statement| engine.post(&first.name, statement).unwrap_err().code;
@@ -223,6 +267,7 @@ fn a_round_goes_on_with_three_of_four_keys_when_the_fourth_stands_still() {
         .members
         .iter()
         .for_each(|member| scene.consent(&engine, member));
+    scene.introduce(&engine);
     engine.drive().unwrap();
     for member in &scene.members[..3] {
         engine.post(&member.name, scene.key(member, 0)).unwrap();

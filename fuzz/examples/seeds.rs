@@ -146,7 +146,8 @@ fn sums(to: &Folder) {
         round: f.round.id(),
         custodian: f.names[0].clone(),
         key: *f.secrets[0].public(),
-        incarnation: None,
+        incarnation: Digest::of(b"incarnation"),
+        seq: 7,
     };
     let certified = f.certificate.endorsement().clone();
     let answer = AnswerHeader {

@@ -3,11 +3,12 @@
 
 use galen_core::study::Purpose;
 use galen_core::{Digest, PartyId, Signed, SigningKey};
-use galen_custody::{LedgerState, OneRoundSecret, ReceiverKey};
+use galen_custody::rehearsal::{confirmations, fresh_ledger};
+use galen_custody::{OneRoundSecret, ReceiverKey};
 use galen_sums::authored::{CONTRIBUTION, ENDORSEMENT, ONE_ROUND_KEY, ROUND_RECORD};
 use galen_sums::plan::padded;
 use galen_sums::{
-    Authored, Certificate, ContributionHeader, ContributionSet, Endorsement, PlanInputs, Roster,
+    Abandoned, Authored, Earlier, Certificate, ContributionHeader, ContributionSet, Endorsement, PlanInputs, Roster,
     RosterMember, RosterParts, Round, RoundId, RoundRecord, SumPlan, ValueRange, check_certificate,
 };
 use ring::signature::{Ed25519KeyPair, KeyPair};
@@ -96,19 +97,27 @@ impl Federation {
         };
         let secrets: Vec<OneRoundSecret> = (21..24).map(secret).collect();
         let statement = |(i, secret): (usize, &OneRoundSecret)| {
-            let ledger = LedgerState::default().announce(id, secret.public()).unwrap();
+            let incarnation = Digest::of(names[i].as_str().as_bytes());
+            let ledger = fresh_ledger(incarnation).announce(id, secret.public()).unwrap();
             secret
                 .statement(&ledger, &names[i], &signing[i], roster.study())
                 .unwrap()
         };
+        let keys: Vec<Authored> = secrets.iter().enumerate().map(statement).collect();
+        let custodians = names.iter().zip(&signing).take(CUSTODIANS);
+        let confirmations = confirmations(custodians.clone(), &keys, roster.study()).unwrap();
+        let before = RoundId { round: 3, attempt: 0 };
+        let abandoned = |(name, key)| Abandoned { round: before }.sign(key, name, roster.study()).unwrap();
         let record = RoundRecord {
             study: *roster.study(),
             purpose: Purpose::Training,
             round: id,
             plan: SumPlan::new(&inputs).unwrap(),
             base: Digest::of(b"base"),
-            custodians: secrets.iter().enumerate().map(statement).collect(),
             audit: galen_sums::AuditHead::default(),
+            custodians: keys,
+            confirmations,
+            earlier: vec![Earlier::Abandoned(custodians.map(abandoned).collect())],
         };
         let round = Round::open(&roster, &record.sign(&coordinator).unwrap(), &inputs).unwrap();
         let headers: Vec<ContributionHeader> = names.iter().map(|name| header(&round, name)).collect();

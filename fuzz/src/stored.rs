@@ -192,6 +192,7 @@ pub fn examples() -> Vec<(&'static str, [u8; 2], Vec<u8>)> {
         sum: digest,
         result: digest,
         max_noise: 3,
+        unchecked: Default::default(),
         noise_bound: 9,
         values: vec![-1, 5],
     };
@@ -205,7 +206,7 @@ pub fn examples() -> Vec<(&'static str, [u8; 2], Vec<u8>)> {
         kind: 1,
         owners: f.names.iter().cloned().collect(),
     };
-    let ledger = galen_custody::LedgerState::default()
+    let ledger = galen_custody::rehearsal::fresh_ledger(Digest::of(b"incarnation"))
         .announce(id, f.secrets[0].public())
         .unwrap();
     let record = DISK.records.to_stored(b"key", &(5, "text".to_owned())).unwrap();

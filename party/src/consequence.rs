@@ -147,8 +147,8 @@ mod tests {
     #[test]
     fn a_custodian_that_stands_aside_goes_on_with_everything_else() {
         let id = RoundId { round: 0, attempt: 1 };
-        let answered = RoundId { round: 0, attempt: 0 };
-        let aside = PartyError::StandsAside(LedgerError::RoundAnswered { asked: id, answered });
+        let until = RoundId { round: 0, attempt: 0 };
+        let aside = PartyError::StandsAside(LedgerError::Forgotten { asked: id, until });
         let step = Step::Announce(id);
         assert!(concerns_only(&step, &aside) && !may_pass(&aside) && !is_of_the_moment(&aside));
     }

@@ -4,6 +4,7 @@ use crate::audit::AuditCopy;
 use crate::config::Config;
 use crate::consent;
 use crate::consequence::may_pass;
+use crate::custody::anchor::VolatileFile;
 use crate::data::Patients;
 use crate::error::PartyError;
 use crate::home::Home;
@@ -54,8 +55,10 @@ impl Daemon {
             Arc::clone(&clock),
         );
         let audit = AuditCopy::open(home, study.digest(), study.coordinator().signing)?;
+        let anchor = VolatileFile::of(&home.store(), &study.digest());
         let party = Party::new(Parts {
             audit,
+            anchor: Box::new(anchor),
             identity,
             study,
             consent,

@@ -18,6 +18,7 @@
 //! | [`contribute`] | computing a round's values, encrypting them once, sending those bytes |
 //! | [`custody`] | one-round keys, judging a set, key sums |
 //! | [`vault`] | what must be unreadable when a round is over |
+//! | [`authentic`] | whether a sum is that of the contributions |
 //! | [`opening`], [`mod@derive`] | opening a sum, and what follows from it |
 //! | [`sealed`] | derived state and opened sums on disk |
 //! | [`query`] | encrypted patients in, probabilities out |
@@ -26,6 +27,7 @@
 //! The commands themselves are in [`cli`].
 
 pub mod audit;
+pub mod authentic;
 pub mod carrier;
 pub mod cli;
 pub mod config;

@@ -5,9 +5,15 @@ use crate::error::PartyError;
 use crate::identity::Identity;
 use crate::sealed::{OpenedSum, SumSecurity};
 use galen_core::study::Study;
-use galen_core::{Code, Digest};
+use galen_core::{Code, Digest, PartyId};
 use galen_custody::CustodyError;
-use galen_sums::{Authored, Certificate, ContributionSet, Round, RoundId, SumsError, check_certificate};
+use galen_custody::cross_check::{Finding, find_liars};
+use galen_sums::statement::OpeningFault;
+use galen_sums::{
+    Authored, Certificate, ContributionHeader, ContributionSet, Endorsement, Round, RoundId, SumsError,
+    check_certificate, check_header,
+};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::io::Read;
 
@@ -20,6 +26,8 @@ pub struct Evidence {
     pub endorsements: Vec<Authored>,
     /// The custodians' answers.
     pub answers: Vec<Authored>,
+    /// The contributors' fingerprints.
+    pub fingerprints: Vec<Authored>,
 }
 
 /// Why a round does not open: what was said about it does not hold, or its sum is no sum.
@@ -27,6 +35,7 @@ pub struct Evidence {
 #[error("{} does not open: {detail}", id)]
 pub struct Unopened {
     id: RoundId,
+    fault: OpeningFault,
     detail: String,
 }
 
@@ -43,8 +52,7 @@ pub enum NotOpened {
 
 impl NotOpened {
     fn round(id: RoundId, detail: impl Display) -> Self {
-        let detail = detail.to_string();
-        Unopened { id, detail }.into()
+        Unopened::new(id, OpeningFault::Other, detail).into()
     }
 
     fn from_custody(id: RoundId, error: CustodyError) -> Self {
@@ -56,6 +64,9 @@ impl NotOpened {
             // The store took the sum's bytes only with their digest and length; what is wrong with those now went wrong here.
             CustodyError::Sums(SumsError::Blob { .. }) if local => {
                 PartyError::Spoilt(format!("the copy of the sum of {id} that was fetched: {error}")).into()
+            }
+            CustodyError::Remainder { .. } | CustodyError::Answer { .. } => {
+                Unopened::new(id, OpeningFault::Remainder, error).into()
             }
             _ if error.code() == Code::Internal => PartyError::internal(error).into(),
             _ => Self::round(id, error),
@@ -78,16 +89,18 @@ pub struct Opening {
 }
 
 /// A round whose evidence holds; what remains is to open its sum.
-pub struct Verified<'a> {
-    round: &'a Round,
+pub struct Verified {
     certificate: Certificate,
     set: ContributionSet,
+    headers: BTreeMap<PartyId, ContributionHeader>,
     answers: Vec<Authored>,
+    fingerprints: Vec<Authored>,
 }
 
-impl<'a> Verified<'a> {
-    /// Checks the evidence: headers, at least g endorsements of exactly this set and sum. Answers are checked when they are opened.
-    pub fn new(round: &'a Round, sum: Digest, evidence: Evidence) -> Result<Self, NotOpened> {
+impl Verified {
+    /// Checks the evidence: headers, at least g endorsements of exactly this set and sum. Answers and fingerprints are checked when
+    /// they are used.
+    pub fn new(round: &Round, sum: Digest, evidence: Evidence) -> Result<Self, NotOpened> {
         let id = round.id();
         let refuse = |error: SumsError| NotOpened::from_custody(id, error.into());
         let set = ContributionSet::new(round, &evidence.headers).map_err(refuse)?;
@@ -99,23 +112,91 @@ impl<'a> Verified<'a> {
                 "the custodians endorsed another sum than the published one",
             ));
         }
+        let header = |authored: &Authored| {
+            let header = check_header(round, authored).map_err(refuse)?;
+            Ok((header.contributor.clone(), header))
+        };
+        let mut fingerprints = evidence.fingerprints;
+        fingerprints.retain(|said| set.members.contains_key(&said.author));
         Ok(Self {
-            round,
+            headers: evidence
+                .headers
+                .iter()
+                .map(header)
+                .collect::<Result<_, NotOpened>>()?,
             certificate,
             set,
             answers: evidence.answers,
+            fingerprints,
         })
+    }
+
+    /// The set.
+    pub fn set(&self) -> &ContributionSet {
+        &self.set
+    }
+
+    /// Digest of the sum.
+    pub fn sum(&self) -> Digest {
+        self.endorsement().sum
+    }
+
+    /// What the custodians endorsed.
+    pub fn endorsement(&self) -> &Endorsement {
+        self.certificate.endorsement()
+    }
+
+    /// The contributors in the set.
+    pub fn members(&self) -> impl Iterator<Item = &PartyId> {
+        self.set.members.keys()
+    }
+
+    /// A member's checked header.
+    pub fn header(&self, member: &PartyId) -> Option<&ContributionHeader> {
+        self.headers.get(member)
+    }
+
+    /// The members' fingerprints, as they were given.
+    pub fn fingerprints(&self) -> &[Authored] {
+        &self.fingerprints
+    }
+
+    /// Members of whom there is none.
+    pub fn without_fingerprint(&self) -> BTreeSet<PartyId> {
+        let said = |member: &&PartyId| !self.fingerprints.iter().any(|said| said.author == **member);
+        self.members().filter(said).cloned().collect()
+    }
+
+    /// Compares the custodians' key checks with their answers.
+    pub fn find_liars(
+        &self,
+        round: &Round,
+        identity: &Identity,
+        checks: &[Authored],
+    ) -> Result<Vec<Finding>, PartyError> {
+        let (name, key) = (&identity.name, &identity.sealing);
+        find_liars(
+            round,
+            &self.certificate,
+            &self.set,
+            name,
+            key,
+            &self.answers,
+            checks,
+        )
+        .map_err(|error| PartyError::Untrue(format!("the key checks of {}: {error}", round.id())))
     }
 
     /// Opens the sum and derives the state after it.
     pub fn open(
         &self,
+        round: &Round,
         identity: &Identity,
         study: &Study,
         before: &Derived,
         blob: impl Read,
     ) -> Result<Opening, NotOpened> {
-        let (round, id) = (self.round, self.round.id());
+        let id = round.id();
         let refuse = |error| NotOpened::from_custody(id, error);
         if round.record().base != before.digest() || id.round != before.applied() {
             return Err(NotOpened::round(
@@ -150,6 +231,7 @@ impl<'a> Verified<'a> {
             result: derived.digest(),
             max_noise: opened.max_noise,
             noise_bound: plan.noise_bound,
+            unchecked: BTreeSet::new(),
             values: opened.values,
         };
         let security = SumSecurity {
@@ -170,9 +252,34 @@ impl<'a> Verified<'a> {
 }
 
 impl Unopened {
+    /// What is wrong with a round.
+    pub fn new(id: RoundId, fault: OpeningFault, detail: impl Display) -> Self {
+        let detail = detail.to_string();
+        Self { id, fault, detail }
+    }
+
+    /// What does not fit.
+    pub fn fault(&self) -> OpeningFault {
+        self.fault
+    }
+
+    /// Whether the sum is not that of the contributions.
+    pub fn is_wrong_sum(&self) -> bool {
+        self.fault == OpeningFault::Sum
+    }
+
     /// Why, for the statement that goes to the coordinator: a line, whatever names and lists the reason holds.
     pub fn detail(&self) -> String {
         self.detail.chars().take(DETAIL_CHARS).collect()
+    }
+}
+
+impl From<NotOpened> for PartyError {
+    fn from(error: NotOpened) -> Self {
+        match error {
+            NotOpened::Round(unopened) => unopened.into(),
+            NotOpened::Here(error) => error,
+        }
     }
 }
 
@@ -204,7 +311,7 @@ mod tests {
         for member in &federation.members {
             let verified = Verified::new(&round, sum, evidence.clone()).unwrap();
             let opening = verified
-                .open(&member.identity, plan, &before, blob.as_slice())
+                .open(&round, &member.identity, plan, &before, blob.as_slice())
                 .unwrap();
             assert_eq!(opening.sum.values, [33, 15, 36, 3 << 20, 9 << 20]);
             assert!(opening.sum.max_noise <= opening.sum.noise_bound);
@@ -239,7 +346,7 @@ mod tests {
                     let verified = Verified::new(&round, sum, evidence.clone()).unwrap();
                     let plan = federation.study.study();
                     let opening = verified
-                        .open(&member.identity, plan, &before, blob.as_slice())
+                        .open(&round, &member.identity, plan, &before, blob.as_slice())
                         .unwrap();
                     assert_eq!(opening.sum.values, [33, 15, 36, 3 << 20, 9 << 20]);
                     assert_eq!(opening.sum.result, opening.derived.digest());
@@ -263,8 +370,8 @@ mod tests {
         let plan = federation.study.study();
         let identity = &federation.members[0].identity;
         let refused = |evidence: Evidence, sum: Digest, before: &Derived, blob: &[u8], part: &str| {
-            let opened =
-                Verified::new(&round, sum, evidence).and_then(|v| v.open(identity, plan, before, blob));
+            let opened = Verified::new(&round, sum, evidence)
+                .and_then(|v| v.open(&round, identity, plan, before, blob));
             let error = opened.map(|_| ()).unwrap_err();
             assert!(matches!(error, NotOpened::Round(_)), "{error:?}");
             let error = error.to_string();
@@ -340,7 +447,7 @@ mod tests {
         for copy in copies {
             let verified = Verified::new(&round, sum, evidence.clone()).unwrap();
             let error = verified
-                .open(identity, federation.study.study(), &before, copy)
+                .open(&round, identity, federation.study.study(), &before, copy)
                 .unwrap_err();
             assert!(
                 matches!(&error, NotOpened::Here(PartyError::Spoilt(_))),
@@ -353,6 +460,7 @@ mod tests {
     fn the_reason_that_is_told_is_short() {
         let error = Unopened {
             id: RoundId { round: 0, attempt: 0 },
+            fault: OpeningFault::Other,
             detail: "\u{e9}".repeat(1000),
         };
         assert_eq!(error.detail().chars().count(), 200);
@@ -369,7 +477,13 @@ mod tests {
         let verified = Verified::new(&round, sum, evidence).unwrap();
         let identity = &federation.members[0].identity;
         let error = verified
-            .open(identity, federation.study.study(), &before, blob.as_slice())
+            .open(
+                &round,
+                identity,
+                federation.study.study(),
+                &before,
+                blob.as_slice(),
+            )
             .unwrap_err();
         assert!(
             error.to_string().contains("means nothing") && !error.to_string().contains("231"),

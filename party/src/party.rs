@@ -5,6 +5,7 @@ use crate::carrier::Carrier;
 use crate::consequence::{Failing, concerns_only, is_of_the_moment, is_of_this_side};
 use crate::contribute::Contributor;
 use crate::custody::Custodian;
+use crate::custody::anchor::Anchor;
 use crate::data::Patients;
 use crate::derive::Derived;
 use crate::error::PartyError;
@@ -52,6 +53,8 @@ pub struct Parts {
     pub sealed: Sealed,
     /// Its copy of the audit log.
     pub audit: AuditCopy,
+    /// What it remembers of its custodian's ledger outside of its disk.
+    pub anchor: Box<dyn Anchor>,
     /// Its table; only contributors need one.
     pub patients: Option<Patients>,
     /// What it trains on.
@@ -112,6 +115,7 @@ impl Party {
             store,
             sealed,
             audit,
+            anchor,
             patients,
             device,
             board,
@@ -132,7 +136,7 @@ impl Party {
         let traffic = store.database().repository(&TRAFFIC)?;
         let books = traffic.get(TRAFFIC_KEY)?.unwrap_or_default();
         let shared = Shared {
-            custodian: Custodian::open(&store, study.digest(), Arc::clone(&identity))?,
+            custodian: Custodian::open(&store, study.digest(), Arc::clone(&identity), anchor)?,
             contributor: Contributor::open(&store, Arc::clone(&identity))?,
             vault: Vault::open(&store)?,
             board,
@@ -258,6 +262,9 @@ impl Party {
         self.own.oldest_secret = attempt;
         self.own.oldest_values = values;
         self.own.applied = self.state.derived.applied();
+        if self.shared.part.custodian {
+            self.own.incarnation = self.shared.custodian.standing()?;
+        }
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use galen_core::study::Purpose;
 use galen_core::{Digest, PartyId, StudyDigest};
 use galen_store::{Crypter, Files, Store};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The sum of a round, as every receiver opens it.
@@ -31,6 +32,9 @@ pub struct OpenedSum {
     pub max_noise: u64,
     /// Largest remainder that would have been accepted.
     pub noise_bound: u64,
+    /// Contributors whose fingerprint could not be checked when this party opened the sum: they were gone, and the coordinator had deleted
+    /// what they sent.
+    pub unchecked: BTreeSet<PartyId>,
     /// The sums.
     pub values: Vec<i64>,
 }
@@ -184,6 +188,7 @@ mod tests {
             result: Digest::of(b"r"),
             max_noise: 3,
             noise_bound: 9,
+            unchecked: BTreeSet::new(),
             values: vec![-1, 5],
         }
     }

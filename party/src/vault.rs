@@ -23,6 +23,10 @@ pub enum Item {
     KeyStatement,
     /// Custodian: what it said of the proposed set.
     Verdict,
+    /// Custodian: its endorsement.
+    Endorsement,
+    /// Custodian: its word on every piece, beside the answers for these.
+    KeyCheck(Vec<u32>),
     /// Custodian: the answer for these pieces.
     Answer(Vec<u32>),
     /// Contributor: the signed header with the sealed seeds.
@@ -32,7 +36,7 @@ pub enum Item {
 }
 
 impl Item {
-    fn key(&self, id: RoundId) -> Vec<u8> {
+    fn prefix(&self, id: RoundId) -> Vec<u8> {
         let tag = match self {
             Self::OneRoundSecret => 0,
             Self::KeyStatement => 1,
@@ -40,10 +44,17 @@ impl Item {
             Self::Answer(_) => 3,
             Self::Header => 4,
             Self::Ciphertext => 5,
+            Self::Endorsement => 6,
+            Self::KeyCheck(_) => 7,
         };
         let mut key = attempt_prefix(id);
         key.push(tag);
-        if let Self::Answer(pieces) = self {
+        key
+    }
+
+    fn key(&self, id: RoundId) -> Vec<u8> {
+        let mut key = self.prefix(id);
+        if let Self::Answer(pieces) | Self::KeyCheck(pieces) = self {
             key.extend(pieces.iter().flat_map(|piece| piece.to_be_bytes()));
             // Ends the list, so that no list of pieces is the beginning of another's key.
             key.extend(u32::MAX.to_be_bytes());
@@ -115,6 +126,21 @@ impl Vault {
     /// Reads an object of an attempt; `None` if there is none or it was erased.
     pub fn get(&self, id: RoundId, item: &Item) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
         self.read(&item.key(id))
+    }
+
+    /// The lists of pieces for which answers are kept in an attempt.
+    pub fn answers(&self, id: RoundId) -> Result<Vec<Vec<u32>>, StoreError> {
+        let prefix = Item::Answer(Vec::new()).prefix(id);
+        let mut found = Vec::new();
+        for key in self.secrets.keys(&prefix) {
+            let key = key?;
+            let numbers = key.get(prefix.len()..).unwrap_or_default().chunks_exact(4);
+            let numbers =
+                numbers.map(|bytes| <[u8; 4]>::try_from(bytes).map_or(u32::MAX, u32::from_be_bytes));
+            // The list ends with a mark; the number of the chunk follows.
+            found.push(numbers.take_while(|number| *number != u32::MAX).collect());
+        }
+        Ok(found)
     }
 
     /// Keeps the own values of a round. Durable when this returns.

@@ -4,9 +4,10 @@
 
 use galen_core::study::Purpose;
 use galen_core::{Digest, PartyId, SigningKey};
+use galen_custody::Vote;
+use galen_custody::rehearsal::{confirmations, fresh_ledger};
 use galen_custody::{
-    LedgerState, OneRoundSecret, ReceiverKey, answer, check_contribution, encrypt, endorse, open_answers,
-    open_sum,
+    OneRoundSecret, ReceiverKey, answer, check_contribution, encrypt, endorse, open_answers, open_sum,
 };
 use galen_sums::plan::padded;
 use galen_sums::{
@@ -135,7 +136,8 @@ fn round(out: &mut impl Write, fraction_bits: u32, max_abs: u64) -> Result<(), B
     let (mut secrets, mut ledgers, mut keys) = (Vec::new(), Vec::new(), Vec::new());
     for party in &parties[..CUSTODIANS] {
         let secret = OneRoundSecret::generate(id)?;
-        let ledger = LedgerState::default().announce(id, secret.public())?;
+        let incarnation = Digest::of(party.name.as_str().as_bytes());
+        let ledger = fresh_ledger(incarnation).announce(id, secret.public())?;
         keys.push(secret.statement(&ledger, &party.name, &party.signing, roster.study())?);
         secrets.push(secret);
         ledgers.push(ledger);
@@ -146,8 +148,16 @@ fn round(out: &mut impl Write, fraction_bits: u32, max_abs: u64) -> Result<(), B
         round: id,
         plan: SumPlan::new(&inputs)?,
         base: Digest::of(b"base"),
+        confirmations: confirmations(
+            parties[..CUSTODIANS]
+                .iter()
+                .map(|party| (&party.name, &party.signing)),
+            &keys,
+            roster.study(),
+        )?,
         custodians: keys,
         audit: galen_sums::AuditHead::default(),
+        earlier: Vec::new(),
     };
     let round = Round::open(&roster, &record.sign(&coordinator)?, &inputs)?;
     let plan = round.plan();
@@ -208,7 +218,7 @@ fn round(out: &mut impl Write, fraction_bits: u32, max_abs: u64) -> Result<(), B
             .iter()
             .map(|header| check_contribution(&round, &party.name, &secrets[index], header));
         let seeds = seeds.collect::<Result<Vec<_>, _>>()?;
-        ledgers[index] = ledgers[index].sign(id, &endorsement)?;
+        ledgers[index] = ledgers[index].sign(id, &Vote::of(&round, &set, digest))?;
         let ledger = &ledgers[index];
         endorsements.push(endorse(
             &round,

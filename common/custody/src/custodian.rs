@@ -7,15 +7,15 @@
 use crate::contribute::seeds_context;
 use crate::error::CustodyError;
 use crate::key_sum::{KeySum, encoding_digest};
-use crate::ledger::LedgerState;
+use crate::ledger::{LedgerError, LedgerState, Vouch};
 use crate::seal::{Context, KeyPair};
 use crate::seeds::Seeds;
 use galen_core::{Digest, PartyId, SigningKey, StudyDigest};
-use galen_sums::authored::{ANSWER, ENDORSEMENT};
+use galen_sums::authored::{ANSWER, CHECKED, CONFIRMATION, ENDORSEMENT, INCARNATION, STALE};
 use galen_sums::record::{OneRoundKey, RoundId};
 use galen_sums::{
-    AnswerHeader, Authored, Certificate, ContributionSet, Endorsement, Round, SetFault, SumsError,
-    check_header,
+    Abandoned, AnswerHeader, Authored, Certificate, Confirmation, ContributionSet, Endorsement, Incarnation,
+    Round, SetFault, Stale, SumsError, check_header,
 };
 use std::collections::BTreeMap;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -99,7 +99,8 @@ impl OneRoundSecret {
             round: self.round,
             custodian: custodian.clone(),
             key: *self.public(),
-            incarnation: None,
+            incarnation: *ledger.incarnation().ok_or(LedgerError::NoIncarnation)?,
+            seq: ledger.seq(),
         };
         Ok(statement.sign(key, study)?)
     }
@@ -192,6 +193,92 @@ pub fn check_set(round: &Round, set: &ContributionSet, opened: &[OpenedSeeds]) -
         Some((missing, _)) => Err(SetFault::Contribution(missing).into()),
         None => Ok(()),
     }
+}
+
+/// Says that the seeds of a proposed set fit. Binds nobody: a set of which some seeds fit nobody's hashes is found out before
+/// any custodian is bound to it.
+///
+/// # Errors
+/// Those of [`check_set`].
+pub fn report_checked(
+    round: &Round,
+    custodian: &PartyId,
+    key: &SigningKey,
+    set: &ContributionSet,
+    opened: &[OpenedSeeds],
+    sum: Digest,
+) -> Result<Authored, CustodyError> {
+    check_set(round, set, opened)?;
+    let statement = Endorsement::of(set, sum);
+    let study = round.roster().study();
+    Ok(Authored::sign(key, custodian, CHECKED, study, &statement)?)
+}
+
+/// Gives an attempt up. The ledger must stand at abandoned.
+///
+/// # Errors
+/// [`CustodyError::Ledger`].
+pub fn abandon(
+    round: RoundId,
+    custodian: &PartyId,
+    key: &SigningKey,
+    ledger: &LedgerState,
+    study: &StudyDigest,
+) -> Result<Authored, CustodyError> {
+    ledger.allows_abandoning(round)?;
+    Ok(Abandoned { round }.sign(key, custodian, study)?)
+}
+
+/// The signed word about another custodian's incarnation; nothing for one that was replaced before.
+///
+/// # Errors
+/// [`CustodyError::Sums`] if it cannot be encoded.
+pub fn vouch(
+    said: &Incarnation,
+    vouch: &Vouch,
+    custodian: &PartyId,
+    key: &SigningKey,
+    study: &StudyDigest,
+) -> Result<Option<Authored>, CustodyError> {
+    let (of, nonce) = (said.custodian.clone(), said.nonce);
+    let statement = match vouch {
+        Vouch::Confirmed(newest) => {
+            let word = Confirmation {
+                custodian: of,
+                nonce,
+                newest: *newest,
+            };
+            Authored::sign(key, custodian, CONFIRMATION, study, &word)?
+        }
+        Vouch::Stale(newest) => {
+            let word = Stale {
+                custodian: of,
+                nonce,
+                newest: newest.clone(),
+            };
+            Authored::sign(key, custodian, STALE, study, &word)?
+        }
+        Vouch::Retired => return Ok(None),
+    };
+    Ok(Some(statement))
+}
+
+/// The own incarnation, signed.
+///
+/// # Errors
+/// [`CustodyError::Ledger`] if none was begun.
+pub fn incarnation(
+    custodian: &PartyId,
+    key: &SigningKey,
+    ledger: &LedgerState,
+    study: &StudyDigest,
+) -> Result<Authored, CustodyError> {
+    let said = Incarnation {
+        custodian: custodian.clone(),
+        nonce: *ledger.incarnation().ok_or(LedgerError::NoIncarnation)?,
+        seq: ledger.began(),
+    };
+    Ok(Authored::sign(key, custodian, INCARNATION, study, &said)?)
 }
 
 /// Endorses a set with its sum. The ledger must have committed to exactly this.

@@ -36,6 +36,7 @@ pub mod identity;
 pub mod key_sum;
 pub mod ledger;
 pub mod open;
+pub mod rehearsal;
 mod seal;
 pub mod seeds;
 
@@ -45,5 +46,5 @@ pub use custodian::{OneRoundSecret, OpenedSeeds, answer, check_contribution, che
 pub use error::CustodyError;
 pub use identity::ReceiverKey;
 pub use key_sum::KeySum;
-pub use ledger::{LedgerError, LedgerState, Phase};
+pub use ledger::{LedgerError, LedgerState, Phase, Vote, Vouch};
 pub use open::{Opened, open_answers, open_sum};

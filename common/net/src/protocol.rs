@@ -114,10 +114,26 @@ pub enum Statement {
     RoundKey(Signed),
     /// A contributor's header; its ciphertext blob was uploaded before.
     Contribution(Signed),
-    /// A custodian endorses the proposed set and sum.
-    Endorsement(Signed),
-    /// A custodian refuses the proposed set because of one contributor.
+    /// A custodian's incarnation.
+    Incarnation(Signed),
+    /// A custodian confirms another one's incarnation.
+    Confirmation(Signed),
+    /// A custodian shows that another one's ledger is older than what it signed.
+    Stale(Signed),
+    /// A custodian found the seeds of the proposed set to fit; it is not bound by that.
+    Checked(Signed),
+    /// A custodian found the seeds of one contributor in the proposed set not to fit.
     SeedsRefused(Signed),
+    /// A custodian endorses the proposed set and sum, and is bound to them.
+    Endorsement(Signed),
+    /// A custodian gives the attempt up.
+    Abandoned(Signed),
+    /// A contributor's fingerprint of what it sent, once set and sum are fixed.
+    Fingerprint(Signed),
+    /// A custodian's word on every piece that it holds, once an opening has failed.
+    KeyCheck(Signed),
+    /// A receiver names the custodians whose answers were wrong.
+    Judged(Signed),
     /// A custodian's sealed key sum for some pieces.
     Answer(Signed),
     /// A receiver opened the sum, and this is the digest of the state that it derived.
@@ -139,6 +155,18 @@ pub enum Item {
     Endorsements,
     /// The custodians' answers (receivers only).
     Answers,
+    /// The contributors' fingerprints (receivers only).
+    Fingerprints,
+    /// The custodians' key checks (receivers only).
+    KeyChecks,
+    /// The custodians' certificate that the attempt was given up.
+    Abandonment,
+    /// All custodians' current incarnations; round and attempt mean nothing here.
+    Incarnations,
+    /// The confirmations of these incarnations; round and attempt mean nothing here.
+    Confirmations,
+    /// What shows the asking custodian's own ledger to be old; round and attempt mean nothing here.
+    Staleness,
 }
 
 /// What a blob is for.
@@ -171,6 +199,21 @@ pub struct View {
     pub attempt: Option<AttemptView>,
     /// Digest of the model that is served.
     pub serving: Option<Digest>,
+    /// The custodians' incarnations.
+    pub incarnations: Vec<IncarnationView>,
+}
+
+/// A custodian's incarnation as the coordinator knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncarnationView {
+    /// Whose.
+    pub custodian: PartyId,
+    /// Its nonce.
+    pub nonce: Digest,
+    /// Who confirmed it.
+    pub confirmed: Vec<PartyId>,
+    /// Whether somebody showed that its owner's ledger is old.
+    pub stale: bool,
 }
 
 /// Where the study stands.
@@ -214,8 +257,12 @@ pub struct AttemptView {
     pub phase: AttemptPhase,
     /// Who is waited for.
     pub awaiting: Vec<PartyId>,
+    /// Who is to contribute; the others are left out of this attempt.
+    pub contributors: Vec<PartyId>,
     /// From `Proposed` on: the contributors in the set, in its order.
     pub set: Vec<PartyId>,
+    /// From `Proposed` on: digest of the set.
+    pub set_digest: Option<Digest>,
     /// From `Proposed` on: digest of the sum blob.
     pub sum: Option<Digest>,
     /// In `Certified`: pieces that each custodian is asked for.
@@ -230,15 +277,23 @@ pub enum AttemptPhase {
     Announced,
     /// The round record is fixed; contributions come in.
     Collecting,
-    /// The set and its sum are fixed; custodians check and endorse.
+    /// The set and its sum are fixed; custodians check the seeds.
     Proposed,
-    /// Enough custodians endorsed; they are asked for key sums.
+    /// The seeds fit; custodians endorse the set and the sum.
+    Endorsing,
+    /// Enough custodians endorsed; they are asked for key sums, and the contributors for fingerprints.
     Certified,
     /// The key sums are complete; receivers open.
     Opening,
+    /// The sum did not open; custodians are asked for key checks.
+    Disputed,
+    /// The key checks are there; receivers say whose answers were wrong.
+    Judging,
+    /// The attempt is to be given up; custodians that endorsed nothing are asked to say so.
+    Abandoning,
     /// Enough receivers opened and derived the same state.
     Published,
-    /// Nothing was or will be opened; another attempt follows.
+    /// Another attempt follows.
     Abandoned,
 }
 

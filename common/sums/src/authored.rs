@@ -13,6 +13,16 @@ pub const ROUND_RECORD: &str = "galen sums round record v1";
 pub const CONTRIBUTION: &str = "galen sums contribution v1";
 /// Signature domain of a custodian's endorsement of a set.
 pub const ENDORSEMENT: &str = "galen sums endorsement v1";
+/// Signature domain of a custodian's word that the seeds of a proposed set fit; it binds nobody.
+pub const CHECKED: &str = "galen sums set checked v1";
+/// Signature domain of a custodian's word that it gave an attempt up.
+pub const ABANDONED: &str = "galen sums attempt abandoned v1";
+/// Signature domain of a custodian's incarnation.
+pub const INCARNATION: &str = "galen sums incarnation v1";
+/// Signature domain of a custodian's confirmation of another one's incarnation.
+pub const CONFIRMATION: &str = "galen sums incarnation confirmed v1";
+/// Signature domain of a custodian's word that another one has come back from an old disk.
+pub const STALE: &str = "galen sums incarnation stale v1";
 /// Signature domain of a custodian's answer.
 pub const ANSWER: &str = "galen sums answer v1";
 /// Signature domain of a contributor's fingerprint.

@@ -337,6 +337,32 @@ pub enum SumsError {
         /// g.
         needed: usize,
     },
+    /// Too few custodians that gave the attempt up.
+    #[error("{found} custodians gave {round} up, {needed} are needed")]
+    Abandonment {
+        /// The attempt.
+        round: crate::record::RoundId,
+        /// Valid statements.
+        found: usize,
+        /// g.
+        needed: usize,
+    },
+    /// A record that does not account for every earlier attempt of its round.
+    #[error("{0} does not say what became of each attempt before it")]
+    Earlier(crate::record::RoundId),
+    /// An incarnation that too few other custodians confirmed.
+    #[error("the incarnation of \"{custodian}\" is confirmed by {found} others, {needed} are needed")]
+    Unconfirmed {
+        /// Whose.
+        custodian: PartyId,
+        /// Distinct other custodians that confirmed it.
+        found: usize,
+        /// min(g, n - 1).
+        needed: usize,
+    },
+    /// Evidence of an old disk that proves nothing.
+    #[error("the word of \"{0}\" about an old disk proves nothing")]
+    Stale(PartyId),
     /// Endorsements of one certificate that disagree, or come twice from one custodian.
     #[error("the endorsement of \"{0}\" contradicts or repeats another one")]
     Endorsement(PartyId),
@@ -363,6 +389,9 @@ impl SumsError {
             Self::Fingerprint(FingerprintFault::False(_)) => Code::NotConforming,
             Self::Fingerprint(_) => Code::SetRefused,
             Self::Set(_) | Self::Certificate { .. } | Self::Endorsement(_) => Code::SetRefused,
+            Self::Abandonment { .. } | Self::Earlier(_) | Self::Unconfirmed { .. } | Self::Stale(_) => {
+                Code::NotConforming
+            }
             Self::Roster(_) | Self::Encoding(_) | Self::Rns(_) => Code::Internal,
         }
     }

@@ -18,6 +18,7 @@
 //! | [`plan`] | modulus, scale and noise bound, so that the sum is exact |
 //! | [`roster`] | who may do what in the study |
 //! | [`authored`] | signed statements |
+//! | [`incarnation`] | custodians whose disks may be older than their word |
 //! | [`record`], [`round`] | the announcement of a round, and the round once that is verified |
 //! | [`contribution`], [`blob`] | what a contributor sends: a signed header and a blob of ciphertexts |
 //! | [`adder`] | adding blobs, a block at a time |
@@ -25,7 +26,8 @@
 //! | [`schedule`] | the plan of every round of a study |
 //! | [`statement`] | what custodians and receivers report |
 //! | [`set`] | the set that was added, its certificate, and the custodians' answers |
-//! | [`abandon`] | giving an attempt up |
+//! | [`abandon`] | the certificate that an attempt is never opened |
+//! | [`atoms`] | which sets of one round may be opened beside each other |
 //! | [`audit`] | the signed log of all of it, and how a copy is verified |
 //!
 //! ```
@@ -48,17 +50,18 @@
 //!
 //! [`round::Round`] is the place to start: a verified round record, which every later step takes.
 //!
-//! The security argument is in `docs/sums-proof.md`; it is argued, not proven. Agreement between custodians against
-//! a malicious coordinator is incomplete, see [`set`].
+//! The security argument is in `docs/sums-proof.md`.
 
 pub mod abandon;
 pub mod adder;
+pub mod atoms;
 pub mod audit;
 pub mod authored;
 pub mod blob;
 pub mod contribution;
 pub mod error;
 pub mod fingerprint;
+pub mod incarnation;
 pub mod pieces;
 pub mod plan;
 pub mod record;
@@ -68,6 +71,7 @@ pub mod schedule;
 pub mod set;
 pub mod statement;
 
+pub use abandon::{Abandoned, Abandonment, check_abandonment};
 pub use adder::{Bytes, Source, add};
 pub use audit::{AuditEvent, AuditHead, AuditLine};
 pub use authored::Authored;
@@ -75,9 +79,10 @@ pub use contribution::{ContributionHeader, check_blob, check_header};
 pub use error::{BlobError, FingerprintFault, PlanError, SetFault, SumsError};
 pub use fingerprint::{Challenge, Fingerprint, FingerprintStatement, check_fingerprint, check_sum};
 pub use galen_core::study::Purpose;
+pub use incarnation::{Confirmation, Incarnation, Stale};
 pub use pieces::{Assignment, PieceTable};
 pub use plan::{PlanInputs, SumPlan, ValueRange};
-pub use record::{OneRoundKey, RoundId, RoundRecord};
+pub use record::{Earlier, OneRoundKey, RoundId, RoundRecord};
 pub use roster::{Roster, RosterMember, RosterParts};
 pub use round::Round;
 pub use set::{AnswerHeader, Certificate, ContributionSet, Endorsement, check_answer, check_certificate};

@@ -8,6 +8,7 @@ use galen_core::hash::digest_of;
 use galen_core::study::Purpose;
 use galen_core::{Digest, PartyId, Signed, SigningKey, StudyDigest};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// A round and its attempt. Rounds are numbered through the whole study, whatever their purpose.
@@ -34,9 +35,11 @@ pub struct OneRoundKey {
     pub custodian: PartyId,
     /// X25519 public key.
     pub key: [u8; 32],
-    /// Nonce of the custodian's current incarnation. Room for the detection of restored backups: carried and signed,
-    /// but nothing checks it yet.
-    pub incarnation: Option<Digest>,
+    /// Nonce of the incarnation under which the custodian gives out the key ([`crate::incarnation`]). It signs nothing for
+    /// a record that has another one.
+    pub incarnation: Digest,
+    /// Number of the custodian's ledger entry, which only grows: by it peers notice a ledger that is older than this key.
+    pub seq: u64,
 }
 
 impl OneRoundKey {
@@ -47,6 +50,16 @@ impl OneRoundKey {
     pub fn sign(&self, key: &SigningKey, study: &StudyDigest) -> Result<Authored, SumsError> {
         Authored::sign(key, &self.custodian, ONE_ROUND_KEY, study, self)
     }
+}
+
+/// What became of an earlier attempt of the round.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Earlier {
+    /// g custodians gave it up, so that it is never opened ([`crate::abandon`]).
+    Abandoned(Vec<Authored>),
+    /// It was not given up: the sum over these contributors may be open. Custodians endorse a further set only as far as all such
+    /// sums together tell nothing about fewer than `min_contributors` members.
+    Standing(BTreeSet<PartyId>),
 }
 
 /// The announcement of one attempt of a round, signed by the coordinator. Its digest is bound into every contribution,
@@ -67,6 +80,10 @@ pub struct RoundRecord {
     pub custodians: Vec<Authored>,
     /// Head of the audit log when the record was fixed. Nobody acts on a record unless the log up to here extends the copy that it has.
     pub audit: AuditHead,
+    /// Confirmations of the incarnations in these keys, by at least min(g, n-1) other custodians each.
+    pub confirmations: Vec<Authored>,
+    /// What became of each earlier attempt of the round, from the first on.
+    pub earlier: Vec<Earlier>,
 }
 
 impl RoundRecord {

@@ -275,6 +275,7 @@ mod tests {
                 min_contributors: 3,
                 quorum: 3,
                 patience_s: 10,
+                give_up_s: 86_400,
                 max_attempts: 3,
                 receivers: Receivers::Contributors,
             },

@@ -1,10 +1,12 @@
 //! A round whose record has been verified: what every later step starts from.
 
+use crate::abandon::check_abandonment;
 use crate::authored::{ONE_ROUND_KEY, ROUND_RECORD};
-use crate::error::SumsError;
+use crate::error::{SetFault, SumsError};
+use crate::incarnation::check_confirmations;
 use crate::pieces::Assignment;
 use crate::plan::{PlanInputs, SumPlan};
-use crate::record::{OneRoundKey, RoundId, RoundRecord};
+use crate::record::{Earlier, OneRoundKey, RoundId, RoundRecord};
 use crate::roster::Roster;
 use galen_core::{Digest, PartyId, Signed};
 use galen_rns::poly::{Coeff, Eval, Poly};
@@ -24,15 +26,18 @@ pub struct Round {
     record: RoundRecord,
     digest: Digest,
     custodians: BTreeMap<PartyId, [u8; 32]>,
+    keys: BTreeMap<PartyId, OneRoundKey>,
     ring: Arc<Ring>,
 }
 
 impl Round {
     /// Verifies a record: the coordinator's signature, the study, the plan against inputs that the caller derived from
-    /// the study, and the custodians' keys. The caller compares round, purpose and base model with what it expects.
+    /// the study, the custodians' keys and incarnations, and what became of earlier attempts. The caller compares round, purpose
+    /// and base model with what it expects.
     ///
     /// # Errors
-    /// What does not hold. A record needs the agreement g of custodians, and a holder of every piece among them.
+    /// What does not hold. A record needs the agreement g of custodians, a holder of every piece among them, min(g, n-1) others'
+    /// word for the incarnation of each, and the end of every earlier attempt.
     pub fn open(roster: &Arc<Roster>, signed: &Signed, expected: &PlanInputs) -> Result<Self, SumsError> {
         let record: RoundRecord = signed
             .open(ROUND_RECORD, roster.study(), roster.coordinator())
@@ -47,7 +52,10 @@ impl Round {
             });
         }
         record.plan.check(expected)?;
-        let custodians = custodian_keys(roster, &record)?;
+        let keys = custodian_keys(roster, &record)?;
+        check_confirmations(roster, &keys, &record.confirmations)?;
+        check_earlier(roster, &record)?;
+        let custodians = keys.iter().map(|(name, key)| (name.clone(), key.key)).collect();
         let ring = Ring::new(record.plan.degree as usize, &record.plan.primes)?;
         let digest = record.digest()?;
         Ok(Self {
@@ -55,6 +63,7 @@ impl Round {
             record,
             digest,
             custodians,
+            keys,
             ring,
         })
     }
@@ -87,6 +96,11 @@ impl Round {
     /// The one-round keys of this round's custodians.
     pub fn custodians(&self) -> &BTreeMap<PartyId, [u8; 32]> {
         &self.custodians
+    }
+
+    /// The custodians' statements of these keys, with the incarnations under which they were given out.
+    pub fn keys(&self) -> &BTreeMap<PartyId, OneRoundKey> {
+        &self.keys
     }
 
     /// The ring of the ciphertexts.
@@ -144,7 +158,30 @@ pub fn common_coefficients(record: &Digest, block: u32, ring: &Arc<Ring>) -> Pol
     polynomial
 }
 
-fn custodian_keys(roster: &Roster, record: &RoundRecord) -> Result<BTreeMap<PartyId, [u8; 32]>, SumsError> {
+fn check_earlier(roster: &Roster, record: &RoundRecord) -> Result<(), SumsError> {
+    let id = record.round;
+    if record.earlier.len() != id.attempt as usize {
+        return Err(SumsError::Earlier(id));
+    }
+    for (attempt, earlier) in (0..).zip(&record.earlier) {
+        match earlier {
+            Earlier::Abandoned(statements) => {
+                check_abandonment(roster, RoundId { attempt, ..id }, statements)?;
+            }
+            Earlier::Standing(members) => {
+                if let Some(stranger) = members.iter().find(|name| !roster.is_contributor(name)) {
+                    return Err(SetFault::Stranger(stranger.clone()).into());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn custodian_keys(
+    roster: &Roster,
+    record: &RoundRecord,
+) -> Result<BTreeMap<PartyId, OneRoundKey>, SumsError> {
     let mut keys = BTreeMap::new();
     for authored in &record.custodians {
         let author = &authored.author;
@@ -160,11 +197,11 @@ fn custodian_keys(roster: &Roster, record: &RoundRecord) -> Result<BTreeMap<Part
                 author: author.clone(),
             });
         }
-        if keys.insert(author.clone(), key.key).is_some() {
+        if keys.insert(author.clone(), key).is_some() {
             return Err(SumsError::Custodians("one of them occurs twice"));
         }
     }
-    let distinct: BTreeSet<&[u8; 32]> = keys.values().collect();
+    let distinct: BTreeSet<&[u8; 32]> = keys.values().map(|key| &key.key).collect();
     if distinct.len() != keys.len() {
         return Err(SumsError::Custodians("two of them share a key"));
     }

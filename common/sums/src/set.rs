@@ -1,8 +1,9 @@
 //! The set S of contributions that are opened together, its endorsement by custodians, and their answers.
 //!
-//! This is not yet the agreement that a malicious coordinator would have to defeat: incarnations, abandonment
-//! certificates, fingerprints of the sum and the audit chain are missing. With what is here the coordinator is taken to be
-//! honest but curious, and nothing more is claimed.
+//! All messages pass through the coordinator, so nobody's own ledger proves what others were told. What holds is
+//! counted: a custodian signs at most one of (record, set, sum) and "abandoned" ([`crate::abandon`]) per attempt, and two
+//! certificates of g signatures each share at least 2g - n signers. So two sums of one attempt, or a sum of an attempt
+//! that was given up, take at least 2g - n custodians that cheat; the study's summary prints f = 2g - n - 1.
 
 use crate::authored::{ANSWER, Authored, ENDORSEMENT};
 use crate::contribution::{SEAL_OVERHEAD, check_header};

@@ -9,6 +9,8 @@ pub const SEEDS_REFUSED: &str = "galen seeds refused v1";
 pub const OPENED: &str = "galen sum opened v1";
 /// Signature domain of [`OpeningFailed`].
 pub const OPENING_FAILED: &str = "galen opening failed v1";
+/// Signature domain of [`Judged`].
+pub const JUDGED: &str = "galen key checks judged v1";
 /// Signature domain of [`Release`].
 pub const RELEASE: &str = "galen model release v1";
 
@@ -38,6 +40,30 @@ pub struct OpeningFailed {
     /// Digest of the round record.
     pub record: Digest,
     /// Why, without values.
+    pub detail: String,
+    /// What does not fit.
+    pub fault: OpeningFault,
+}
+
+/// What keeps a sum from opening.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OpeningFault {
+    /// A remainder is not small or a sum is out of range: some answer or some contribution is wrong.
+    Remainder,
+    /// The contributions do not add up to the sum.
+    Sum,
+    /// Something else.
+    Other,
+}
+
+/// A receiver compared the custodians' key checks with their answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judged {
+    /// Digest of the round record.
+    pub record: Digest,
+    /// Custodians whose answers were wrong, ascending; none if the fault is elsewhere.
+    pub liars: Vec<PartyId>,
+    /// In words.
     pub detail: String,
 }
 

@@ -3,7 +3,9 @@
 use galen_core::study::Study;
 use galen_core::{Digest, PartyId};
 use galen_net::protocol::AttemptPhase;
+use galen_sums::incarnation::confirmations_needed;
 use galen_sums::roster::Roster;
+use galen_sums::statement::OpeningFault;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,14 +20,55 @@ pub struct StudyState {
     pub published: Vec<Published>,
     /// The attempt under way.
     pub attempt: Option<Attempt>,
-    /// Contributors that a custodian or receiver named as at fault in the round under way.
+    /// Contributors that a custodian named as at fault in the round under way.
     pub excluded: BTreeSet<PartyId>,
+    /// Contributors of which one spoils sums; a single one is left out from then on.
+    pub suspects: BTreeSet<PartyId>,
+    /// What became of the earlier attempts of the round under way.
+    pub earlier: Vec<EarlierAttempt>,
+    /// The custodians' incarnations.
+    pub incarnations: BTreeMap<PartyId, IncarnationState>,
+    /// When a custodian last introduced itself or vouched for another, on the steady clock; set anew at start-up.
+    #[serde(skip)]
+    pub introduced_ms: u64,
     /// Model digests that contributors agreed to release.
     pub releases: BTreeMap<PartyId, Digest>,
     /// The model that is served.
     pub serving: Option<Digest>,
     /// Set when the study is over.
     pub closed: Option<Closed>,
+}
+
+/// How an earlier attempt of the round under way ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EarlierAttempt {
+    /// It was given up by certificate.
+    Abandoned,
+    /// It was certified for these contributors, and its sum did not open.
+    Standing(BTreeSet<PartyId>),
+}
+
+impl EarlierAttempt {
+    /// The set whose sum may be open.
+    pub fn standing(&self) -> Option<&BTreeSet<PartyId>> {
+        match self {
+            Self::Abandoned => None,
+            Self::Standing(set) => Some(set),
+        }
+    }
+}
+
+/// A custodian's incarnation and who confirmed it. The statements stand beside the state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncarnationState {
+    /// Its nonce.
+    pub nonce: Digest,
+    /// The custodian's ledger number as it said it.
+    pub seq: u64,
+    /// Who confirmed it.
+    pub confirmed: BTreeSet<PartyId>,
+    /// Who showed that its ledger is old.
+    pub stale: Option<PartyId>,
 }
 
 /// Why a study is over.
@@ -71,8 +114,10 @@ pub struct Attempt {
     pub announced_ms: u64,
     /// When something last moved, on the steady clock; set anew at start-up.
     pub progress_ms: u64,
-    /// Custodians that sent a one-round key, with the statement's digest.
-    pub keys: BTreeMap<PartyId, Digest>,
+    /// Who is asked to contribute, where it is not everybody.
+    pub asked: Option<BTreeSet<PartyId>>,
+    /// Custodians that sent a one-round key.
+    pub keys: BTreeMap<PartyId, RoundKey>,
     /// Digest of the round record, once fixed.
     pub record: Option<Digest>,
     /// Custodians whose keys stand in the record.
@@ -81,18 +126,50 @@ pub struct Attempt {
     pub contributions: BTreeMap<PartyId, Contribution>,
     /// The set and its sum, once fixed.
     pub proposal: Option<Proposal>,
+    /// Custodians that found the proposal's seeds to fit, with the statement's digest.
+    pub checked: BTreeMap<PartyId, Digest>,
+    /// Custodians that found a contributor's seeds not to fit, with that contributor.
+    pub refused: BTreeMap<PartyId, PartyId>,
     /// Custodians that endorsed the proposal, with the statement's digest.
     pub endorsements: BTreeMap<PartyId, Digest>,
+    /// Custodians that gave the attempt up, with the statement's digest.
+    pub abandons: BTreeMap<PartyId, Digest>,
+    /// Members of the set that sent their fingerprints, with the statement's digest.
+    pub fingerprints: BTreeMap<PartyId, Digest>,
     /// Who is asked for which pieces. Reassigned pieces add entries; the entries in force partition the pieces.
     pub assignments: Vec<Assignment>,
     /// Receivers that opened, with the digest of what they derived.
     pub opened: BTreeMap<PartyId, Digest>,
     /// Receivers that could not open, with what they said.
-    pub failures: BTreeMap<PartyId, String>,
+    pub failures: BTreeMap<PartyId, Failure>,
+    /// Custodians that sent key checks, with the statement's digest.
+    pub key_checks: BTreeMap<PartyId, Digest>,
+    /// Receivers that judged the key checks, with the custodians that they name.
+    pub judged: BTreeMap<PartyId, Vec<PartyId>>,
+    /// Custodians that were found to have answered wrongly; they are not asked again.
+    pub liars: BTreeSet<PartyId>,
     /// Why it was abandoned, or is about to be.
     pub abandoned: Option<String>,
-    /// The contributor that a custodian named as the reason.
-    pub culprit: Option<PartyId>,
+    /// Who is asked in the attempt after this one, where it is not everybody.
+    pub asked_next: Option<BTreeSet<PartyId>>,
+}
+
+/// A custodian's one-round key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoundKey {
+    /// Digest of the statement.
+    pub statement: Digest,
+    /// The incarnation under which it was given out.
+    pub incarnation: Digest,
+}
+
+/// What a receiver said of a sum that does not open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What does not fit.
+    pub fault: OpeningFault,
+    /// In words.
+    pub detail: String,
 }
 
 /// A contribution that was received and stored.
@@ -141,8 +218,12 @@ pub struct Rules {
     pub quorum: usize,
     /// Stand-still after which the missing are left behind, in milliseconds.
     pub patience_ms: u64,
+    /// Stand-still after which the study is closed, in milliseconds.
+    pub give_up_ms: u64,
     /// Attempts per round.
     pub max_attempts: u32,
+    /// How many others must confirm a custodian's incarnation.
+    pub confirmations: usize,
 }
 
 impl Rules {
@@ -150,11 +231,13 @@ impl Rules {
     pub fn of(study: &Study, roster: Arc<Roster>) -> Self {
         Self {
             contributors: roster.contributors().iter().cloned().collect(),
+            confirmations: confirmations_needed(&roster),
             roster,
             agreement: study.sums.agreement as usize,
             min_contributors: study.sums.min_contributors as usize,
             quorum: study.sums.quorum as usize,
             patience_ms: u64::from(study.sums.patience_s) * 1000,
+            give_up_ms: u64::from(study.sums.give_up_s) * 1000,
             max_attempts: study.sums.max_attempts,
         }
     }
@@ -184,7 +267,56 @@ impl Rules {
     }
 }
 
+impl StudyState {
+    /// What transitions of an attempt look at beside it.
+    pub fn standing(&self, rules: &Rules) -> Standing {
+        let enough = |state: &IncarnationState| state.confirmed.len() >= rules.confirmations;
+        let confirmed = self.incarnations.iter().filter(|(_, state)| enough(state));
+        Standing {
+            excluded: self.left_out(),
+            confirmed: confirmed
+                .map(|(name, state)| (name.clone(), state.nonce))
+                .collect(),
+        }
+    }
+
+    /// Contributors that are not asked: those named in this round, and one that spoils sums.
+    pub fn left_out(&self) -> BTreeSet<PartyId> {
+        let mut out = self.excluded.clone();
+        if self.suspects.len() == 1 {
+            out.extend(self.suspects.iter().cloned());
+        }
+        out
+    }
+}
+
+/// What transitions of an attempt look at beside it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Contributors that are not asked.
+    pub excluded: BTreeSet<PartyId>,
+    /// Custodians whose incarnation enough others confirmed, with its nonce.
+    pub confirmed: BTreeMap<PartyId, Digest>,
+}
+
 impl Attempt {
+    /// Who is asked to contribute.
+    pub fn expected(&self, rules: &Rules, standing: &Standing) -> BTreeSet<PartyId> {
+        let asked = self.asked.as_ref().unwrap_or(&rules.contributors);
+        asked.difference(&standing.excluded).cloned().collect()
+    }
+
+    /// Custodians whose keys can stand in a record.
+    pub fn usable_keys(&self, standing: &Standing) -> BTreeSet<PartyId> {
+        let usable =
+            |(name, key): &(&PartyId, &RoundKey)| standing.confirmed.get(*name) == Some(&key.incarnation);
+        self.keys
+            .iter()
+            .filter(usable)
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
     /// Digests of the answers that are in force; they cover each piece at most once.
     pub fn answers(&self) -> Vec<Digest> {
         self.assignments.iter().filter_map(|a| a.answer).collect()
@@ -199,17 +331,25 @@ impl Attempt {
             phase: AttemptPhase::Announced,
             announced_ms,
             progress_ms: steady_ms,
+            asked: None,
             keys: BTreeMap::new(),
             record: None,
             custodians: BTreeSet::new(),
             contributions: BTreeMap::new(),
             proposal: None,
+            checked: BTreeMap::new(),
+            refused: BTreeMap::new(),
             endorsements: BTreeMap::new(),
+            abandons: BTreeMap::new(),
+            fingerprints: BTreeMap::new(),
             assignments: Vec::new(),
             opened: BTreeMap::new(),
             failures: BTreeMap::new(),
+            key_checks: BTreeMap::new(),
+            judged: BTreeMap::new(),
+            liars: BTreeSet::new(),
             abandoned: None,
-            culprit: None,
+            asked_next: None,
         }
     }
 }

@@ -1,15 +1,19 @@
 //! The transitions of the study around its attempts: consent, announcing, publishing, abandoning, release.
 
-use super::state::{Attempt, Closed, Published, Rules, StudyState};
+use super::bisect;
+use super::state::{Attempt, Closed, EarlierAttempt, Published, Rules, StudyState};
 use galen_core::study::Release;
 use galen_core::{Digest, PartyId};
 use galen_net::protocol::AttemptPhase;
+use std::collections::BTreeSet;
 
 /// What the study needs next, apart from what the attempt under way decides for itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// These parties have not signed.
     AwaitConsent(Vec<PartyId>),
+    /// Custodians introduce themselves, so that the first round has all of them.
+    AwaitCustodians,
     /// Announce this round attempt.
     Announce {
         /// The round.
@@ -57,7 +61,7 @@ pub struct Frame {
 
 impl StudyState {
     /// What comes next. `stored` tells whether a model blob is stored whole.
-    pub fn next(&self, frame: &Frame, rules: &Rules, stored: impl Fn(&Digest) -> bool) -> Step {
+    pub fn next(&self, frame: &Frame, rules: &Rules, now_ms: u64, stored: impl Fn(&Digest) -> bool) -> Step {
         if self.closed.is_some() {
             return Step::Closed;
         }
@@ -81,6 +85,14 @@ impl StudyState {
             }
             Some(_) => return Step::Attempt,
             None => {}
+        }
+        if round == 0 {
+            // Whoever is confirmed after others have given out keys sits out the round.
+            let all = self.standing(rules).confirmed.len() == rules.custodians().len();
+            let stalled = now_ms.saturating_sub(self.introduced_ms) >= rules.patience_ms;
+            if !all && !stalled {
+                return Step::AwaitCustodians;
+            }
         }
         if round < frame.rounds {
             let base = self.published.last().map_or(frame.initial, |last| last.result);
@@ -111,19 +123,19 @@ impl StudyState {
             .copied()
     }
 
-    /// Announces an attempt.
+    /// Announces an attempt. One that follows a sum that did not open asks only part of the contributors.
     pub fn announce(&mut self, round: u32, attempt: u32, base: Digest, now: Now) {
+        let asked = self
+            .attempt
+            .as_mut()
+            .and_then(|earlier| earlier.asked_next.take());
         let announced_ms = self
             .attempt
             .as_ref()
             .map_or(now.wall_ms, |earlier| earlier.announced_ms);
-        self.attempt = Some(Attempt::announce(
-            round,
-            attempt,
-            base,
-            announced_ms,
-            now.steady_ms,
-        ));
+        let mut next = Attempt::announce(round, attempt, base, announced_ms, now.steady_ms);
+        next.asked = asked;
+        self.attempt = Some(next);
     }
 
     /// Records the published attempt and makes room for the next round.
@@ -133,6 +145,7 @@ impl StudyState {
         };
         let answers = attempt.answers();
         if let Some(proposal) = attempt.proposal {
+            let attempt_set = proposal.set.clone();
             self.published.push(Published {
                 attempt: attempt.attempt,
                 set: proposal.set,
@@ -143,14 +156,56 @@ impl StudyState {
                 published_ms: now.wall_ms,
             });
             self.excluded.clear();
+            self.earlier.clear();
+            let set = attempt_set.into_iter().collect();
+            self.suspects = bisect::after_success(&self.suspects, &set);
         }
     }
 
-    /// Takes note of an abandoned attempt: whoever was named is left out of this round, and a round that was attempted too often
-    /// closes the study.
+    /// Takes note of an attempt that was given up by certificate: whoever was named is left out of this round, and a round that was
+    /// attempted too often closes the study.
     pub fn note_abandoned(&mut self, rules: &Rules) {
         let Some(attempt) = &self.attempt else { return };
-        self.excluded.extend(attempt.culprit.iter().cloned());
+        self.excluded.extend(attempt.refused.values().cloned());
+        self.earlier.push(EarlierAttempt::Abandoned);
+        self.close_if_last(rules);
+    }
+
+    /// Takes note of an attempt whose sum did not open because of a contributor: part of its set is asked next. Where no part can be,
+    /// the study is closed.
+    pub fn note_unopened(&mut self, rules: &Rules) {
+        let Some(attempt) = &mut self.attempt else { return };
+        let set: BTreeSet<PartyId> = attempt
+            .proposal
+            .iter()
+            .flat_map(|p| p.set.iter().cloned())
+            .collect();
+        self.suspects = bisect::after_failure(&self.suspects, &set);
+        self.earlier.push(EarlierAttempt::Standing(set));
+        let standing: Vec<_> = self
+            .earlier
+            .iter()
+            .filter_map(EarlierAttempt::standing)
+            .cloned()
+            .collect();
+        let next = bisect::next_group(&standing, &self.suspects, rules.min_contributors);
+        let round = attempt.round;
+        attempt.asked_next = next;
+        if attempt.asked_next.is_none() {
+            let names: Vec<&str> = self.suspects.iter().map(PartyId::as_str).collect();
+            let reason = format!(
+                "one of {} spoiled the sum of round {round}, and they are too few to find out who without opening sums over fewer than {}",
+                names.join(", "),
+                rules.min_contributors
+            );
+            self.close(false, reason);
+            return;
+        }
+        self.close_if_last(rules);
+    }
+
+    fn close_if_last(&mut self, rules: &Rules) {
+        let Some(attempt) = &self.attempt else { return };
         if attempt.attempt + 1 >= rules.max_attempts {
             let last = attempt.abandoned.as_deref().unwrap_or("unknown");
             let reason = format!(

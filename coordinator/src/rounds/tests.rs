@@ -1,16 +1,21 @@
 //! The state machines, without store or network.
 
-use super::state::{Attempt, Contribution, Proposal, Rules, StudyState};
+use super::state::{
+    Attempt, Contribution, EarlierAttempt, Failure, IncarnationState, Proposal, RoundKey, Rules, Standing,
+    StudyState,
+};
 use super::steps::{Frame, Now, Step};
 use super::transition::{Decision, Event};
 use galen_core::study::Release;
 use galen_core::{Code, Digest, PartyId, SigningKey};
+use galen_sums::statement::OpeningFault;
 use galen_sums::{Roster, RosterMember, RosterParts};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 const PATIENCE: u64 = 1000;
+const GIVE_UP: u64 = 1000 * PATIENCE;
 const NOW: Now = Now {
     wall_ms: 7,
     steady_ms: 0,
@@ -48,12 +53,35 @@ fn rules() -> Rules {
         min_contributors: 3,
         quorum: 3,
         patience_ms: PATIENCE,
+        give_up_ms: GIVE_UP,
         max_attempts: 3,
+        confirmations: 3,
     }
 }
 
-fn none() -> BTreeSet<PartyId> {
-    BTreeSet::new()
+/// Everybody's incarnation is confirmed, and nobody is left out.
+fn none() -> Standing {
+    Standing {
+        excluded: BTreeSet::new(),
+        confirmed: NAMES
+            .iter()
+            .map(|name| (id(name), digest("incarnation")))
+            .collect(),
+    }
+}
+
+fn without(names: &[&str]) -> Standing {
+    Standing {
+        excluded: names.iter().map(|name| id(name)).collect(),
+        ..none()
+    }
+}
+
+fn round_key(text: &str) -> RoundKey {
+    RoundKey {
+        statement: digest(text),
+        incarnation: digest("incarnation"),
+    }
 }
 
 fn announced() -> Attempt {
@@ -65,7 +93,7 @@ fn key(attempt: &mut Attempt, name: &str) {
         .apply(
             Event::RoundKey {
                 custodian: id(name),
-                statement: digest(name),
+                key: round_key(name),
             },
             0,
         )
@@ -128,8 +156,39 @@ fn proposed(rules: &Rules) -> Attempt {
     attempt
 }
 
-fn certified(rules: &Rules) -> Attempt {
+fn check(name: &str) -> Event {
+    Event::Checked {
+        custodian: id(name),
+        statement: digest(name),
+    }
+}
+
+fn abandon(name: &str) -> Event {
+    Event::Abandoned {
+        custodian: id(name),
+        statement: digest(name),
+    }
+}
+
+/// Carries out what is decided.
+fn go_on(attempt: &mut Attempt, rules: &Rules, now: u64) -> Decision {
+    let decision = attempt.decide(rules, &none(), now);
+    attempt.carry_out(&decision, now);
+    decision
+}
+
+fn endorsing(rules: &Rules) -> Attempt {
     let mut attempt = proposed(rules);
+    for name in NAMES {
+        assert_eq!(attempt.decide(rules, &none(), 0), Decision::Wait);
+        attempt.apply(check(name), 0).unwrap();
+    }
+    assert_eq!(go_on(&mut attempt, rules, 0), Decision::Bind);
+    attempt
+}
+
+fn certified(rules: &Rules) -> Attempt {
+    let mut attempt = endorsing(rules);
     for name in NAMES {
         attempt.apply(endorse(name), 0).unwrap();
     }
@@ -159,9 +218,19 @@ fn opening(rules: &Rules) -> Attempt {
         let event = answer_of(&attempt, &name);
         attempt.apply(event, 0).unwrap();
     }
-    let decision = attempt.decide(rules, &none(), 0);
-    assert_eq!(decision, Decision::Open);
-    attempt.carry_out(&decision, 0);
+    for name in NAMES {
+        assert_eq!(
+            attempt.decide(rules, &none(), 0),
+            Decision::Wait,
+            "for fingerprints"
+        );
+        let event = Event::Fingerprint {
+            contributor: id(name),
+            statement: digest(name),
+        };
+        attempt.apply(event, 0).unwrap();
+    }
+    assert_eq!(go_on(&mut attempt, rules, 0), Decision::Open);
     attempt
 }
 
@@ -251,12 +320,14 @@ fn collection_closes_when_all_are_in_or_a_quorum_stands_still() {
         Decision::Sum(three.clone())
     );
     assert_eq!(
-        attempt.decide(&rules, &BTreeSet::from([id("c")]), 500),
+        attempt.decide(&rules, &without(&["c"]), 500),
         Decision::Sum(three),
         "the excluded are not waited for"
     );
-    let two: BTreeSet<_> = ["c", "d"].iter().map(|n| id(n)).collect();
-    assert!(matches!(attempt.decide(&rules, &two, 500), Decision::Fail(_)));
+    assert!(matches!(
+        attempt.decide(&rules, &without(&["c", "d"]), 500),
+        Decision::Fail(_)
+    ));
 }
 
 #[test]
@@ -284,7 +355,7 @@ fn statements_are_accepted_once_and_only_in_their_phase() {
     assert_eq!(attempt.apply(endorse("a"), 1).unwrap_err().code, Code::WrongPhase);
     let late = Event::RoundKey {
         custodian: id("a"),
-        statement: digest("another key"),
+        key: round_key("another key"),
     };
     assert_eq!(attempt.apply(late, 1).unwrap_err().code, Code::Conflict);
     let mut attempt = proposed(&rules);
@@ -304,46 +375,225 @@ fn statements_are_accepted_once_and_only_in_their_phase() {
 }
 
 #[test]
-fn too_few_endorsements_abandon_the_attempt_after_patience() {
+fn a_key_counts_once_its_incarnation_is_confirmed() {
     let rules = rules();
-    let mut attempt = proposed(&rules);
-    attempt.apply(endorse("a"), 0).unwrap();
-    attempt.apply(endorse("b"), 0).unwrap();
-    assert_eq!(attempt.decide(&rules, &none(), PATIENCE - 1), Decision::Wait);
-    assert!(matches!(
-        attempt.decide(&rules, &none(), PATIENCE),
-        Decision::Abandon(_)
-    ));
+    let mut attempt = announced();
+    NAMES.iter().for_each(|name| key(&mut attempt, name));
+    let mut standing = none();
+    standing.confirmed.insert(id("c"), digest("another incarnation"));
+    assert_eq!(attempt.awaiting(&rules, &standing), [id("c")]);
+    assert_eq!(attempt.decide(&rules, &standing, PATIENCE - 1), Decision::Wait);
+    assert_eq!(attempt.decide(&rules, &standing, PATIENCE), Decision::FixRecord);
+    standing.confirmed.remove(&id("d"));
+    assert_eq!(attempt.decide(&rules, &standing, PATIENCE), Decision::Wait);
 }
 
 #[test]
-fn seeds_that_do_not_fit_abandon_the_attempt_and_exclude_the_contributor() {
+fn an_attempt_is_given_up_by_certificate_only() {
+    let rules = rules();
+    // Too few custodians checked the set.
+    let mut attempt = proposed(&rules);
+    attempt.apply(check("a"), 0).unwrap();
+    assert_eq!(attempt.decide(&rules, &none(), PATIENCE - 1), Decision::Wait);
+    assert_eq!(attempt.apply(abandon("a"), 0).unwrap_err().code, Code::WrongPhase);
+    assert!(matches!(
+        go_on(&mut attempt, &rules, PATIENCE),
+        Decision::GiveUp(_)
+    ));
+    for name in ["a", "b", "d"] {
+        assert_eq!(attempt.decide(&rules, &none(), 2 * PATIENCE), Decision::Wait);
+        attempt.apply(abandon(name), PATIENCE).unwrap();
+    }
+    let decision = go_on(&mut attempt, &rules, PATIENCE);
+    assert!(matches!(decision, Decision::Abandon(reason) if reason.contains("checked the set")));
+}
+
+#[test]
+fn whoever_endorsed_is_waited_for_unless_enough_others_can_give_up() {
+    let rules = rules();
+    let mut attempt = endorsing(&rules);
+    attempt.apply(endorse("a"), 0).unwrap();
+    assert_eq!(attempt.decide(&rules, &none(), PATIENCE - 1), Decision::Wait);
+    let mut two = attempt.clone();
+    two.apply(endorse("b"), 0).unwrap();
+    assert_eq!(
+        two.decide(&rules, &none(), 100 * PATIENCE),
+        Decision::Wait,
+        "two others are no certificate"
+    );
+    assert!(matches!(
+        go_on(&mut attempt, &rules, PATIENCE),
+        Decision::GiveUp(_)
+    ));
+    // An endorsement that was on its way still counts: then the set is certified after all.
+    attempt.apply(endorse("b"), PATIENCE).unwrap();
+    attempt.apply(endorse("c"), PATIENCE).unwrap();
+    assert!(matches!(
+        go_on(&mut attempt, &rules, PATIENCE),
+        Decision::Certify(_)
+    ));
+    assert_partition(&rules, &attempt);
+}
+
+#[test]
+fn a_study_that_stands_still_for_long_ends_and_says_for_whom_it_waited() {
+    let rules = rules();
+    let mut attempt = announced();
+    key(&mut attempt, "a");
+    key(&mut attempt, "b");
+    assert_eq!(attempt.decide(&rules, &none(), GIVE_UP - 1), Decision::Wait);
+    let decision = attempt.decide(&rules, &none(), GIVE_UP);
+    assert!(
+        matches!(&decision, Decision::Fail(reason) if reason.contains("waited for: c, d")),
+        "{decision:?}"
+    );
+}
+
+#[test]
+fn seeds_that_do_not_fit_end_the_attempt_and_exclude_the_contributor() {
     let rules = rules();
     let mut attempt = proposed(&rules);
-    let unknown = Event::SeedsRefused {
+    let refuse = |contributor: &str| Event::SeedsRefused {
         custodian: id("a"),
-        contributor: id("stranger"),
+        contributor: id(contributor),
     };
-    assert_eq!(attempt.apply(unknown, 0).unwrap_err().code, Code::WrongRound);
-    attempt
-        .apply(
-            Event::SeedsRefused {
-                custodian: id("a"),
-                contributor: id("b"),
-            },
-            0,
-        )
-        .unwrap();
-    let decision = attempt.decide(&rules, &none(), 0);
-    assert!(matches!(&decision, Decision::Abandon(reason) if reason.contains("seeds of b")));
-    attempt.carry_out(&decision, 0);
+    assert_eq!(
+        attempt.apply(refuse("stranger"), 0).unwrap_err().code,
+        Code::WrongRound
+    );
+    attempt.apply(refuse("b"), 0).unwrap();
+    let decision = go_on(&mut attempt, &rules, 0);
+    assert!(matches!(&decision, Decision::GiveUp(reason) if reason.contains("seeds of b")));
+    for name in ["a", "c", "d"] {
+        attempt.apply(abandon(name), 0).unwrap();
+    }
+    assert!(matches!(go_on(&mut attempt, &rules, 0), Decision::Abandon(_)));
     let mut state = StudyState {
         attempt: Some(attempt),
         ..StudyState::default()
     };
     state.note_abandoned(&rules);
     assert_eq!(state.excluded, BTreeSet::from([id("b")]));
+    assert_eq!(state.earlier, [EarlierAttempt::Abandoned]);
     assert!(state.closed.is_none());
+}
+
+fn remainder(attempt: &mut Attempt, name: &str) {
+    let failure = Failure {
+        fault: OpeningFault::Remainder,
+        detail: "remainder".into(),
+    };
+    let receiver = id(name);
+    attempt
+        .apply(Event::OpeningFailed { receiver, failure }, 0)
+        .unwrap();
+}
+
+/// The sum did not open for anybody; every custodian sent its key check.
+fn judging(rules: &Rules) -> Attempt {
+    let mut attempt = opening(rules);
+    for name in NAMES {
+        remainder(&mut attempt, name);
+    }
+    assert_eq!(go_on(&mut attempt, rules, 0), Decision::Dispute);
+    for name in NAMES {
+        let event = Event::KeyCheck {
+            custodian: id(name),
+            statement: digest(name),
+        };
+        attempt.apply(event, 0).unwrap();
+    }
+    assert_eq!(go_on(&mut attempt, rules, 0), Decision::Judge);
+    attempt
+}
+
+fn judge(attempt: &mut Attempt, receiver: &str, liars: &[&str]) {
+    let event = Event::Judged {
+        receiver: id(receiver),
+        liars: liars.iter().map(|name| id(name)).collect(),
+    };
+    attempt.apply(event, 0).unwrap();
+}
+
+#[test]
+fn a_custodian_that_most_receivers_name_is_replaced() {
+    let rules = rules();
+    let mut attempt = judging(&rules);
+    let liar = attempt.assignments[0].custodian.to_string();
+    let framed = NAMES.iter().find(|name| **name != liar).unwrap();
+    for (receiver, named) in NAMES
+        .iter()
+        .zip([vec![&*liar], vec![&*liar], vec![&*liar, framed], vec![]])
+    {
+        assert_eq!(attempt.decide(&rules, &none(), 0), Decision::Wait);
+        judge(&mut attempt, receiver, &named);
+    }
+    let decision = go_on(&mut attempt, &rules, 0);
+    assert!(
+        matches!(&decision, Decision::Replace(liars, _) if *liars == BTreeSet::from([id(&liar)])),
+        "{decision:?}"
+    );
+    assert_partition(&rules, &attempt);
+    assert!(attempt.assignments.iter().all(|a| a.custodian != id(&liar)));
+    assert!(attempt.failures.is_empty() && attempt.judged.is_empty());
+    // What it is silent about afterwards is not asked of it again.
+    let decision = attempt.decide(&rules, &none(), PATIENCE);
+    assert!(matches!(decision, Decision::Wait), "{decision:?}");
+}
+
+#[test]
+fn where_no_custodian_lied_a_contributor_did_and_four_are_too_few_to_tell_which() {
+    let rules = rules();
+    let mut attempt = judging(&rules);
+    NAMES
+        .iter()
+        .for_each(|receiver| judge(&mut attempt, receiver, &[]));
+    assert!(matches!(go_on(&mut attempt, &rules, 0), Decision::Recollect(_)));
+    let mut state = StudyState {
+        attempt: Some(attempt),
+        ..StudyState::default()
+    };
+    state.note_unopened(&rules);
+    let closed = state.closed.unwrap();
+    assert!(
+        closed.reason.contains("one of a, b, c, d spoiled"),
+        "{}",
+        closed.reason
+    );
+}
+
+#[test]
+fn a_larger_set_is_collected_again_in_halves() {
+    let mut rules = rules();
+    let names: Vec<PartyId> = (0..8).map(|i| id(&format!("h{i}"))).collect();
+    rules.contributors = names.iter().cloned().collect();
+    let mut attempt = judging(&self::rules());
+    attempt.proposal.as_mut().unwrap().set = names.clone();
+    attempt.phase = galen_net::protocol::AttemptPhase::Abandoned;
+    let mut state = StudyState {
+        attempt: Some(attempt),
+        ..StudyState::default()
+    };
+    state.note_unopened(&rules);
+    assert!(state.closed.is_none());
+    state.announce(0, 1, digest("base"), NOW);
+    let attempt = state.attempt.as_mut().unwrap();
+    let asked = attempt.expected(&rules, &none());
+    assert_eq!(asked.len(), 4);
+    assert_eq!(
+        state.earlier,
+        [EarlierAttempt::Standing(names.into_iter().collect())]
+    );
+    // Nobody else may contribute, and nobody who is asked may be missing.
+    let attempt = state.attempt.as_mut().unwrap();
+    attempt.phase = galen_net::protocol::AttemptPhase::Collecting;
+    let left_out = rules.contributors.difference(&asked).next().unwrap();
+    let refused = attempt.apply(contribute(left_out.as_str()), 0).unwrap_err();
+    assert_eq!(refused.code, Code::WrongRound);
+    for name in asked.iter().skip(1) {
+        attempt.apply(contribute(name.as_str()), 0).unwrap();
+    }
+    assert_eq!(attempt.decide(&rules, &none(), 100 * PATIENCE), Decision::Wait);
 }
 
 #[test]
@@ -420,7 +670,10 @@ fn failed(attempt: &mut Attempt, name: &str) {
         .apply(
             Event::OpeningFailed {
                 receiver: id(name),
-                detail: "remainder".into(),
+                failure: Failure {
+                    fault: OpeningFault::Other,
+                    detail: "remainder".into(),
+                },
             },
             0,
         )
@@ -473,7 +726,10 @@ fn a_receiver_has_one_word_and_may_open_at_a_second_try() {
     assert!(attempt.failures.is_empty());
     let word = Event::OpeningFailed {
         receiver: id("a"),
-        detail: "after all not".into(),
+        failure: Failure {
+            fault: OpeningFault::Other,
+            detail: "after all not".into(),
+        },
     };
     assert_eq!(attempt.apply(word, 0).unwrap_err().code, Code::Conflict);
     opened(&mut attempt, "b", "x");
@@ -501,6 +757,20 @@ fn the_record_says_whose_keys_it_holds() {
     );
 }
 
+/// Every custodian's incarnation is confirmed by the others.
+fn introduce(state: &mut StudyState) {
+    for name in NAMES {
+        let others = NAMES.iter().filter(|other| **other != name);
+        let incarnation = IncarnationState {
+            nonce: digest("incarnation"),
+            seq: 1,
+            confirmed: others.map(|other| id(other)).collect(),
+            stale: None,
+        };
+        state.incarnations.insert(id(name), incarnation);
+    }
+}
+
 fn frame(rounds: u32, release: Release) -> Frame {
     Frame {
         parties: NAMES.iter().map(|n| id(n)).collect(),
@@ -515,10 +785,14 @@ fn the_study_goes_from_consent_over_rounds_to_serving() {
     let rules = rules();
     let frame = frame(2, Release::Coordinator);
     let mut state = StudyState::default();
-    let next = |state: &StudyState| state.next(&frame, &rules, |model| *model == digest("model"));
+    let next = |state: &StudyState| state.next(&frame, &rules, 0, |model| *model == digest("model"));
     state.consents.extend(["a", "b", "c"].iter().map(|n| id(n)));
     assert_eq!(next(&state), Step::AwaitConsent(vec![id("d")]));
     state.consents.insert(id("d"));
+    assert_eq!(next(&state), Step::AwaitCustodians);
+    let stalled = state.next(&frame, &rules, PATIENCE, |_| false);
+    assert!(matches!(stalled, Step::Announce { .. }));
+    introduce(&mut state);
     assert_eq!(
         next(&state),
         Step::Announce {
@@ -552,7 +826,7 @@ fn the_study_goes_from_consent_over_rounds_to_serving() {
     state.releases.insert(id("d"), digest("model"));
     assert_eq!(next(&state), Step::Serve(digest("model")));
     assert_eq!(
-        state.next(&frame, &rules, |_| false),
+        state.next(&frame, &rules, 0, |_| false),
         Step::AwaitRelease,
         "the blob is not stored"
     );
@@ -566,9 +840,10 @@ fn a_round_that_is_abandoned_too_often_ends_the_study() {
     let frame = frame(1, Release::Contributors);
     let mut state = StudyState::default();
     state.consents.extend(frame.parties.iter().cloned());
+    introduce(&mut state);
     for attempt in 0..3 {
         assert_eq!(
-            state.next(&frame, &rules, |_| true),
+            state.next(&frame, &rules, 0, |_| true),
             Step::Announce {
                 round: 0,
                 attempt,
@@ -583,7 +858,7 @@ fn a_round_that_is_abandoned_too_often_ends_the_study() {
             .carry_out(&Decision::Abandon("a reason".into()), 0);
         state.note_abandoned(&rules);
     }
-    assert_eq!(state.next(&frame, &rules, |_| true), Step::Closed);
+    assert_eq!(state.next(&frame, &rules, 0, |_| true), Step::Closed);
     let closed = state.closed.unwrap();
     assert!(!closed.completed && closed.reason.contains("a reason"));
 }

@@ -1,9 +1,8 @@
 //! The transitions of a round attempt: pure functions of state, event and time.
 //!
-//! [`Attempt::apply`] takes in what a party sent or a job finished; [`Attempt::decide`] says what the coordinator does next.
-//! Failure is lack of progress: an attempt that moves is never given up, however long it takes.
+//! [`Attempt::apply`] takes in what a party sent or a job finished, and [`Attempt::carry_out`] what was decided ([`super::decide`]).
 
-use super::state::{Assignment, Attempt, Contribution, Proposal, Rules};
+use super::state::{Assignment, Attempt, Contribution, Failure, Proposal, RoundKey};
 use galen_core::{Code, Digest, PartyId, Refusal};
 use galen_net::protocol::AttemptPhase as Phase;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,8 +14,8 @@ pub enum Event {
     RoundKey {
         /// Who.
         custodian: PartyId,
-        /// Digest of the statement.
-        statement: Digest,
+        /// The key.
+        key: RoundKey,
     },
     /// The coordinator signed and stored the round record.
     RecordFixed {
@@ -34,6 +33,41 @@ pub enum Event {
     },
     /// The sum over the closed set was computed and stored.
     SetFixed(Proposal),
+    /// A custodian found the proposal's seeds to fit.
+    Checked {
+        /// Who.
+        custodian: PartyId,
+        /// Digest of the statement.
+        statement: Digest,
+    },
+    /// A custodian gave the attempt up.
+    Abandoned {
+        /// Who.
+        custodian: PartyId,
+        /// Digest of the statement.
+        statement: Digest,
+    },
+    /// A member of the set sent its fingerprint.
+    Fingerprint {
+        /// Who.
+        contributor: PartyId,
+        /// Digest of the statement.
+        statement: Digest,
+    },
+    /// A custodian sent its key check.
+    KeyCheck {
+        /// Who.
+        custodian: PartyId,
+        /// Digest of the statement.
+        statement: Digest,
+    },
+    /// A receiver judged the key checks.
+    Judged {
+        /// Who.
+        receiver: PartyId,
+        /// Custodians that it names.
+        liars: Vec<PartyId>,
+    },
     /// A custodian endorsed the proposal.
     Endorsement {
         /// Who.
@@ -69,7 +103,7 @@ pub enum Event {
         /// Who.
         receiver: PartyId,
         /// What it said.
-        detail: String,
+        failure: Failure,
     },
 }
 
@@ -82,15 +116,27 @@ pub enum Decision {
     FixRecord,
     /// Add these contributions, then apply [`Event::SetFixed`].
     Sum(BTreeSet<PartyId>),
+    /// The seeds fit: ask custodians to endorse.
+    Bind,
+    /// Ask custodians to give the attempt up, for this reason.
+    GiveUp(String),
     /// Ask custodians for key sums.
     Certify(Vec<Assignment>),
     /// Ask other custodians for the pieces of those that stand still; these are all assignments from then on.
     Reassign(Vec<Assignment>),
     /// All pieces are answered: receivers may open.
     Open,
+    /// The sum does not open: ask custodians for key checks.
+    Dispute,
+    /// The key checks are there: ask receivers to judge them.
+    Judge,
+    /// These custodians answered wrongly; ask others for their pieces. The assignments are all from then on.
+    Replace(BTreeSet<PartyId>, Vec<Assignment>),
+    /// Some contributor spoils the sum: collect the round from part of the set, for this reason.
+    Recollect(String),
     /// Enough receivers derived this state.
     Publish(Digest),
-    /// Give the attempt up and announce another.
+    /// The attempt is given up by certificate: announce another.
     Abandon(String),
     /// The study cannot go on.
     Fail(String),
@@ -103,9 +149,9 @@ impl Attempt {
     /// A refusal for the sender: wrong phase, not asked, or in conflict with what it sent before. The state is then unchanged.
     pub fn apply(&mut self, event: Event, now_ms: u64) -> Result<(), Refusal> {
         match event {
-            Event::RoundKey { custodian, statement } => {
+            Event::RoundKey { custodian, key } => {
                 let phase = self.phase;
-                once(&mut self.keys, custodian, statement, || {
+                once(&mut self.keys, custodian, key, || {
                     expect(phase, &[Phase::Announced])
                 })?;
             }
@@ -119,6 +165,13 @@ impl Attempt {
                 contributor,
                 contribution,
             } => {
+                if self
+                    .asked
+                    .as_ref()
+                    .is_some_and(|asked| !asked.contains(&contributor))
+                {
+                    return Err(Refusal::new(Code::WrongRound, "you are left out of this attempt"));
+                }
                 let phase = self.phase;
                 once(&mut self.contributions, contributor, contribution, || {
                     expect(phase, &[Phase::Collecting])
@@ -129,38 +182,67 @@ impl Attempt {
                 self.proposal = Some(proposal);
                 self.phase = Phase::Proposed;
             }
-            Event::Endorsement { custodian, statement } => {
-                if !self.custodians.contains(&custodian) {
-                    return Err(Refusal::new(
-                        Code::WrongRound,
-                        "your key is not in this attempt's record",
-                    ));
-                }
+            Event::Checked { custodian, statement } => {
+                self.expect_custodian(&custodian)?;
                 let phase = self.phase;
-                let phases = [Phase::Proposed, Phase::Certified];
-                once(&mut self.endorsements, custodian, statement, || {
-                    expect(phase, &phases)
+                once(&mut self.checked, custodian, statement, || {
+                    expect(phase, &[Phase::Proposed, Phase::Endorsing])
                 })?;
             }
             Event::SeedsRefused {
                 custodian,
                 contributor,
             } => {
-                expect(self.phase, &[Phase::Proposed])?;
-                let member = self
-                    .proposal
-                    .as_ref()
-                    .is_some_and(|p| p.set.contains(&contributor));
-                if !self.custodians.contains(&custodian) || !member {
+                self.expect_custodian(&custodian)?;
+                if !self.is_member(&contributor) {
                     return Err(Refusal::new(
                         Code::WrongRound,
-                        "not a custodian or contributor of this attempt",
+                        "not a contributor of this attempt",
                     ));
                 }
-                self.abandoned = Some(format!(
-                    "custodian {custodian} found that the seeds of {contributor} do not fit"
-                ));
-                self.culprit = Some(contributor);
+                let phase = self.phase;
+                once(&mut self.refused, custodian, contributor, || {
+                    expect(phase, &[Phase::Proposed, Phase::Endorsing])
+                })?;
+            }
+            Event::Endorsement { custodian, statement } => {
+                self.expect_custodian(&custodian)?;
+                let phase = self.phase;
+                let phases = [Phase::Endorsing, Phase::Abandoning, Phase::Certified];
+                once(&mut self.endorsements, custodian, statement, || {
+                    expect(phase, &phases)
+                })?;
+            }
+            Event::Abandoned { custodian, statement } => {
+                let phase = self.phase;
+                once(&mut self.abandons, custodian, statement, || {
+                    expect(phase, &[Phase::Abandoning])
+                })?;
+            }
+            Event::Fingerprint {
+                contributor,
+                statement,
+            } => {
+                if !self.is_member(&contributor) {
+                    return Err(Refusal::new(Code::WrongRound, "you are not in the set"));
+                }
+                let phase = self.phase;
+                once(&mut self.fingerprints, contributor, statement, || {
+                    expect(phase, &[Phase::Certified, Phase::Opening])
+                })?;
+            }
+            Event::KeyCheck { custodian, statement } => {
+                self.expect_custodian(&custodian)?;
+                let phase = self.phase;
+                once(&mut self.key_checks, custodian, statement, || {
+                    expect(phase, &[Phase::Disputed])
+                })?;
+            }
+            Event::Judged { receiver, liars } => {
+                let phase = self.phase;
+                once(&mut self.judged, receiver, liars, || {
+                    expect(phase, &[Phase::Judging])
+                })?;
             }
             Event::Answer {
                 custodian,
@@ -175,16 +257,32 @@ impl Attempt {
                 // One word per receiver: whoever opens at a second try has not failed.
                 self.failures.remove(&receiver);
             }
-            Event::OpeningFailed { receiver, detail } => {
+            Event::OpeningFailed { receiver, failure } => {
                 expect(self.phase, &[Phase::Opening])?;
                 if self.opened.contains_key(&receiver) {
                     return Err(Refusal::new(Code::Conflict, "you opened this sum before"));
                 }
-                self.failures.insert(receiver, detail);
+                self.failures.insert(receiver, failure);
             }
         }
         self.progress_ms = now_ms;
         Ok(())
+    }
+
+    fn is_member(&self, contributor: &PartyId) -> bool {
+        self.proposal
+            .as_ref()
+            .is_some_and(|p| p.set.contains(contributor))
+    }
+
+    fn expect_custodian(&self, custodian: &PartyId) -> Result<(), Refusal> {
+        if self.custodians.contains(custodian) {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            Code::WrongRound,
+            "your key is not in this attempt's record",
+        ))
     }
 
     fn answer(&mut self, custodian: &PartyId, pieces: &[u32], statement: Digest) -> Result<(), Refusal> {
@@ -208,186 +306,37 @@ impl Attempt {
         }
     }
 
-    /// What to do next. `excluded` contributors are not waited for.
-    pub fn decide(&self, rules: &Rules, excluded: &BTreeSet<PartyId>, now_ms: u64) -> Decision {
-        let stalled = now_ms.saturating_sub(self.progress_ms) >= rules.patience_ms;
-        match self.phase {
-            Phase::Announced => self.decide_announced(rules, stalled),
-            Phase::Collecting => self.decide_collecting(rules, excluded, stalled),
-            Phase::Proposed => self.decide_proposed(rules, stalled),
-            Phase::Certified => self.decide_certified(rules, stalled),
-            Phase::Opening => self.decide_opening(rules),
-            Phase::Published | Phase::Abandoned => Decision::Wait,
-        }
-    }
-
-    fn decide_announced(&self, rules: &Rules, stalled: bool) -> Decision {
-        let all = rules.custodians().iter().all(|c| self.keys.contains_key(c));
-        let covered = rules.assign(self.keys.keys()).is_some();
-        let enough = self.keys.len() >= rules.agreement && covered;
-        if all || (stalled && enough) {
-            Decision::FixRecord
-        } else {
-            Decision::Wait
-        }
-    }
-
-    fn decide_collecting(&self, rules: &Rules, excluded: &BTreeSet<PartyId>, stalled: bool) -> Decision {
-        let expected: BTreeSet<_> = rules.contributors.difference(excluded).cloned().collect();
-        if expected.len() < rules.min_contributors {
-            return Decision::Fail(format!(
-                "only {} contributors are left that were not found at fault, {} are needed",
-                expected.len(),
-                rules.min_contributors
-            ));
-        }
-        let received: BTreeSet<_> = self
-            .contributions
-            .keys()
-            .filter(|c| expected.contains(*c))
-            .cloned()
-            .collect();
-        let quorum = rules.quorum.min(expected.len());
-        if received == expected || (stalled && received.len() >= quorum) {
-            Decision::Sum(received)
-        } else {
-            Decision::Wait
-        }
-    }
-
-    fn decide_proposed(&self, rules: &Rules, stalled: bool) -> Decision {
-        if let Some(reason) = &self.abandoned {
-            return Decision::Abandon(reason.clone());
-        }
-        if self.endorsements.len() >= rules.agreement
-            && let Some(assignments) = rules.assign(self.endorsements.keys())
-        {
-            return Decision::Certify(assignments);
-        }
-        if stalled {
-            let (have, need) = (self.endorsements.len(), rules.agreement);
-            return Decision::Abandon(format!("{have} custodians endorsed the set, {need} are needed"));
-        }
-        Decision::Wait
-    }
-
-    fn decide_certified(&self, rules: &Rules, stalled: bool) -> Decision {
-        let silent: BTreeSet<_> = self
-            .assignments
-            .iter()
-            .filter(|a| a.answer.is_none())
-            .map(|a| &a.custodian)
-            .collect();
-        if silent.is_empty() {
-            return Decision::Open;
-        }
-        if !stalled {
-            return Decision::Wait;
-        }
-        let live = self.endorsements.keys().filter(|c| !silent.contains(c));
-        // An attempt is not abandoned any more from here on: a custodian that answered, even if the answer is still on its way, takes part
-        // in no other attempt of the round. So where nobody else holds the pieces, the silent are waited for.
-        let Some(assigned) = rules.assign(live) else {
-            return Decision::Wait;
-        };
-        let missing: BTreeSet<u32> = self
-            .assignments
-            .iter()
-            .filter(|a| a.answer.is_none())
-            .flat_map(|a| a.pieces.iter().copied())
-            .collect();
-        let mut assignments: Vec<_> = self
-            .assignments
-            .iter()
-            .filter(|a| a.answer.is_some())
-            .cloned()
-            .collect();
-        for mut extra in assigned {
-            extra.pieces.retain(|piece| missing.contains(piece));
-            if !extra.pieces.is_empty() {
-                assignments.push(extra);
-            }
-        }
-        Decision::Reassign(assignments)
-    }
-
-    /// An attempt that is open is never given up for another: somebody may have read its sum, and the sum over another set would
-    /// then tell the difference.
-    fn decide_opening(&self, rules: &Rules) -> Decision {
-        let mut votes: BTreeMap<Digest, usize> = BTreeMap::new();
-        for result in self.opened.values() {
-            *votes.entry(*result).or_default() += 1;
-        }
-        let best = votes.iter().max_by_key(|(_, count)| **count);
-        if let Some((result, count)) = best
-            && *count >= rules.min_contributors
-        {
-            return Decision::Publish(*result);
-        }
-        let silent = rules
-            .contributors
-            .len()
-            .saturating_sub(self.opened.len() + self.failures.len());
-        if best.map_or(0, |(_, count)| *count) + silent >= rules.min_contributors {
-            return Decision::Wait;
-        }
-        match self.failures.iter().next() {
-            Some((who, what)) => Decision::Fail(format!(
-                "{} of {} receivers could not open the sum of round {}; {who}: {what}",
-                self.failures.len(),
-                rules.contributors.len(),
-                self.round
-            )),
-            None => Decision::Fail(format!(
-                "the receivers derived different states from round {}",
-                self.round
-            )),
-        }
-    }
-
     /// Carries out the decisions that are transitions of the attempt itself; others change nothing here.
     pub fn carry_out(&mut self, decision: &Decision, now_ms: u64) {
         match decision {
+            Decision::Bind => self.phase = Phase::Endorsing,
+            Decision::GiveUp(reason) => {
+                self.abandoned = Some(reason.clone());
+                self.phase = Phase::Abandoning;
+            }
             Decision::Certify(assignments) | Decision::Reassign(assignments) => {
                 self.assignments = assignments.clone();
                 self.phase = Phase::Certified;
             }
             Decision::Open => self.phase = Phase::Opening,
+            Decision::Dispute => self.phase = Phase::Disputed,
+            Decision::Judge => self.phase = Phase::Judging,
+            Decision::Replace(liars, assignments) => {
+                self.liars.extend(liars.iter().cloned());
+                self.assignments = assignments.clone();
+                self.failures.clear();
+                self.key_checks.clear();
+                self.judged.clear();
+                self.phase = Phase::Certified;
+            }
             Decision::Publish(_) => self.phase = Phase::Published,
-            Decision::Abandon(reason) => {
+            Decision::Abandon(reason) | Decision::Recollect(reason) => {
                 self.abandoned = Some(reason.clone());
                 self.phase = Phase::Abandoned;
             }
             Decision::Wait | Decision::FixRecord | Decision::Sum(_) | Decision::Fail(_) => return,
         }
         self.progress_ms = now_ms;
-    }
-
-    /// Who is waited for, for people and for the view.
-    pub fn awaiting(&self, rules: &Rules, excluded: &BTreeSet<PartyId>) -> Vec<PartyId> {
-        let missing = |from: &mut dyn Iterator<Item = &PartyId>, have: &dyn Fn(&PartyId) -> bool| {
-            from.filter(|name| !have(name)).cloned().collect()
-        };
-        match self.phase {
-            Phase::Announced => missing(&mut rules.custodians().iter(), &|c| self.keys.contains_key(c)),
-            Phase::Collecting => missing(&mut rules.contributors.difference(excluded), &|c| {
-                self.contributions.contains_key(c)
-            }),
-            Phase::Proposed => missing(&mut self.custodians.iter(), &|c| {
-                self.endorsements.contains_key(c)
-            }),
-            Phase::Certified => {
-                let silent: BTreeSet<_> = self
-                    .assignments
-                    .iter()
-                    .filter(|a| a.answer.is_none())
-                    .map(|a| a.custodian.clone())
-                    .collect();
-                silent.into_iter().collect()
-            }
-            Phase::Opening => missing(&mut rules.contributors.iter(), &|c| self.opened.contains_key(c)),
-            Phase::Published | Phase::Abandoned => Vec::new(),
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What must hold for a party's statement before it becomes an event.
 
+use super::state::{Failure, RoundKey};
 use galen_core::{Code, Digest, PartyId, Refusal};
 use galen_sums::SumsError;
 use galen_sums::authored::{self, Authored};
@@ -8,7 +9,8 @@ use galen_sums::record::{OneRoundKey, RoundId};
 use galen_sums::roster::Roster;
 use galen_sums::round::Round;
 use galen_sums::set::{AnswerHeader, Certificate, Endorsement, check_answer};
-use galen_sums::statement::{self, Opened, OpeningFailed, Release, SeedsRefused};
+use galen_sums::statement::{self, Judged, Opened, OpeningFailed, Release, SeedsRefused};
+use galen_sums::{Challenge, check_fingerprint};
 use serde::de::DeserializeOwned;
 
 /// Longest reason that a receiver may give, in characters.
@@ -25,7 +27,7 @@ pub fn open<T: DeserializeOwned>(roster: &Roster, domain: &str, authored: &Autho
 }
 
 /// A custodian's one-round key for the attempt under way.
-pub fn round_key(roster: &Roster, id: RoundId, authored: &Authored) -> Result<(), Refusal> {
+pub fn round_key(roster: &Roster, id: RoundId, authored: &Authored) -> Result<RoundKey, Refusal> {
     if roster.custodian_index(&authored.author).is_none() {
         return Err(Refusal::new(
             Code::RoleMissing,
@@ -42,7 +44,10 @@ pub fn round_key(roster: &Roster, id: RoundId, authored: &Authored) -> Result<()
             "the key names another custodian",
         ));
     }
-    Ok(())
+    Ok(RoundKey {
+        statement: authored.digest(),
+        incarnation: key.incarnation,
+    })
 }
 
 /// A contribution's header, for the attempt under way and from the right base.
@@ -50,9 +55,15 @@ pub fn contribution(round: &Round, authored: &Authored) -> Result<ContributionHe
     check_header(round, authored).map_err(refusal)
 }
 
-/// A custodian's endorsement of exactly this set and sum.
-pub fn endorsement(round: &Round, set: Digest, sum: Digest, authored: &Authored) -> Result<(), Refusal> {
-    let said: Endorsement = open(round.roster(), authored::ENDORSEMENT, authored)?;
+/// A custodian's endorsement of exactly this set and sum, or its word that the seeds fit: `domain` tells which.
+pub fn endorsement(
+    round: &Round,
+    domain: &str,
+    set: Digest,
+    sum: Digest,
+    authored: &Authored,
+) -> Result<(), Refusal> {
+    let said: Endorsement = open(round.roster(), domain, authored)?;
     if said.record != *round.digest() {
         return Err(wrong_round(round.id()));
     }
@@ -83,6 +94,34 @@ pub fn seeds_refused(round: &Round, authored: &Authored) -> Result<PartyId, Refu
     Ok(said.contributor)
 }
 
+/// A contributor's fingerprint under the challenge of the certified set and sum.
+pub fn fingerprint(round: &Round, certificate: &Certificate, authored: &Authored) -> Result<(), Refusal> {
+    let challenge = Challenge::new(certificate.endorsement());
+    check_fingerprint(round, &challenge, authored).map_err(refusal)?;
+    Ok(())
+}
+
+/// A receiver's judgement of the key checks.
+pub fn judged(round: &Round, authored: &Authored) -> Result<Judged, Refusal> {
+    receiver(round, &authored.author)?;
+    let mut said: Judged = open(round.roster(), statement::JUDGED, authored)?;
+    if said.record != *round.digest() {
+        return Err(wrong_round(round.id()));
+    }
+    if said
+        .liars
+        .iter()
+        .any(|name| !round.custodians().contains_key(name))
+    {
+        return Err(Refusal::new(
+            Code::NotConforming,
+            "it names somebody who is no custodian of this round",
+        ));
+    }
+    said.detail = plain(&said.detail);
+    Ok(said)
+}
+
 /// A receiver's report of what it derived.
 pub fn opened(round: &Round, authored: &Authored) -> Result<Digest, Refusal> {
     receiver(round, &authored.author)?;
@@ -94,15 +133,22 @@ pub fn opened(round: &Round, authored: &Authored) -> Result<Digest, Refusal> {
 }
 
 /// A receiver's report that it could not open.
-pub fn opening_failed(round: &Round, authored: &Authored) -> Result<String, Refusal> {
+pub fn opening_failed(round: &Round, authored: &Authored) -> Result<Failure, Refusal> {
     receiver(round, &authored.author)?;
     let said: OpeningFailed = open(round.roster(), statement::OPENING_FAILED, authored)?;
     if said.record != *round.digest() {
         return Err(wrong_round(round.id()));
     }
-    // It is stored, logged and shown to everyone: a line of plain text, not what a member likes to put there.
-    let plain = said.detail.chars().map(|c| if c.is_control() { ' ' } else { c });
-    Ok(plain.take(MAX_DETAIL).collect())
+    Ok(Failure {
+        fault: said.fault,
+        detail: plain(&said.detail),
+    })
+}
+
+/// A member's text, which is stored, logged and shown to everyone: a line of plain text, not what a member likes to put there.
+fn plain(text: &str) -> String {
+    let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    plain.take(MAX_DETAIL).collect()
 }
 
 /// A contributor's agreement to release a model.

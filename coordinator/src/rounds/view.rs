@@ -2,7 +2,7 @@
 
 use super::state::{Attempt, Rules, StudyState};
 use super::steps::Frame;
-use galen_net::protocol::{AttemptView, PublishedRound, StudyPhase, View};
+use galen_net::protocol::{AttemptView, IncarnationView, PublishedRound, StudyPhase, View};
 
 /// The view of a state. It names parties, phases and digests; no contribution, seed or key.
 pub fn view(version: u64, state: &StudyState, frame: &Frame, rules: &Rules) -> View {
@@ -39,21 +39,34 @@ pub fn view(version: u64, state: &StudyState, frame: &Frame, rules: &Rules) -> V
         published,
         attempt,
         serving: state.serving,
+        incarnations: state
+            .incarnations
+            .iter()
+            .map(|(custodian, known)| IncarnationView {
+                custodian: custodian.clone(),
+                nonce: known.nonce,
+                confirmed: known.confirmed.iter().cloned().collect(),
+                stale: known.stale.is_some(),
+            })
+            .collect(),
     }
 }
 
 fn attempt_view(attempt: &Attempt, state: &StudyState, rules: &Rules) -> AttemptView {
+    let standing = state.standing(rules);
     let unanswered = attempt.assignments.iter().filter(|a| a.answer.is_none());
     AttemptView {
         round: attempt.round,
         attempt: attempt.attempt,
         phase: attempt.phase,
-        awaiting: attempt.awaiting(rules, &state.excluded),
+        awaiting: attempt.awaiting(rules, &standing),
+        contributors: attempt.expected(rules, &standing).into_iter().collect(),
         set: attempt
             .proposal
             .as_ref()
             .map(|p| p.set.clone())
             .unwrap_or_default(),
+        set_digest: attempt.proposal.as_ref().map(|p| p.set_digest),
         sum: attempt.proposal.as_ref().map(|p| p.sum),
         assignments: unanswered
             .map(|a| (a.custodian.clone(), a.pieces.clone()))

@@ -6,9 +6,10 @@ use crate::protocol::Aggregation;
 use anyhow::{Context as _, Result, ensure};
 use galen_core::study::Purpose;
 use galen_core::{Digest, PartyId, SigningKey};
+use galen_custody::Vote;
+use galen_custody::rehearsal::{confirmations, fresh_ledger};
 use galen_custody::{
-    LedgerState, OneRoundSecret, ReceiverKey, answer, check_contribution, encrypt, endorse, open_answers,
-    open_sum,
+    OneRoundSecret, ReceiverKey, answer, check_contribution, encrypt, endorse, open_answers, open_sum,
 };
 use galen_measure::peak_mib;
 use galen_sums::plan::padded;
@@ -141,7 +142,8 @@ pub(crate) fn run(task: &Aggregation) -> Result<Report> {
     let (key_s, ()) = seconds(|| {
         for party in custodians {
             let secret = OneRoundSecret::generate(id)?;
-            let ledger = LedgerState::default().announce(id, secret.public())?;
+            let incarnation = Digest::of(party.name.as_str().as_bytes());
+            let ledger = fresh_ledger(incarnation).announce(id, secret.public())?;
             keys.push(secret.statement(&ledger, &party.name, &party.signing, roster.study())?);
             secrets.push(secret);
             ledgers.push(ledger);
@@ -154,8 +156,14 @@ pub(crate) fn run(task: &Aggregation) -> Result<Report> {
         round: id,
         plan: SumPlan::new(&inputs)?,
         base: Digest::of(b"base model"),
+        confirmations: confirmations(
+            custodians.iter().map(|party| (&party.name, &party.signing)),
+            &keys,
+            roster.study(),
+        )?,
         custodians: keys,
         audit: galen_sums::AuditHead::default(),
+        earlier: Vec::new(),
     };
     let round = Round::open(&roster, &record.sign(&coordinator)?, &inputs)?;
     let plan = round.plan();
@@ -211,7 +219,7 @@ pub(crate) fn run(task: &Aggregation) -> Result<Report> {
                 .iter()
                 .map(|header| Ok(check_contribution(&round, &party.name, &secrets[index], header)?))
                 .collect::<Result<Vec<_>>>()?;
-            ledgers[index] = ledgers[index].sign(id, &endorsement)?;
+            ledgers[index] = ledgers[index].sign(id, &Vote::of(&round, &set, digest))?;
             let ledger = &ledgers[index];
             endorsements.push(endorse(
                 &round,

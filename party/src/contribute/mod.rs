@@ -132,6 +132,14 @@ impl Contributor {
         self.kept(id)
     }
 
+    /// The contribution to an attempt as it was sent; `None` if there is none or its bytes are erased.
+    pub fn sent(&self, id: RoundId) -> Result<Option<Parcel>, PartyError> {
+        if self.vault.get(id, &Item::Header)?.is_none() {
+            return Ok(None);
+        }
+        self.kept(id).map(Some)
+    }
+
     fn kept(&self, id: RoundId) -> Result<Parcel, PartyError> {
         let gone = || {
             PartyError::Untrue(format!(

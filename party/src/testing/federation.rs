@@ -1,6 +1,7 @@
 //! Three parties and a coordinator's key in one process, passing statements by hand.
 
 use crate::contribute::{Contributor, Parcel};
+use crate::custody::anchor::tests::Memory;
 use crate::custody::{Custodian, Verdict};
 use crate::home::Home;
 use crate::identity::Identity;
@@ -10,9 +11,10 @@ use crate::testing;
 use crate::vault::Vault;
 use galen_core::study::{Card, FrozenStudy, Purpose};
 use galen_core::{Digest, Signed, SigningKey};
+use galen_custody::rehearsal;
 use galen_store::Store;
 use galen_sums::round::Assignments;
-use galen_sums::{Authored, ContributionSet, Round, RoundId, RoundRecord, Source, SumPlan};
+use galen_sums::{Authored, ContributionSet, Earlier, Round, RoundId, RoundRecord, Source, SumPlan};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -31,6 +33,8 @@ pub(crate) struct Federation {
     pub(crate) study: FrozenStudy,
     pub(crate) rounds: Rounds,
     identities: Vec<Arc<Identity>>,
+    /// What each party's machine remembers beside its disk.
+    pub(crate) memories: Vec<Memory>,
     pub(crate) members: Vec<Member>,
 }
 
@@ -57,6 +61,7 @@ impl Federation {
             coordinator,
             study,
             rounds,
+            memories: identities.iter().map(|_| Memory::default()).collect(),
             identities,
             members: Vec::new(),
         };
@@ -67,16 +72,47 @@ impl Federation {
     /// Every party starts again from its disk.
     pub(crate) fn restart(&mut self) {
         self.members.clear();
-        for identity in &self.identities {
+        for (identity, memory) in self.identities.iter().zip(&self.memories) {
             let dir: PathBuf = self.temp.path().join(identity.name.as_str()).join("store");
             let store = Store::open(&dir).unwrap();
+            let (anchor, study) = (Box::new(memory.clone()), self.study.digest());
             self.members.push(Member {
-                custodian: Custodian::open(&store, self.study.digest(), Arc::clone(identity)).unwrap(),
+                custodian: Custodian::open(&store, study, Arc::clone(identity), anchor).unwrap(),
                 contributor: Contributor::open(&store, Arc::clone(identity)).unwrap(),
                 vault: Vault::open(&store).unwrap(),
                 identity: Arc::clone(identity),
             });
         }
+        self.introduce();
+    }
+
+    /// Every custodian tells the others its incarnation, and they vouch for it. Returns the words for each.
+    pub(crate) fn introduce(&self) -> Vec<Authored> {
+        let incarnations: Vec<Authored> = self
+            .members
+            .iter()
+            .map(|member| member.custodian.incarnation().unwrap())
+            .collect();
+        let roster = self.rounds.roster();
+        let mut words = Vec::new();
+        for member in &self.members {
+            for other in self
+                .members
+                .iter()
+                .filter(|other| other.identity.name != member.identity.name)
+            {
+                let nonce = other.custodian.standing().unwrap().unwrap().nonce;
+                let (of, by) = (&other.identity.name, &member.custodian);
+                if let Some((word, false)) = by.vouch(roster, &incarnations, of, &nonce).unwrap() {
+                    words.push(word);
+                }
+            }
+        }
+        for member in &self.members {
+            // Whom the others do not vouch for stays unconfirmed.
+            let _ = member.custodian.take_confirmations(roster, &words);
+        }
+        words
     }
 
     /// Every party starts again with an empty store.
@@ -99,12 +135,29 @@ impl Federation {
     /// A signed record as the coordinator makes it.
     pub(crate) fn record(&self, id: RoundId, base: Digest, purpose: Purpose, keys: Vec<Authored>) -> Signed {
         let inputs = self.rounds.inputs(id.round).unwrap();
+        let earlier = |attempt| {
+            let before = galen_sums::Abandoned {
+                round: RoundId { attempt, ..id },
+            };
+            let sign = |identity: &Arc<Identity>| {
+                let study = self.study.digest();
+                before.sign(&identity.signing, &identity.name, &study).unwrap()
+            };
+            Earlier::Abandoned(self.identities.iter().map(sign).collect())
+        };
+        let signing = self
+            .identities
+            .iter()
+            .map(|identity| (&identity.name, &identity.signing));
+        let study = self.study.digest();
         let record = RoundRecord {
             study: self.study.digest(),
             purpose,
             round: id,
             plan: SumPlan::new(&inputs).unwrap(),
             base,
+            confirmations: rehearsal::confirmations(signing, &keys, &study).unwrap(),
+            earlier: (0..id.attempt).map(earlier).collect(),
             custodians: keys,
             audit: galen_sums::AuditHead::default(),
         };
@@ -130,24 +183,27 @@ impl Federation {
     pub(crate) fn add(&self, round: &Round, parcels: &[Parcel]) -> (Vec<u8>, Digest) {
         let headers: Vec<Authored> = parcels.iter().map(|parcel| parcel.header.clone()).collect();
         let set = ContributionSet::new(round, &headers).unwrap();
-        let source = |parcel: &Parcel| Source {
-            contributor: parcel.header.author.clone(),
-            digest: parcel.digest,
-            blob: parcel.ciphertext.as_slice(),
-        };
         let mut blob = Vec::new();
-        let sources: Vec<_> = parcels.iter().map(source).collect();
+        let mut sources: Vec<Source<&[u8]>> = Vec::new();
+        for parcel in parcels {
+            sources.push(Source {
+                contributor: parcel.header.author.clone(),
+                digest: parcel.digest,
+                blob: &parcel.ciphertext,
+            });
+        }
         let digest = galen_sums::add(round, &set, &sources, &mut blob).unwrap();
         (blob, digest)
     }
 
     /// Everybody's endorsement.
     pub(crate) fn endorse(&self, round: &Round, headers: &[Authored], sum: Digest) -> Vec<Authored> {
-        let judge = |member: &Member| match member.custodian.judge(round, headers, sum).unwrap() {
-            Some(Verdict::Endorsed(statement)) => statement,
-            other => panic!("{other:?}"),
-        };
-        self.members.iter().map(judge).collect()
+        for member in &self.members {
+            let verdict = member.custodian.check(round, headers, sum).unwrap();
+            assert!(matches!(verdict, Some(Verdict::Checked(_))), "{verdict:?}");
+        }
+        let endorse = |member: &Member| member.custodian.endorse(round, headers, sum).unwrap().unwrap();
+        self.members.iter().map(endorse).collect()
     }
 
     /// The answers of the custodians that a fair division asks.
@@ -167,6 +223,7 @@ impl Federation {
             headers: headers.to_vec(),
             endorsements: endorsements.to_vec(),
             answers: Vec::new(),
+            fingerprints: Vec::new(),
         };
         self.answer_as(round, &evidence, &assigned)
     }
@@ -203,6 +260,7 @@ impl Federation {
                 headers,
                 endorsements,
                 answers,
+                fingerprints: Vec::new(),
             },
             blob,
             sum,

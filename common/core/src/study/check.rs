@@ -138,6 +138,7 @@ impl Study {
             format!("{} of {custodians} custodians would cut keys into {pieces} pieces, at most {MAX_PIECES} are allowed", s.threshold)
         });
         c.range("sums.patience_s", s.patience_s, 1, 86_400);
+        c.range("sums.give_up_s", s.give_up_s, s.patience_s, 30 * 86_400);
         c.range("sums.max_attempts", s.max_attempts, 1, 100);
     }
 

@@ -71,10 +71,17 @@ pub struct SumsPolicy {
     pub quorum: u32,
     /// How long a step may stand still, in seconds, before the round goes on without the missing party.
     pub patience_s: u32,
+    /// How long a step may stand still, in seconds, before the study is closed as failed because nothing else can be done.
+    #[serde(default = "a_day")]
+    pub give_up_s: u32,
     /// Attempts per round before the study is closed as failed.
     pub max_attempts: u32,
     /// Who may read the opened sums.
     pub receivers: Receivers,
+}
+
+fn a_day() -> u32 {
+    86_400
 }
 
 /// Who may read the opened sums.

@@ -328,8 +328,11 @@ fn a_check_is_given_only_where_the_ledger_has_answered_this_set() {
     // Endorsed and not answered, erased, never announced.
     let id = scene.attempt.round.id();
     let key = *scene.attempt.secrets[&custodian].public();
-    let announced = LedgerState::default().announce(id, &key).unwrap();
-    let signed = announced.sign(id, scene.certificate.endorsement()).unwrap();
+    let announced = crate::rehearsal::fresh_ledger(galen_core::Digest::of(b"incarnation"))
+        .announce(id, &key)
+        .unwrap();
+    let vote = crate::ledger::Vote::of(&scene.attempt.round, &scene.proposal.set, scene.proposal.digest);
+    let signed = announced.sign(id, &vote).unwrap();
     let erased = scene.attempt.ledgers[&custodian].erase(id).unwrap();
     for ledger in [LedgerState::default(), announced, signed, erased] {
         scene.attempt.ledgers.insert(custodian.clone(), ledger);

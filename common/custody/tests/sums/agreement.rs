@@ -3,7 +3,7 @@
 use crate::federation::*;
 use crate::refusals::{contributions, federation};
 use galen_core::{Code, Digest, PartyId, SigningKey};
-use galen_custody::{CustodyError, check_set, endorse};
+use galen_custody::{CustodyError, Vote, check_set, endorse};
 use galen_sums::plan::PlanInputs;
 use galen_sums::record::OneRoundKey;
 use galen_sums::{
@@ -58,7 +58,7 @@ fn sets_that_are_too_small_or_not_the_custodians_are_refused() {
     let (round, ledger) = (&attempt.round, &attempt.ledgers[&name(0)]);
     let early = endorse(round, &party.name, &party.signing, ledger, &set, &opened, sum);
     assert_eq!(early.unwrap_err().code(), Code::WrongPhase);
-    let committed = ledger.sign(round.id(), &Endorsement::of(&set, sum)).unwrap();
+    let committed = ledger.sign(round.id(), &Vote::of(round, &set, sum)).unwrap();
     assert!(endorse(round, &party.name, &party.signing, &committed, &set, &opened, sum).is_ok());
     let another = endorse(
         round,
@@ -240,24 +240,21 @@ fn an_answer_for_another_set_is_refused_by_the_ledger_and_by_the_receiver() {
     let refused = attempt
         .answer(&name(3), &all[..3], &certificate, &other, &pieces)
         .unwrap_err();
-    assert_eq!(refused.code(), Code::SetRefused);
+    assert_eq!(refused.code(), Code::Conflict);
     let mut rival = federation.announce_all(1, 0);
     rival.round = attempt.round.clone();
     rival.secrets = std::mem::take(&mut attempt.secrets);
     // These custodians forget their ledgers and certify the smaller set too; one with its ledger does not join.
     let id = attempt.round.id();
     for (custodian, secret) in &rival.secrets {
-        let fresh = galen_custody::LedgerState::default()
-            .announce(id, secret.public())
-            .unwrap();
+        let fresh = federation.fresh_ledger(custodian);
+        let fresh = fresh.announce(id, secret.public()).unwrap();
         rival.ledgers.insert(custodian.clone(), fresh);
     }
     let second = rival.certify(&names([0, 1, 2]), &all[..3], &other);
     let kept = &attempt.ledgers[&name(3)];
-    assert_eq!(
-        kept.sign(id, second.endorsement()).unwrap_err().code(),
-        Code::Conflict
-    );
+    let vote = Vote::of(&attempt.round, &other.set, second.endorsement().sum);
+    assert_eq!(kept.sign(id, &vote).unwrap_err().code(), Code::Conflict);
     assert_eq!(
         kept.answer(id, second.endorsement()).unwrap_err().code(),
         Code::Conflict
@@ -306,7 +303,8 @@ fn records_that_do_not_hold_are_refused() {
             round: id,
             custodian: name(custodian),
             key,
-            incarnation: None,
+            incarnation: Digest::of(name(custodian).as_str().as_bytes()),
+            seq: 1,
         };
         let party = &federation.parties[index];
         Authored::sign(

@@ -3,7 +3,7 @@
 use crate::federation::*;
 use galen_core::{Code, Digest};
 use galen_custody::seeds::Seeds;
-use galen_custody::{KeySum, OneRoundSecret, ReceiverKey, check_contribution, open_answers};
+use galen_custody::{KeySum, OneRoundSecret, ReceiverKey, Vote, check_contribution, open_answers};
 use galen_sums::{Authored, authored};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -49,13 +49,9 @@ fn once_the_custodians_have_erased_nobody_reads_a_contribution() {
     for custodian in &everyone {
         // What is left: the ledger, which refuses, and a key that opens nothing, whatever the machine does.
         let erased = attempt.ledgers[custodian].erase(attempt.round.id()).unwrap();
-        assert_eq!(
-            erased
-                .sign(attempt.round.id(), certificate.endorsement())
-                .unwrap_err()
-                .code(),
-            Code::WrongPhase
-        );
+        let vote = Vote::of(&attempt.round, &proposal.set, proposal.digest);
+        let refused = erased.sign(attempt.round.id(), &vote).unwrap_err();
+        assert_eq!(refused.code(), Code::WrongPhase);
         attempt.ledgers.insert(custodian.clone(), erased);
         let replacement = OneRoundSecret::generate(attempt.round.id()).unwrap();
         attempt.secrets.insert(custodian.clone(), replacement);

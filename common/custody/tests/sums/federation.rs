@@ -3,13 +3,13 @@
 use galen_core::study::Purpose;
 use galen_core::{Digest, PartyId, SigningKey};
 use galen_custody::{
-    CustodyError, LedgerState, OneRoundSecret, Opened, OpenedSeeds, ReceiverKey, answer, check_contribution,
-    encrypt, endorse, open_answers, open_sum,
+    CustodyError, LedgerState, OneRoundSecret, Opened, OpenedSeeds, ReceiverKey, Vote, answer,
+    check_contribution, encrypt, endorse, open_answers, open_sum, rehearsal,
 };
 use galen_sums::plan::padded;
 use galen_sums::round::Assignments;
 use galen_sums::{
-    Authored, Certificate, ContributionHeader, ContributionSet, Endorsement, PlanInputs, Roster,
+    Abandoned, Authored, Certificate, ContributionHeader, ContributionSet, Earlier, PlanInputs, Roster,
     RosterMember, RosterParts, Round, RoundId, RoundRecord, Source, SumPlan, ValueRange, add, check_blob,
     check_certificate, check_header,
 };
@@ -101,7 +101,8 @@ impl Federation {
             let secret = OneRoundSecret::generate(round).unwrap();
             // As a daemon does: the secret and the ledger go to disk and come back.
             let secret = OneRoundSecret::from_bytes(&secret.to_bytes()).unwrap();
-            let ledger = LedgerState::default().announce(round, secret.public()).unwrap();
+            let ledger = self.fresh_ledger(&party.name);
+            let ledger = ledger.announce(round, secret.public()).unwrap();
             keys.push(
                 secret
                     .statement(&ledger, &party.name, &party.signing, self.roster.study())
@@ -125,15 +126,41 @@ impl Federation {
         self.announce(RoundId { round, attempt }, 0..self.roster.custodians().len())
     }
 
+    /// A ledger in its first incarnation; the nonce follows from the name.
+    pub(crate) fn fresh_ledger(&self, name: &PartyId) -> LedgerState {
+        rehearsal::fresh_ledger(Digest::of(name.as_str().as_bytes()))
+    }
+
+    /// Every custodian's word for every other one's incarnation, as `keys` have them.
+    pub(crate) fn confirmations(&self, keys: &[Authored]) -> Vec<Authored> {
+        let custodians = self.roster.custodians().iter();
+        let custodians = custodians.map(|name| (name, &self.party(name).signing));
+        rehearsal::confirmations(custodians, keys, self.roster.study()).unwrap()
+    }
+
+    /// Every custodian's word that it gave an attempt up.
+    pub(crate) fn abandon(&self, round: RoundId) -> Vec<Authored> {
+        let sign = |name: &PartyId| {
+            let key = &self.party(name).signing;
+            Abandoned { round }.sign(key, name, self.roster.study()).unwrap()
+        };
+        self.roster.custodians().iter().map(sign).collect()
+    }
+
     pub(crate) fn record(&self, round: RoundId, custodians: Vec<Authored>) -> RoundRecord {
+        let earlier = (0..round.attempt)
+            .map(|attempt| Earlier::Abandoned(self.abandon(RoundId { attempt, ..round })))
+            .collect();
         RoundRecord {
             study: *self.roster.study(),
             purpose: Purpose::Training,
             round,
             plan: SumPlan::new(&self.inputs).unwrap(),
             base: Digest::of(b"base"),
+            confirmations: self.confirmations(&custodians),
             custodians,
             audit: galen_sums::AuditHead::default(),
+            earlier,
         }
     }
 }
@@ -215,8 +242,8 @@ impl Attempt<'_> {
         let mut endorsements = Vec::new();
         for custodian in custodians {
             let opened = self.open_seeds(custodian, contributions).unwrap();
-            let wanted = Endorsement::of(&proposal.set, proposal.digest);
-            let ledger = self.ledgers[custodian].sign(self.round.id(), &wanted).unwrap();
+            let vote = Vote::of(&self.round, &proposal.set, proposal.digest);
+            let ledger = self.ledgers[custodian].sign(self.round.id(), &vote).unwrap();
             let signing = &self.federation.party(custodian).signing;
             let endorsed = endorse(
                 &self.round,
@@ -242,7 +269,8 @@ impl Attempt<'_> {
         pieces: &[u32],
     ) -> Result<Authored, CustodyError> {
         let opened = self.open_seeds(custodian, contributions)?;
-        let ledger = self.ledgers[custodian].sign(self.round.id(), certificate.endorsement())?;
+        let vote = Vote::of(&self.round, &proposal.set, certificate.endorsement().sum);
+        let ledger = self.ledgers[custodian].sign(self.round.id(), &vote)?;
         let ledger = ledger.answer(self.round.id(), certificate.endorsement())?;
         self.ledgers.insert(custodian.clone(), ledger.clone());
         let signing = &self.federation.party(custodian).signing;

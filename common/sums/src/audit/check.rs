@@ -7,7 +7,8 @@
 use super::chain::{AuditHead, AuditLine};
 use super::event::{AuditEvent, Culprit};
 use super::report::{Accusation, Opening, Rejection, Report, Warning};
-use crate::abandon::{ABANDONED, Abandoned};
+use crate::abandon::Abandoned;
+use crate::authored::ABANDONED;
 use crate::authored::{Authored, ENDORSEMENT};
 use crate::record::RoundId;
 use crate::roster::Roster;

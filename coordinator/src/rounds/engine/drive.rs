@@ -3,7 +3,7 @@
 use super::{Engine, EngineError, statement_key};
 use crate::rounds::adding::{self, AddingError};
 use crate::rounds::audit;
-use crate::rounds::state::{Attempt, Proposal};
+use crate::rounds::state::{Attempt, EarlierAttempt, Proposal};
 use crate::rounds::steps::Step;
 use crate::rounds::transition::{Decision, Event};
 use galen_core::{Digest, PartyId, faults};
@@ -11,7 +11,7 @@ use galen_net::protocol::{AttemptPhase, BlobKind};
 use galen_sums::SumPlan;
 use galen_sums::audit::{AuditEvent, Culprit};
 use galen_sums::authored::Authored;
-use galen_sums::record::{RoundId, RoundRecord};
+use galen_sums::record::{Earlier, RoundId, RoundRecord};
 use galen_sums::round::Round;
 use galen_sums::set::ContributionSet;
 use std::collections::BTreeSet;
@@ -35,7 +35,8 @@ impl Engine {
                     let Some(attempt) = &state.attempt else {
                         return Ok(());
                     };
-                    let decision = attempt.decide(&self.rules, &state.excluded, self.clock.steady_ms());
+                    let decision =
+                        attempt.decide(&self.rules, &state.standing(&self.rules), self.clock.steady_ms());
                     if decision == Decision::Wait {
                         return Ok(());
                     }
@@ -50,6 +51,7 @@ impl Engine {
                     })?;
                 }
                 Step::AwaitConsent(_)
+                | Step::AwaitCustodians
                 | Step::AwaitRelease
                 | Step::Serve(_)
                 | Step::Serving
@@ -79,11 +81,12 @@ impl Engine {
                 }
                 // A stored contribution is damaged. Nothing was given out, so another attempt may collect it again.
                 Err(EngineError::Adding(AddingError::Sums(error))) => {
-                    self.abandon(
-                        id,
-                        &decision,
-                        format!("the contributions cannot be added: {error}"),
-                    )?;
+                    let reason = format!("the contributions cannot be added: {error}");
+                    self.change_if(&decision, Vec::new(), |state, now| {
+                        if let Some(attempt) = &mut state.attempt {
+                            attempt.carry_out(&Decision::GiveUp(reason), now.steady_ms);
+                        }
+                    })?;
                 }
                 Err(error) => return Err(error),
             },
@@ -104,7 +107,15 @@ impl Engine {
                     self.sweep()?;
                 }
             }
-            Decision::Certify(_) | Decision::Reassign(_) | Decision::Open => {
+            Decision::Recollect(ref reason) => self.recollect(&decision, reason.clone())?,
+            Decision::Certify(_)
+            | Decision::Reassign(_)
+            | Decision::Open
+            | Decision::Bind
+            | Decision::GiveUp(_)
+            | Decision::Dispute
+            | Decision::Judge
+            | Decision::Replace(..) => {
                 let events = self.told_of(attempt, id, &decision)?;
                 let carried_out = self.change_if(&decision, events, |state, now| {
                     if let Some(attempt) = &mut state.attempt {
@@ -112,11 +123,13 @@ impl Engine {
                     }
                 })?;
                 if carried_out {
-                    let opening = decision == Decision::Open;
-                    faults::reach(if opening {
-                        "coordinator.round.opening"
-                    } else {
-                        "coordinator.round.certified"
+                    faults::reach(match decision {
+                        Decision::Bind => "coordinator.round.endorsing",
+                        Decision::GiveUp(_) => "coordinator.round.abandoning",
+                        Decision::Open => "coordinator.round.opening",
+                        Decision::Dispute => "coordinator.round.disputed",
+                        Decision::Judge => "coordinator.round.judging",
+                        _ => "coordinator.round.certified",
                     });
                 }
             }
@@ -141,6 +154,22 @@ impl Engine {
         if abandoned {
             self.reload_round()?;
             faults::reach("coordinator.round.abandoned");
+            self.sweep()?;
+        }
+        Ok(())
+    }
+
+    /// Ends an attempt whose sum a contributor spoiled; part of its set is asked next.
+    fn recollect(&self, decision: &Decision, reason: String) -> Result<(), EngineError> {
+        tracing::warn!(%reason, "the sum does not open");
+        let ended = self.change_if(decision, Vec::new(), |state, now| {
+            if let Some(attempt) = &mut state.attempt {
+                attempt.carry_out(&Decision::Recollect(reason), now.steady_ms);
+            }
+            state.note_unopened(&self.rules);
+        })?;
+        if ended {
+            self.reload_round()?;
             self.sweep()?;
         }
         Ok(())
@@ -209,7 +238,24 @@ impl Engine {
             .purpose(id.round)
             .ok_or(EngineError::Missing("the round's purpose"))?;
         let keys = self.collect(id, "key")?;
-        let audit = self.lock().audit;
+        let (audit, standing, known) = {
+            let inner = self.lock();
+            let state = &inner.state;
+            (inner.audit, state.standing(&self.rules), state.earlier.clone())
+        };
+        let usable = attempt.usable_keys(&standing);
+        let earlier = (0..).zip(known).map(|(attempt, known)| match known {
+            EarlierAttempt::Abandoned => {
+                let before = RoundId { attempt, ..id };
+                Ok(Earlier::Abandoned(self.collect(before, "abandoned")?))
+            }
+            EarlierAttempt::Standing(set) => Ok(Earlier::Standing(set)),
+        });
+        let earlier = earlier.collect::<Result<_, EngineError>>()?;
+        let mut confirmations = Vec::new();
+        for custodian in &usable {
+            confirmations.extend(self.confirmations_of(custodian)?);
+        }
         let record = RoundRecord {
             study: self.study.digest(),
             purpose,
@@ -218,8 +264,10 @@ impl Engine {
             base: attempt.base,
             custodians: keys
                 .into_iter()
-                .filter(|key| attempt.keys.contains_key(&key.author))
+                .filter(|key| usable.contains(&key.author))
                 .collect(),
+            confirmations,
+            earlier,
             audit,
         };
         let signed = record.sign(&self.signing)?;
@@ -305,7 +353,7 @@ impl Engine {
     /// goes on meanwhile is refused when it ends, because nothing is being collected.
     pub(super) fn sweep(&self) -> Result<(), EngineError> {
         let state = self.state();
-        let busy = AttemptPhase::Collecting..=AttemptPhase::Opening;
+        let busy = AttemptPhase::Collecting..=AttemptPhase::Abandoning;
         let in_use =
             state.closed.is_none() && state.attempt.as_ref().is_some_and(|a| busy.contains(&a.phase));
         if in_use {

@@ -9,8 +9,9 @@ use crate::rounds::verify;
 use galen_core::study::STUDY_SIGNATURE;
 use galen_core::{Code, PartyId, Refusal, Signed, StudyDigest, faults};
 use galen_net::protocol::Statement;
+use galen_sums::abandon::check_abandoned;
 use galen_sums::audit::{AuditEvent, Culprit};
-use galen_sums::authored::Authored;
+use galen_sums::authored::{Authored, CHECKED, ENDORSEMENT};
 use galen_sums::contribution::check_blob;
 use galen_sums::record::RoundId;
 use galen_sums::round::Round;
@@ -32,6 +33,7 @@ impl Engine {
         }
         let mut state = inner.state.clone();
         state.consents.insert(party.clone());
+        state.introduced_ms = self.clock.steady_ms();
         let admitted = AuditEvent::Admitted {
             party: party.clone(),
             consent: authored.digest(),
@@ -39,7 +41,7 @@ impl Engine {
         let statement = Some((format!("consent/{party}"), authored));
         self.commit(&mut inner, state, statement, vec![admitted])?;
         // Decided before the driver can go on: afterwards the study might have left this state.
-        let active = matches!(self.next_step(&inner.state), Step::Announce { .. });
+        let active = !matches!(self.next_step(&inner.state), Step::AwaitConsent(_));
         drop(inner);
         if active {
             faults::reach("coordinator.study.active");
@@ -63,9 +65,13 @@ impl Engine {
             author: party.clone(),
             statement: signed,
         };
-        if let Statement::Release(signed) = statement {
-            return self.release(party, authored(signed));
-        }
+        let statement = match statement {
+            Statement::Release(signed) => return self.release(party, authored(signed)),
+            Statement::Incarnation(signed) => return self.incarnation(authored(signed)),
+            Statement::Confirmation(signed) => return self.confirmation(authored(signed)),
+            Statement::Stale(signed) => return self.stale(authored(signed)),
+            statement => statement,
+        };
         let (round, attempt) = {
             let inner = self.lock();
             let attempt = inner.state.attempt.clone();
@@ -90,10 +96,10 @@ impl Engine {
         let (kind, authored, event) = match statement {
             Statement::RoundKey(signed) => {
                 let authored = authored(signed);
-                verify::round_key(&self.roster, id, &authored)?;
+                let key = verify::round_key(&self.roster, id, &authored)?;
                 let event = Event::RoundKey {
                     custodian: party.clone(),
-                    statement: authored.digest(),
+                    key,
                 };
                 ("key".to_owned(), authored, event)
             }
@@ -105,12 +111,69 @@ impl Engine {
             Statement::Endorsement(signed) => {
                 let authored = authored(signed);
                 let proposal = proposal(&attempt)?;
-                verify::endorsement(recorded()?, proposal.set_digest, proposal.sum, &authored)?;
+                let (set, sum) = (proposal.set_digest, proposal.sum);
+                verify::endorsement(recorded()?, ENDORSEMENT, set, sum, &authored)?;
                 let event = Event::Endorsement {
                     custodian: party.clone(),
                     statement: authored.digest(),
                 };
                 ("endorsement".to_owned(), authored, event)
+            }
+            Statement::Checked(signed) => {
+                let authored = authored(signed);
+                let proposal = proposal(&attempt)?;
+                let (set, sum) = (proposal.set_digest, proposal.sum);
+                verify::endorsement(recorded()?, CHECKED, set, sum, &authored)?;
+                let event = Event::Checked {
+                    custodian: party.clone(),
+                    statement: authored.digest(),
+                };
+                ("checked".to_owned(), authored, event)
+            }
+            Statement::Abandoned(signed) => {
+                let authored = authored(signed);
+                check_abandoned(&self.roster, id, &authored).map_err(verify::refusal)?;
+                let event = Event::Abandoned {
+                    custodian: party.clone(),
+                    statement: authored.digest(),
+                };
+                ("abandoned".to_owned(), authored, event)
+            }
+            Statement::Fingerprint(signed) => {
+                let authored = authored(signed);
+                let certificate = self.certificate(recorded()?, &attempt).map_err(internal)?;
+                verify::fingerprint(recorded()?, &certificate, &authored)?;
+                let event = Event::Fingerprint {
+                    contributor: party.clone(),
+                    statement: authored.digest(),
+                };
+                ("fingerprint".to_owned(), authored, event)
+            }
+            Statement::KeyCheck(signed) => {
+                let authored = authored(signed);
+                let event = Event::KeyCheck {
+                    custodian: party.clone(),
+                    statement: authored.digest(),
+                };
+                ("keycheck".to_owned(), authored, event)
+            }
+            Statement::Judged(signed) => {
+                let authored = authored(signed);
+                let said = verify::judged(recorded()?, &authored)?;
+                for liar in &said.liars {
+                    events.push(AuditEvent::Named {
+                        id,
+                        party: liar.clone(),
+                        culprit: Culprit::WrongKeySum,
+                        text: format!("receiver {party}: {}", said.detail),
+                        evidence: vec![authored.clone()],
+                    });
+                }
+                let event = Event::Judged {
+                    receiver: party.clone(),
+                    liars: said.liars,
+                };
+                ("judged".to_owned(), authored, event)
             }
             Statement::SeedsRefused(signed) => {
                 let authored = authored(signed);
@@ -163,17 +226,22 @@ impl Engine {
             }
             Statement::OpeningFailed(signed) => {
                 let authored = authored(signed);
-                let detail = verify::opening_failed(recorded()?, &authored)?;
+                let failure = verify::opening_failed(recorded()?, &authored)?;
                 (
                     "failed".to_owned(),
                     authored,
                     Event::OpeningFailed {
                         receiver: party.clone(),
-                        detail,
+                        failure,
                     },
                 )
             }
-            Statement::Release(_) => return Err(Refusal::new(Code::Internal, "unreachable statement")),
+            Statement::Release(_)
+            | Statement::Incarnation(_)
+            | Statement::Confirmation(_)
+            | Statement::Stale(_) => {
+                return Err(Refusal::new(Code::Internal, "not about an attempt"));
+            }
         };
         let mut inner = self.lock();
         let mut state = inner.state.clone();

@@ -3,6 +3,7 @@
 //! `intake` takes in statements, `drive` does what is due, `reading` answers; here is the state that they share.
 
 mod drive;
+mod incarnations;
 mod intake;
 mod reading;
 
@@ -122,6 +123,7 @@ impl Engine {
             .iter()
             .map(|entry| entry.map(|(_, round)| round))
             .collect::<Result<_, _>>()?;
+        state.introduced_ms = clock.steady_ms();
         if let Some(attempt) = &mut state.attempt {
             // The time while this process did not run is nobody's stand-still.
             attempt.progress_ms = clock.steady_ms();
@@ -193,7 +195,7 @@ impl Engine {
 
     /// Who is waited for in an attempt.
     pub fn awaiting(&self, attempt: &Attempt) -> Vec<PartyId> {
-        attempt.awaiting(&self.rules, &self.lock().state.excluded)
+        attempt.awaiting(&self.rules, &self.lock().state.standing(&self.rules))
     }
 
     /// Tells when the view changes.
@@ -242,7 +244,7 @@ impl Engine {
     }
 
     fn next_step(&self, state: &StudyState) -> Step {
-        state.next(&self.frame, &self.rules, |model| {
+        state.next(&self.frame, &self.rules, self.clock.steady_ms(), |model| {
             matches!(self.store.blobs().info(model), Ok(Some(_)))
         })
     }
@@ -299,7 +301,7 @@ impl Engine {
         let current = state
             .attempt
             .as_ref()
-            .map(|a| a.decide(&self.rules, &state.excluded, now.steady_ms));
+            .map(|a| a.decide(&self.rules, &state.standing(&self.rules), now.steady_ms));
         if current.as_ref() != Some(decision) {
             return Ok(false);
         }

@@ -3,6 +3,7 @@
 use super::{Engine, internal, proposal, store_refusal};
 use galen_core::{Code, Digest, PartyId, Refusal, Signed};
 use galen_net::protocol::{AttemptPhase, BlobKind, Item};
+use galen_sums::authored::Authored;
 use galen_sums::record::RoundId;
 
 impl Engine {
@@ -18,7 +19,35 @@ impl Engine {
         if item == Item::Answers && !self.roster.receivers().contains(party) {
             return Err(Refusal::new(Code::RoleMissing, "only receivers fetch answers"));
         }
+        let receivers_only = [Item::Fingerprints, Item::KeyChecks];
+        if receivers_only.contains(&item) && !self.roster.receivers().contains(party) {
+            return Err(Refusal::new(Code::RoleMissing, "only receivers fetch these"));
+        }
+        let mut may_be_empty = true;
         let found = match item {
+            Item::Incarnations => self.all_incarnations().map_err(internal)?,
+            Item::Confirmations => self.all_confirmations().map_err(internal)?,
+            Item::Staleness => self.staleness_of(party).map_err(internal)?,
+            Item::Fingerprints => self.collect(id, "fingerprint").map_err(internal)?,
+            Item::KeyChecks => self.collect(id, "keycheck").map_err(internal)?,
+            Item::Abandonment => self.collect(id, "abandoned").map_err(internal)?,
+            _ => {
+                may_be_empty = false;
+                self.fetch_needed(id, item)?
+            }
+        };
+        if found.is_empty() && !may_be_empty {
+            return Err(Refusal::new(
+                Code::WrongRound,
+                format!("nothing of the kind is stored for round {round} attempt {attempt}"),
+            ));
+        }
+        Ok(found.into_iter().map(|a| (a.author, a.statement)).collect())
+    }
+
+    /// Statements without which the asker cannot go on.
+    fn fetch_needed(&self, id: RoundId, item: Item) -> Result<Vec<Authored>, Refusal> {
+        Ok(match item {
             Item::Record => self.collect(id, "record").map_err(internal)?,
             Item::Endorsements => self.collect(id, "endorsement").map_err(internal)?,
             Item::Headers => {
@@ -32,14 +61,8 @@ impl Engine {
                 stored.retain(|answer| in_force.contains(&answer.digest()));
                 stored
             }
-        };
-        if found.is_empty() {
-            return Err(Refusal::new(
-                Code::WrongRound,
-                format!("nothing of the kind is stored for round {round} attempt {attempt}"),
-            ));
-        }
-        Ok(found.into_iter().map(|a| (a.author, a.statement)).collect())
+            _ => Vec::new(),
+        })
     }
 
     /// The answers in force of an attempt. They are given out only when all pieces are answered, so that receivers open once and
@@ -52,8 +75,9 @@ impl Engine {
             return Ok(published.answers.clone());
         }
         let current = inner.state.attempt.as_ref();
-        let open = current
-            .filter(|a| (a.round, a.attempt) == (id.round, id.attempt) && a.phase == AttemptPhase::Opening);
+        let phases = AttemptPhase::Opening..=AttemptPhase::Judging;
+        let open =
+            current.filter(|a| (a.round, a.attempt) == (id.round, id.attempt) && phases.contains(&a.phase));
         let open = open.ok_or_else(|| Refusal::new(Code::WrongPhase, "the answers are not complete"))?;
         Ok(open.answers())
     }
@@ -81,6 +105,8 @@ impl Engine {
         let receiver = self.roster.receivers().contains(party);
         let allowed = match info.kind {
             kind if kind == BlobKind::Sum as u16 => receiver && self.sum_is_open(digest),
+            // Of a member that is gone, receivers compute the fingerprint themselves.
+            kind if kind == BlobKind::Contribution as u16 => receiver && self.is_in_open_set(digest),
             kind if kind == BlobKind::Answer as u16 => info.has_owner(party),
             _ => false,
         };
@@ -89,6 +115,17 @@ impl Engine {
         } else {
             Err(Refusal::new(Code::BlobForbidden, "this blob is not for you"))
         }
+    }
+
+    fn is_in_open_set(&self, digest: &Digest) -> bool {
+        let inner = self.lock();
+        inner.state.attempt.as_ref().is_some_and(|attempt| {
+            let set = attempt.proposal.iter().flat_map(|p| p.set.iter());
+            let mut blobs = set
+                .filter_map(|name| attempt.contributions.get(name))
+                .map(|c| c.blob);
+            attempt.phase == AttemptPhase::Opening && blobs.any(|blob| blob == *digest)
+        })
     }
 
     fn sum_is_open(&self, digest: &Digest) -> bool {

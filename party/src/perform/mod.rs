@@ -1,20 +1,21 @@
 //! How each step is carried out: fetch, verify and compute on a blocking thread, persist, then send.
 
-use crate::audit::NotTaken;
+mod audit;
+mod custody;
+mod opening;
+
+use self::opening::Contributions;
 use crate::contribute::values::{Sources, values};
-use crate::custody::Verdict;
 use crate::error::PartyError;
 use crate::link::Link;
-use crate::opening::{Evidence, NotOpened, Opening, Unopened, Verified};
 use crate::party::{End, Party, Shared};
 use crate::sealed::State;
-use crate::sinks::StoreSink;
 use crate::status::Training;
 use crate::steps::Step;
-use galen_core::{Code, Digest, PartyId, Signed, faults};
+use galen_core::{Code, Digest, PartyId, faults};
 use galen_net::NetError;
-use galen_net::protocol::{BlobKind, Item, Statement};
-use galen_sums::statement::{OPENED, OPENING_FAILED, Opened, OpeningFailed, RELEASE, Release};
+use galen_net::protocol::{BlobKind, Statement};
+use galen_sums::statement::{RELEASE, Release};
 use galen_sums::{Authored, Round, RoundId};
 use serde::Serialize;
 use std::sync::Arc;
@@ -44,66 +45,21 @@ impl Party {
             Step::Erase { before } => self.erase(*before).await?,
             Step::Announce(id) => self.announce(link, *id).await?,
             Step::Contribute(id) => self.contribute(link, *id).await?,
+            Step::Introduce(_) => self.introduce(link).await?,
+            Step::Vouch { custodian, nonce } => self.vouch(link, custodian, nonce).await?,
+            Step::TakeConfirmations(_) => self.take_confirmations(link).await?,
+            Step::Forget(_) => self.forget(link).await?,
+            Step::Check { id, sum } => self.check_set(link, *id, *sum).await?,
             Step::Endorse { id, sum } => self.endorse(link, *id, *sum).await?,
+            Step::Abandon(id) => self.abandon(link, *id).await?,
+            Step::CheckKeys(id) => self.check_keys(link, *id).await?,
+            Step::Fingerprint { id, set, sum } => self.fingerprint(link, *id, *set, *sum).await?,
+            Step::Judge { id, sum } => self.judge(link, *id, *sum).await?,
             Step::Answer { id, pieces } => self.answer(link, *id, pieces).await?,
             Step::Open { id, sum } => self.open_sum(link, *id, *sum).await?,
             Step::Release => self.release(link).await?,
         }
         Ok(None)
-    }
-
-    /// Brings the copy of the audit log up to the head in a record, or, without one, as far as the log goes. Nothing is done on a record
-    /// before.
-    async fn follow_audit(&self, link: &Link, record: Option<(&Round, &Signed)>) -> Result<(), PartyError> {
-        let target = record.map(|(round, _)| round.record().audit);
-        let id = record.map(|(round, _)| round.id());
-        loop {
-            let (shared, target) = (Arc::clone(&self.shared), target);
-            let missing = blocking(move || {
-                let missing = shared.audit.missing(target.as_ref());
-                missing.map_err(|source| PartyError::Forked { id, source })
-            });
-            let lines = match missing.await {
-                Ok(None) => return Ok(()),
-                Ok(Some(from)) => link.audit(from).await?,
-                Err(error) => {
-                    self.keep_evidence(&error, record.map(|(_, signed)| signed.clone()), Vec::new())
-                        .await?;
-                    return Err(error);
-                }
-            };
-            let (shared, given) = (Arc::clone(&self.shared), lines.clone());
-            let staged = blocking(move || {
-                shared
-                    .audit
-                    .stage(&given, target.as_ref())
-                    .map_err(|error| match error {
-                        NotTaken::Forked(source) => PartyError::Forked { id, source },
-                        NotTaken::Here(error) => error,
-                    })
-            });
-            if let Err(error) = staged.await {
-                self.keep_evidence(&error, record.map(|(_, signed)| signed.clone()), lines)
-                    .await?;
-                return Err(error);
-            }
-            if target.is_none() && lines.is_empty() {
-                return Ok(());
-            }
-        }
-    }
-
-    async fn keep_evidence(
-        &self,
-        error: &PartyError,
-        record: Option<Signed>,
-        lines: Vec<Signed>,
-    ) -> Result<(), PartyError> {
-        let PartyError::Forked { source, .. } = error else {
-            return Ok(());
-        };
-        let (shared, text) = (Arc::clone(&self.shared), source.to_string());
-        blocking(move || shared.audit.keep_evidence(&text, record.as_ref(), &lines)).await
     }
 
     /// The verified record of an attempt.
@@ -117,12 +73,6 @@ impl Party {
         self.follow_audit(link, Some((&round, &record))).await?;
         self.round = Some(Arc::clone(&round));
         Ok(round)
-    }
-
-    async fn announce(&self, link: &Link, id: RoundId) -> Result<(), PartyError> {
-        let shared = Arc::clone(&self.shared);
-        let statement = blocking(move || shared.custodian.announce(id)).await?;
-        link.post(Statement::RoundKey(statement.statement)).await
     }
 
     async fn contribute(&mut self, link: &Link, id: RoundId) -> Result<(), PartyError> {
@@ -150,142 +100,6 @@ impl Party {
         Ok(())
     }
 
-    async fn endorse(&mut self, link: &Link, id: RoundId, sum: Digest) -> Result<(), PartyError> {
-        let round = self.round(link, id).await?;
-        if !round.custodians().contains_key(&self.shared.identity.name) {
-            return Ok(());
-        }
-        let headers = link.fetch(id, Item::Headers).await?;
-        let shared = Arc::clone(&self.shared);
-        match blocking(move || shared.custodian.judge(&round, &headers, sum)).await? {
-            None => Ok(()),
-            Some(Verdict::Endorsed(statement)) => {
-                link.post(Statement::Endorsement(statement.statement)).await
-            }
-            Some(Verdict::SeedsRefused { statement, .. }) => {
-                link.post(Statement::SeedsRefused(statement.statement)).await
-            }
-        }
-    }
-
-    async fn answer(&mut self, link: &Link, id: RoundId, pieces: &[u32]) -> Result<(), PartyError> {
-        let round = self.round(link, id).await?;
-        let headers = link.fetch(id, Item::Headers).await?;
-        let endorsements = link.fetch(id, Item::Endorsements).await?;
-        let (shared, pieces) = (Arc::clone(&self.shared), pieces.to_vec());
-        let statement =
-            blocking(move || shared.custodian.answer(&round, &headers, &endorsements, &pieces)).await?;
-        link.post(Statement::Answer(statement.statement)).await?;
-        faults::reach("party.answer.sent");
-        Ok(())
-    }
-
-    /// Fetches what a round's opening needs, verifies it and opens the sum. What goes wrong on this side is an error; what is wrong with
-    /// the round is not.
-    async fn opening(
-        &mut self,
-        link: &Link,
-        id: RoundId,
-        sum: Digest,
-    ) -> Result<(Arc<Round>, Result<Opening, Unopened>), PartyError> {
-        let round = self.round(link, id).await?;
-        let evidence = Evidence {
-            headers: link.fetch(id, Item::Headers).await?,
-            endorsements: link.fetch(id, Item::Endorsements).await?,
-            answers: link.fetch(id, Item::Answers).await?,
-        };
-        self.fetch_sum(link, &round, sum).await?;
-        let (shared, state, verifying) = (
-            Arc::clone(&self.shared),
-            Arc::clone(&self.state),
-            Arc::clone(&round),
-        );
-        let opening = blocking(move || {
-            let blob = shared.store.blobs().open_read(&sum)?;
-            let open = || -> Result<Opening, NotOpened> {
-                let verified = Verified::new(&verifying, sum, evidence)?;
-                verified.open(&shared.identity, shared.study.study(), &state.derived, blob)
-            };
-            let opening = open();
-            // What was opened is kept in its own form; what did not open is fetched again.
-            shared.store.blobs().delete(&sum)?;
-            match opening {
-                Ok(opening) => Ok(Ok(opening)),
-                Err(NotOpened::Round(unopened)) => Ok(Err(unopened)),
-                Err(NotOpened::Here(error)) => Err(error),
-            }
-        });
-        Ok((round, opening.await?))
-    }
-
-    /// Fetches a sum into the blob store, unless it is there; goes on where an interrupted transfer stopped.
-    async fn fetch_sum(&self, link: &Link, round: &Round, sum: Digest) -> Result<(), PartyError> {
-        let shared = Arc::clone(&self.shared);
-        let len = round.plan().blob_len();
-        let writer = blocking(move || {
-            let blobs = shared.store.blobs();
-            if blobs.info(&sum)?.is_some() {
-                return Ok(None);
-            }
-            Ok(Some(blobs.begin(
-                &sum,
-                BlobKind::Sum as u16,
-                &shared.study.coordinator().name,
-            )?))
-        });
-        let Some(writer) = writer.await? else {
-            return Ok(());
-        };
-        match link.get(sum, StoreSink::new(writer, len), |_, _| {}).await {
-            // The partial file holds bytes that are not the sum; the next transfer starts anew.
-            Err(error) if is_spoilt(&error) => {
-                let shared = Arc::clone(&self.shared);
-                blocking(move || {
-                    Ok(shared
-                        .store
-                        .blobs()
-                        .discard_partial(&sum, &shared.study.coordinator().name)?)
-                })
-                .await?;
-                Err(PartyError::Spoilt(format!("the sum of {}: {error}", round.id())))
-            }
-            fetched => fetched,
-        }
-    }
-
-    async fn open_sum(&mut self, link: &Link, id: RoundId, sum: Digest) -> Result<(), PartyError> {
-        let (round, opening) = match self.pending.take() {
-            Some((known, opening)) if known == id && opening.sum.sum == sum => {
-                (self.round(link, id).await?, Ok(opening))
-            }
-            _ => self.opening(link, id, sum).await?,
-        };
-        let record = *round.digest();
-        match opening {
-            Ok(opening) => {
-                let said = Opened {
-                    record,
-                    result: opening.sum.result,
-                    max_noise: opening.sum.max_noise,
-                };
-                self.pending = Some((id, opening));
-                link.post(Statement::Opened(self.sign(OPENED, &said)?.statement))
-                    .await
-            }
-            Err(error) => {
-                tracing::error!(%error, "opening failed");
-                let said = OpeningFailed {
-                    record,
-                    detail: error.detail(),
-                };
-                link.post(Statement::OpeningFailed(
-                    self.sign(OPENING_FAILED, &said)?.statement,
-                ))
-                .await
-            }
-        }
-    }
-
     async fn apply(
         &mut self,
         link: &Link,
@@ -297,7 +111,7 @@ impl Party {
         self.follow_audit(link, None).await?;
         let opening = match self.pending.take() {
             Some((known, opening)) if known == id && opening.sum.sum == sum => opening,
-            _ => self.opening(link, id, sum).await?.1?,
+            _ => self.opening(link, id, sum, Contributions::Gone).await?.1?,
         };
         if opening.sum.result != published {
             return Err(PartyError::Mismatch {

@@ -1,0 +1,138 @@
+//! The anchor: what a custodian remembers of its ledger outside of its disk.
+//!
+//! A process that died and starts again must know whether its disk is as it left it. It keeps the ledger's incarnation and number in a
+//! file in volatile memory, which no backup and no snapshot of a disk holds, and which is gone when the machine starts anew. If that
+//! file is there and the ledger is not behind it, the incarnation goes on; otherwise a new one begins.
+//! The file is written after the ledger is durable and before anything that follows from it is sent.
+
+use crate::error::PartyError;
+use galen_core::{Digest, StudyDigest, Transcript};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// A ledger as it was last known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Anchored {
+    /// Its incarnation.
+    pub nonce: Digest,
+    /// Its number.
+    pub seq: u64,
+}
+
+/// Where an anchor is kept.
+pub trait Anchor: Send + Sync {
+    /// What was written last, if it is still there.
+    fn read(&self) -> Option<Anchored>;
+
+    /// Keeps this.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    fn write(&self, known: &Anchored) -> Result<(), PartyError>;
+}
+
+/// A file in a file system that lives in memory.
+#[derive(Clone, Debug)]
+pub struct VolatileFile {
+    /// Nothing on machines that have no such file system: then every start begins a new incarnation.
+    path: Option<PathBuf>,
+}
+
+impl VolatileFile {
+    /// The file of a party's folder and study.
+    pub fn of(home: &Path, study: &StudyDigest) -> Self {
+        let home = home.canonicalize().unwrap_or_else(|_| home.to_owned());
+        let name = Transcript::new("galen custody anchor v1")
+            .field(home.as_os_str().as_encoded_bytes())
+            .field(&study.0)
+            .digest();
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let folders = runtime.into_iter().chain([PathBuf::from("/dev/shm")]);
+        let path = folders
+            .filter(|folder| is_volatile(folder))
+            .map(|folder| folder.join(format!("galen-custody-{name}")))
+            .next();
+        if path.is_none() {
+            tracing::warn!(
+                "no file system in memory was found: whenever this daemon starts anew, its custodian sits out the round under way"
+            );
+        }
+        Self { path }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn is_volatile(folder: &Path) -> bool {
+    // linux/magic.h
+    const TMPFS_MAGIC: i64 = 0x0102_1994;
+    rustix::fs::statfs(folder).is_ok_and(|status| i64::from(status.f_type) == TMPFS_MAGIC)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_volatile(_: &Path) -> bool {
+    false
+}
+
+impl Anchor for VolatileFile {
+    fn read(&self) -> Option<Anchored> {
+        let bytes = std::fs::read(self.path.as_ref()?).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    fn write(&self, known: &Anchored) -> Result<(), PartyError> {
+        let Some(path) = &self.path else {
+            return Ok(());
+        };
+        let text = serde_json::to_vec(known).map_err(PartyError::internal)?;
+        crate::home::write_whole(path, &text)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    /// Memory of a machine that a test may start anew.
+    #[derive(Clone, Default)]
+    pub(crate) struct Memory(pub(crate) Arc<Mutex<Option<Anchored>>>);
+
+    impl Anchor for Memory {
+        fn read(&self) -> Option<Anchored> {
+            *self.0.lock().unwrap()
+        }
+
+        fn write(&self, known: &Anchored) -> Result<(), PartyError> {
+            *self.0.lock().unwrap() = Some(*known);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read_where_memory_is_a_folder() {
+        let home = tempfile::tempdir().unwrap();
+        let study = Digest::of(b"study");
+        let anchor = VolatileFile::of(home.path(), &study);
+        let known = Anchored {
+            nonce: Digest::of(b"nonce"),
+            seq: 7,
+        };
+        anchor.write(&known).unwrap();
+        let there = anchor.path.is_some();
+        assert_eq!(
+            VolatileFile::of(home.path(), &study).read(),
+            there.then_some(known)
+        );
+        // Another study or another folder has a file of its own.
+        assert_eq!(VolatileFile::of(home.path(), &Digest::of(b"other")).read(), None);
+        let elsewhere = tempfile::tempdir().unwrap();
+        assert_eq!(VolatileFile::of(elsewhere.path(), &study).read(), None);
+        // A damaged file is as good as none.
+        if let Some(path) = &anchor.path {
+            std::fs::write(path, b"{").unwrap();
+            assert_eq!(anchor.read(), None);
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The receiver's steps, and the contributor's fingerprint.
+
+use super::{blocking, is_spoilt};
+use crate::authentic::{self, Fetched};
+use crate::error::PartyError;
+use crate::link::Link;
+use crate::opening::{Evidence, NotOpened, Opening, Unopened, Verified};
+use crate::party::Party;
+use crate::sinks::StoreSink;
+use galen_core::{Digest, PartyId};
+use galen_net::protocol::{BlobKind, Item, Statement};
+use galen_sums::statement::{JUDGED, Judged, OPENED, OPENING_FAILED, Opened, OpeningFailed};
+use galen_sums::{ContributionHeader, Endorsement, Round, RoundId};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Whether contributions can still be fetched: the coordinator deletes them once their sum is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Contributions {
+    Kept,
+    Gone,
+}
+
+impl Party {
+    /// Fetches what a round's opening needs, verifies it and opens the sum. What goes wrong on this side is an error; what is wrong with
+    /// the round is not.
+    pub(super) async fn opening(
+        &mut self,
+        link: &Link,
+        id: RoundId,
+        sum: Digest,
+        contributions: Contributions,
+    ) -> Result<(Arc<Round>, Result<Opening, Unopened>), PartyError> {
+        let round = self.round(link, id).await?;
+        let evidence = Evidence {
+            headers: link.fetch(id, Item::Headers).await?,
+            endorsements: link.fetch(id, Item::Endorsements).await?,
+            answers: link.fetch(id, Item::Answers).await?,
+            fingerprints: link.fetch(id, Item::Fingerprints).await?,
+        };
+        let verified = {
+            let verifying = Arc::clone(&round);
+            blocking(move || match Verified::new(&verifying, sum, evidence) {
+                Ok(verified) => Ok(Ok(verified)),
+                Err(NotOpened::Round(unopened)) => Ok(Err(unopened)),
+                Err(NotOpened::Here(error)) => Err(error),
+            })
+        };
+        let verified = match verified.await? {
+            Ok(verified) => Arc::new(verified),
+            Err(unopened) => return Ok((round, Err(unopened))),
+        };
+        self.fetch_blob(link, &round, sum, BlobKind::Sum).await?;
+        let mut fetched = Fetched::default();
+        if contributions == Contributions::Kept {
+            let missing = verified.without_fingerprint();
+            self.fetch_contributions(link, &round, &verified, missing, &mut fetched)
+                .await?;
+        }
+        let mut opened = self.open_blob(&round, &verified, &fetched).await?;
+        if let Err(unopened) = &opened
+            && unopened.is_wrong_sum()
+            && contributions == Contributions::Kept
+        {
+            // Either the coordinator serves another sum, or a member signed another fingerprint than that of what it sent. The contributions
+            // themselves tell which.
+            let everybody = verified.members().cloned().collect();
+            self.fetch_contributions(link, &round, &verified, everybody, &mut fetched)
+                .await?;
+            opened = self.open_blob(&round, &verified, &fetched).await?;
+        }
+        let shared = Arc::clone(&self.shared);
+        blocking(move || {
+            // What was opened is kept in its own form; what did not open is fetched again.
+            for digest in fetched.blobs().chain([sum]) {
+                shared.store.blobs().delete(&digest)?;
+            }
+            Ok(())
+        })
+        .await?;
+        Ok((round, opened))
+    }
+
+    async fn fetch_contributions(
+        &self,
+        link: &Link,
+        round: &Round,
+        verified: &Verified,
+        members: BTreeSet<PartyId>,
+        fetched: &mut Fetched,
+    ) -> Result<(), PartyError> {
+        for member in members {
+            if let Some(header) = verified.header(&member).cloned()
+                && !fetched.contains(&member)
+            {
+                self.fetch_blob(link, round, header.ciphertext, BlobKind::Contribution)
+                    .await?;
+                fetched.add(header);
+            }
+        }
+        Ok(())
+    }
+
+    async fn open_blob(
+        &self,
+        round: &Arc<Round>,
+        verified: &Arc<Verified>,
+        fetched: &Fetched,
+    ) -> Result<Result<Opening, Unopened>, PartyError> {
+        let (shared, state) = (Arc::clone(&self.shared), Arc::clone(&self.state));
+        let (round, verified, fetched) = (Arc::clone(round), Arc::clone(verified), fetched.clone());
+        blocking(move || {
+            let blobs = shared.store.blobs();
+            let open = || -> Result<Opening, NotOpened> {
+                let sum = verified.sum();
+                let unchecked = authentic::check(&round, &verified, blobs, &fetched)?;
+                let blob = blobs.open_read(&sum).map_err(PartyError::from)?;
+                let study = shared.study.study();
+                let mut opening = verified.open(&round, &shared.identity, study, &state.derived, blob)?;
+                opening.sum.unchecked = unchecked;
+                Ok(opening)
+            };
+            match open() {
+                Ok(opening) => Ok(Ok(opening)),
+                Err(NotOpened::Round(unopened)) => Ok(Err(unopened)),
+                Err(NotOpened::Here(error)) => {
+                    blobs.delete(&verified.sum())?;
+                    Err(error)
+                }
+            }
+        })
+        .await
+    }
+
+    /// Fetches a sum or a contribution into the blob store, unless it is there; goes on where an interrupted transfer stopped.
+    async fn fetch_blob(
+        &self,
+        link: &Link,
+        round: &Round,
+        digest: Digest,
+        kind: BlobKind,
+    ) -> Result<(), PartyError> {
+        let shared = Arc::clone(&self.shared);
+        let len = round.plan().blob_len();
+        let writer = blocking(move || {
+            let blobs = shared.store.blobs();
+            if blobs.info(&digest)?.is_some() {
+                return Ok(None);
+            }
+            let owner = &shared.study.coordinator().name;
+            Ok(Some(blobs.begin(&digest, kind as u16, owner)?))
+        });
+        let Some(writer) = writer.await? else {
+            return Ok(());
+        };
+        match link.get(digest, StoreSink::new(writer, len), |_, _| {}).await {
+            // The partial file holds bytes that are not the blob; the next transfer starts anew.
+            Err(error) if is_spoilt(&error) => {
+                let shared = Arc::clone(&self.shared);
+                blocking(move || {
+                    let owner = &shared.study.coordinator().name;
+                    Ok(shared.store.blobs().discard_partial(&digest, owner)?)
+                })
+                .await?;
+                Err(PartyError::Spoilt(format!("a blob of {}: {error}", round.id())))
+            }
+            fetched => fetched,
+        }
+    }
+
+    pub(super) async fn open_sum(&mut self, link: &Link, id: RoundId, sum: Digest) -> Result<(), PartyError> {
+        let (round, opening) = match self.pending.take() {
+            Some((known, opening)) if known == id && opening.sum.sum == sum => {
+                (self.round(link, id).await?, Ok(opening))
+            }
+            _ => self.opening(link, id, sum, Contributions::Kept).await?,
+        };
+        let record = *round.digest();
+        match opening {
+            Ok(opening) => {
+                let said = Opened {
+                    record,
+                    result: opening.sum.result,
+                    max_noise: opening.sum.max_noise,
+                };
+                self.pending = Some((id, opening));
+                link.post(Statement::Opened(self.sign(OPENED, &said)?.statement))
+                    .await
+            }
+            Err(error) => {
+                tracing::error!(%error, "opening failed");
+                let said = OpeningFailed {
+                    record,
+                    detail: error.detail(),
+                    fault: error.fault(),
+                };
+                link.post(Statement::OpeningFailed(
+                    self.sign(OPENING_FAILED, &said)?.statement,
+                ))
+                .await
+            }
+        }
+    }
+
+    /// Compares the custodians' key checks with their answers, and says whose were wrong.
+    pub(super) async fn judge(&mut self, link: &Link, id: RoundId, sum: Digest) -> Result<(), PartyError> {
+        let round = self.round(link, id).await?;
+        let evidence = Evidence {
+            headers: link.fetch(id, Item::Headers).await?,
+            endorsements: link.fetch(id, Item::Endorsements).await?,
+            answers: link.fetch(id, Item::Answers).await?,
+            fingerprints: Vec::new(),
+        };
+        let checks = link.fetch(id, Item::KeyChecks).await?;
+        let (shared, judging) = (Arc::clone(&self.shared), Arc::clone(&round));
+        let findings = blocking(move || {
+            let verified = Verified::new(&judging, sum, evidence)?;
+            verified.find_liars(&judging, &shared.identity, &checks)
+        });
+        let findings = findings.await?;
+        let liars: BTreeSet<PartyId> = findings
+            .iter()
+            .filter_map(|found| found.liar())
+            .cloned()
+            .collect();
+        let words: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        for finding in &words {
+            tracing::warn!(%id, %finding, "key checks");
+        }
+        let said = Judged {
+            record: *round.digest(),
+            liars: liars.into_iter().collect(),
+            detail: words.join("; ").chars().take(200).collect(),
+        };
+        link.post(Statement::Judged(self.sign(JUDGED, &said)?.statement))
+            .await
+    }
+
+    /// Signs the fingerprint of what this party sent, under the challenge of the fixed set and sum.
+    pub(super) async fn fingerprint(
+        &mut self,
+        link: &Link,
+        id: RoundId,
+        set: Digest,
+        sum: Digest,
+    ) -> Result<(), PartyError> {
+        let round = self.round(link, id).await?;
+        let record = *round.digest();
+        let shared = Arc::clone(&self.shared);
+        let fixed = Endorsement { record, set, sum };
+        let statement = blocking(move || {
+            let Some(parcel) = shared.contributor.sent(id)? else {
+                return Ok(None);
+            };
+            let header: ContributionHeader = parcel
+                .header
+                .statement
+                .read_unverified()
+                .map_err(PartyError::internal)?;
+            let bytes = &parcel.ciphertext[..];
+            authentic::own_fingerprint(&round, &fixed, &shared.identity, &header, bytes).map(Some)
+        });
+        match statement.await? {
+            Some(statement) => link.post(Statement::Fingerprint(statement.statement)).await,
+            None => Ok(()),
+        }
+    }
+}
