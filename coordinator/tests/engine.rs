@@ -274,9 +274,15 @@ fn the_audit_log_tells_what_happened_and_its_head_stands_in_the_record() {
         engine.post(&member.name, scene.key(member, 0)).unwrap();
     }
     engine.drive().unwrap();
-    let record = engine.fetch(&scene.members[0].name, 0, 0, Item::Record).unwrap().remove(0).1;
+    let record = engine
+        .fetch(&scene.members[0].name, 0, 0, Item::Record)
+        .unwrap()
+        .remove(0)
+        .1;
     let coordinator = &scene.study.coordinator().signing;
-    let record: RoundRecord = record.open(ROUND_RECORD, &scene.study.digest(), coordinator).unwrap();
+    let record: RoundRecord = record
+        .open(ROUND_RECORD, &scene.study.digest(), coordinator)
+        .unwrap();
     assert_eq!(record.audit, *before.head(), "the head when the record was fixed");
     let (_, lines) = log(&scene, &engine);
     let told = AuditEvent::Record {
@@ -285,26 +291,37 @@ fn the_audit_log_tells_what_happened_and_its_head_stands_in_the_record() {
         record: record.digest().unwrap(),
         base: record.base,
     };
-    assert_eq!(lines.last().map(|line| (&line.event, line.time_ms)), Some((&told, 1_001_000)));
+    assert_eq!(
+        lines.last().map(|line| (&line.event, line.time_ms)),
+        Some((&told, 1_001_000))
+    );
 
     // A second, different key is refused and told once, however often it is sent; what only came late is not told.
     let member = &scene.members[0];
     let forged = scene.key(&scene.members[1], 0);
     for _ in 0..3 {
-        assert_eq!(engine.post(&member.name, forged.clone()).unwrap_err().code, Code::BadSignature);
-        assert_eq!(engine.post(&member.name, scene.key(member, 1)).unwrap_err().code, Code::WrongRound);
+        assert_eq!(
+            engine.post(&member.name, forged.clone()).unwrap_err().code,
+            Code::BadSignature
+        );
+        assert_eq!(
+            engine.post(&member.name, scene.key(member, 1)).unwrap_err().code,
+            Code::WrongRound
+        );
     }
     let (_, lines) = log(&scene, &engine);
-    let refused = lines.iter().filter(|line| {
-        matches!(&line.event, AuditEvent::Refused { party, code: 1301, .. } if *party == member.name)
-    });
+    let refused = lines.iter().filter(
+        |line| matches!(&line.event, AuditEvent::Refused { party, code: 1301, .. } if *party == member.name),
+    );
     assert_eq!((refused.count(), lines.len()), (1, scene.members.len() + 3));
 
     engine.fail("the operator ended it").unwrap();
     drop(engine);
     let engine = scene.engine();
     let (_, lines) = log(&scene, &engine);
-    assert!(matches!(&lines.last().unwrap().event, AuditEvent::Closed { completed: false, reason } if reason == "the operator ended it"));
+    assert!(
+        matches!(&lines.last().unwrap().event, AuditEvent::Closed { completed: false, reason } if reason == "the operator ended it")
+    );
     assert_eq!(engine.audit(lines.len() as u64 - 1).unwrap().len(), 1);
     assert_eq!(engine.audit(lines.len() as u64).unwrap(), []);
 }

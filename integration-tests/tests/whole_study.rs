@@ -33,12 +33,16 @@ fn the_audit_logs_agree(scene: &mut Scene) -> anyhow::Result<()> {
     for party in scene.parties().to_vec() {
         let own = scene.run(party.as_str(), &["audit", "verify"])?;
         let openings = own["report"]["openings"].as_array().map_or(0, Vec::len);
-        anyhow::ensure!(openings == rounds, "{party} knows of {openings} of {rounds} sums: {own:#}");
+        anyhow::ensure!(
+            openings == rounds,
+            "{party} knows of {openings} of {rounds} sums: {own:#}"
+        );
         let all = scene.run(party.as_str(), &["audit", "verify", &exported])?;
         anyhow::ensure!(all["report"]["head"] == written["head"], "{all:#}");
         anyhow::ensure!(all["compared_with"] == own["report"]["head"]["lines"], "{all:#}");
         anyhow::ensure!(
-            all["report"]["warnings"] == serde_json::json!([]) && all["report"]["served"].as_array().is_some_and(|m| m.len() == 1),
+            all["report"]["warnings"] == serde_json::json!([])
+                && all["report"]["served"].as_array().is_some_and(|m| m.len() == 1),
             "{all:#}"
         );
     }

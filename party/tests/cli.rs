@@ -360,7 +360,11 @@ fn an_audit_log_is_verified_offline_and_told_in_words() {
     let key = SigningKey::generate().unwrap();
     let (study, file) = site.frozen_by(key.public());
     let dir = site.dir("cleveland");
-    assert!(party(&["study", "sign", &file, "--dir", &dir, "--yes"]).status.success());
+    assert!(
+        party(&["study", "sign", &file, "--dir", &dir, "--yes"])
+            .status
+            .success()
+    );
     let empty = party(&["audit", "verify", "--dir", &dir]);
     assert!(empty.status.success() && text(&empty.stdout).contains("No sum was opened"));
 
@@ -388,27 +392,44 @@ fn an_audit_log_is_verified_offline_and_told_in_words() {
         assert!(said.contains(part), "{part}\n{said}");
     }
     let shown = text(&party(&["audit", "show", "--dir", &dir, "--from", "5"]).stdout);
-    assert!(shown.starts_with("     5  2027-01-01 00:00:04 UTC  Every party has signed"), "{shown}");
+    assert!(
+        shown.starts_with("     5  2027-01-01 00:00:04 UTC  Every party has signed"),
+        "{shown}"
+    );
     assert_eq!(shown.lines().count(), lines.len() - 4);
     let (status, object) = json(&["audit", "show", "--dir", &dir, "--from", "6"]);
-    assert_eq!((status, &object["result"][0]["event"]["record"]["purpose"]), (0, &"statistics".into()));
+    assert_eq!(
+        (status, &object["result"][0]["event"]["record"]["purpose"]),
+        (0, &"statistics".into())
+    );
     for args in [&["--study", &file][..], &["--dir", &dir]] {
         let (status, object) = json(&[&["audit", "verify", &exported], args].concat());
         let report = &object["result"]["report"];
         assert_eq!(status, 0, "{object}");
         assert_eq!(report["head"]["lines"], lines.len());
-        assert_eq!(report["openings"][0]["contributors"], serde_json::json!(["budapest", "cleveland", "zurich"]));
+        assert_eq!(
+            report["openings"][0]["contributors"],
+            serde_json::json!(["budapest", "cleveland", "zurich"])
+        );
     }
 
     // A changed file, one that was told to somebody else, a head that is not on the log: exit status 6 and the line.
     let refused = |args: &[&str], code: &str, part: &str| {
         let (status, said) = json(args);
-        assert_eq!((status, said["error"]["code"].as_str()), (6, Some(code)), "{args:?} {said}");
+        assert_eq!(
+            (status, said["error"]["code"].as_str()),
+            (6, Some(code)),
+            "{args:?} {said}"
+        );
         let message = said["error"]["message"].as_str().unwrap();
         assert!(message.contains(part), "{message}");
     };
     let good = std::fs::read_to_string(&exported).unwrap();
-    std::fs::write(&exported, good.replacen("over 3 contributors", "over 4 contributors", 1)).unwrap();
+    std::fs::write(
+        &exported,
+        good.replacen("over 3 contributors", "over 4 contributors", 1),
+    )
+    .unwrap();
     let opened = lines.len() - study.cards().len() - 1;
     refused(
         &["audit", "verify", &exported, "--study", &file],
@@ -421,15 +442,26 @@ fn an_audit_log_is_verified_offline_and_told_in_words() {
     let (told, _) = first_round(&site, &study, &key, &all);
     copy.stage(&told, None).unwrap();
     let forked = other.audit().join(LOG).display().to_string();
-    assert_eq!(json(&["audit", "verify", &forked, "--study", &file]).0, 0, "by itself it is good");
+    assert_eq!(
+        json(&["audit", "verify", &forked, "--study", &file]).0,
+        0,
+        "by itself it is good"
+    );
     refused(&["audit", "verify", &forked, "--dir", &dir], "G1409", "line 9");
     let elsewhere = Digest::of(b"elsewhere").to_hex();
-    refused(&["audit", "verify", "--dir", &dir, "--head", &elsewhere], "G1409", &elsewhere);
+    refused(
+        &["audit", "verify", "--dir", &dir, "--head", &elsewhere],
+        "G1409",
+        &elsewhere,
+    );
 
     // Genuine lines that the rules forbid.
     let (two, _) = first_round(&site, &study, &key, &three[..2]);
     let other = Home::open(Path::new(&site.dir("budapest"))).unwrap();
-    AuditCopy::open(&other, study.digest(), key.public()).unwrap().stage(&two, None).unwrap();
+    AuditCopy::open(&other, study.digest(), key.public())
+        .unwrap()
+        .stage(&two, None)
+        .unwrap();
     let small = other.audit().join(LOG).display().to_string();
     refused(
         &["audit", "verify", &small, "--study", &file],

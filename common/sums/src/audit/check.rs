@@ -6,7 +6,7 @@
 
 use super::chain::{AuditHead, AuditLine};
 use super::event::{AuditEvent, Culprit};
-use super::report::{Accusation, Opening, Rejection, Report, Warning};
+use super::report::{Accusation, Closing, Opening, Rejection, Report, Warning};
 use crate::abandon::{ABANDONED, Abandoned};
 use crate::authored::{Authored, ENDORSEMENT};
 use crate::record::RoundId;
@@ -424,7 +424,10 @@ impl Checker {
                 vec![self.served(*model)]
             }
             AuditEvent::Closed { completed, reason } => {
-                self.report.closed = Some((*completed, reason.clone()));
+                self.report.closed = Some(Closing {
+                    completed: *completed,
+                    reason: reason.clone(),
+                });
                 let verdict = self.open();
                 self.closed = true;
                 vec![verdict]
