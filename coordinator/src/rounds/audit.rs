@@ -417,7 +417,7 @@ mod tests {
             assert_eq!(told(&state, &state, &roster), [], "told twice");
         };
         for party in ["a", "b", "c"] {
-            step(&mut |state| drop(state.consents.insert(name(party))));
+            step(&mut |state| assert!(state.consents.insert(name(party))));
         }
         step(&mut |state| state.attempt = Some(Attempt::announce(0, 1, digest("base"), 0, 0)));
         let attempt = |state: &mut StudyState, change: &dyn Fn(&mut Attempt)| {
@@ -447,12 +447,12 @@ mod tests {
         step(&mut |state| attempt(state, &|attempt| attempt.phase = AttemptPhase::Opening));
         step(&mut |state| {
             attempt(state, &|attempt| {
-                drop(attempt.failures.insert(name("c"), "line\nbreak".into()))
+                attempt.failures.insert(name("c"), "line\nbreak".into());
             });
         });
         step(&mut |state| {
             attempt(state, &|attempt| {
-                drop(attempt.opened.insert(name("a"), digest("result")))
+                attempt.opened.insert(name("a"), digest("result"));
             });
         });
         step(&mut |state| {
@@ -467,7 +467,7 @@ mod tests {
                 published_ms: 0,
             });
         });
-        step(&mut |state| drop(state.releases.insert(name("b"), digest("model"))));
+        step(&mut |state| assert_eq!(state.releases.insert(name("b"), digest("model")), None));
         step(&mut |state| state.serving = Some(digest("model")));
         step(&mut |state| {
             state.closed = Some(Closed {
