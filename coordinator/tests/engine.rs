@@ -12,6 +12,7 @@ use galen_sums::authored::ROUND_RECORD;
 use galen_sums::record::{OneRoundKey, RoundId, RoundRecord};
 use galen_sums::roster::Roster;
 use galen_sums::statement::{RELEASE, Release};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -290,6 +291,7 @@ fn the_audit_log_tells_what_happened_and_its_head_stands_in_the_record() {
         purpose: record.purpose,
         record: record.digest().unwrap(),
         base: record.base,
+        standing: BTreeMap::new(),
     };
     assert_eq!(
         lines.last().map(|line| (&line.event, line.time_ms)),

@@ -310,6 +310,7 @@ fn first_round(site: &Site, study: &FrozenStudy, key: &SigningKey, of: &[&str]) 
         purpose: Purpose::Statistics,
         record,
         base: digest("initial".into()),
+        standing: BTreeMap::new(),
     });
     for (contributor, header) in &members {
         events.push(AuditEvent::Contribution {

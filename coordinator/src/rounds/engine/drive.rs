@@ -14,7 +14,7 @@ use galen_sums::authored::Authored;
 use galen_sums::record::{RoundId, RoundRecord};
 use galen_sums::round::Round;
 use galen_sums::set::ContributionSet;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 impl Engine {
@@ -233,6 +233,7 @@ impl Engine {
             purpose,
             record: *round.digest(),
             base: attempt.base,
+            standing: BTreeMap::new(),
         };
         let mut inner = self.lock();
         let mut state = inner.state.clone();
