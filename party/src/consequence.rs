@@ -67,6 +67,7 @@ pub(crate) fn is_of_the_moment(error: &PartyError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use galen_sums::audit::AuditError;
     use galen_core::{Digest, Refusal};
     use galen_custody::LedgerError;
     use galen_store::StoreError;
@@ -104,6 +105,12 @@ mod tests {
         let untrue = PartyError::Untrue("x".into());
         assert!(!concerns_only(&apply, &untrue));
         assert!(concerns_only(&Step::Endorse { id, sum }, &untrue));
+        let forked = PartyError::Forked {
+            id: Some(id),
+            source: AuditError::Malformed { line: 3 },
+        };
+        assert!(!concerns_only(&apply, &forked) && !may_pass(&forked) && !is_of_this_side(&apply, &forked));
+        assert!(concerns_only(&Step::Endorse { id, sum }, &forked));
         let mismatch = PartyError::Mismatch {
             round: 0,
             published: sum,

@@ -198,8 +198,9 @@ fn told_of_attempt(before: Option<&Attempt>, after: &Attempt, roster: &Roster, e
             sum: proposal.sum,
         });
     }
-    let opening = |attempt: &Attempt| attempt.phase == AttemptPhase::Opening;
-    if opening(after) && !before.is_some_and(opening) {
+    // Once, also if the phase is entered again.
+    let first = before.is_none_or(|before| before.phase < AttemptPhase::Opening);
+    if first && after.phase == AttemptPhase::Opening {
         events.push(AuditEvent::Opened {
             id,
             receivers: roster.receivers().to_vec(),

@@ -130,11 +130,13 @@ impl Federation {
     pub(crate) fn add(&self, round: &Round, parcels: &[Parcel]) -> (Vec<u8>, Digest) {
         let headers: Vec<Authored> = parcels.iter().map(|parcel| parcel.header.clone()).collect();
         let set = ContributionSet::new(round, &headers).unwrap();
-        let source = |parcel: &Parcel| Source {
-            contributor: parcel.header.author.clone(),
-            digest: parcel.digest,
-            blob: parcel.ciphertext.as_slice(),
-        };
+        fn source(parcel: &Parcel) -> Source<&[u8]> {
+            Source {
+                contributor: parcel.header.author.clone(),
+                digest: parcel.digest,
+                blob: &parcel.ciphertext[..],
+            }
+        }
         let mut blob = Vec::new();
         let sources: Vec<_> = parcels.iter().map(source).collect();
         let digest = galen_sums::add(round, &set, &sources, &mut blob).unwrap();
