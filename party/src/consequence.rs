@@ -67,11 +67,11 @@ pub(crate) fn is_of_the_moment(error: &PartyError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use galen_sums::audit::AuditError;
     use galen_core::{Digest, Refusal};
     use galen_custody::LedgerError;
     use galen_store::StoreError;
     use galen_sums::RoundId;
+    use galen_sums::audit::AuditError;
 
     fn refused(code: Code) -> PartyError {
         NetError::Refused(Refusal::new(code, "")).into()
