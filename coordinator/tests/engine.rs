@@ -4,13 +4,16 @@
 
 use galen_coordinator::rounds::engine::Engine;
 use galen_core::study::{Card, FrozenStudy, STUDY_SIGNATURE, Study};
-use galen_core::{Code, Digest, ManualClock, PartyId, SigningKey};
+use galen_core::{Clock, Code, Digest, ManualClock, PartyId, SigningKey};
 use galen_net::protocol::{AttemptPhase, BlobKind, Item, Statement, StudyPhase};
 use galen_store::Store;
-use galen_sums::authored::{CONFIRMATION, INCARNATION};
-use galen_sums::record::{OneRoundKey, RoundId};
+use galen_sums::audit::{AuditEvent, AuditLine, Chain, Checker};
+use galen_sums::authored::{CONFIRMATION, INCARNATION, ROUND_RECORD};
+use galen_sums::record::{OneRoundKey, RoundId, RoundRecord};
+use galen_sums::roster::Roster;
 use galen_sums::statement::{RELEASE, Release};
 use galen_sums::{Confirmation, Incarnation};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -283,4 +286,88 @@ fn a_round_goes_on_with_three_of_four_keys_when_the_fourth_stands_still() {
         .post(&scene.members[3].name, scene.key(&scene.members[3], 0))
         .unwrap_err();
     assert_eq!(late.code, Code::WrongPhase);
+}
+
+/// The log of an engine, verified; what it tells keeps the rules of the study.
+fn log(scene: &Scene, engine: &Engine) -> (Chain, Vec<AuditLine>) {
+    let coordinator = &scene.study.coordinator().signing;
+    let mut chain = Chain::new(scene.study.digest(), *coordinator);
+    let lines = chain.extend(&engine.audit(0).unwrap()).unwrap();
+    let mut checker = Checker::new(Arc::new(Roster::from_study(&scene.study).unwrap()));
+    lines.iter().for_each(|line| checker.read(line));
+    let report = checker.finish(*chain.head());
+    assert!(report.is_consistent(), "{}", report.text());
+    (chain, lines)
+}
+
+#[test]
+fn the_audit_log_tells_what_happened_and_its_head_stands_in_the_record() {
+    let scene = Scene::new();
+    for member in &scene.members {
+        scene.consent(&scene.engine(), member);
+        // Once is enough.
+        scene.consent(&scene.engine(), member);
+    }
+    let engine = scene.engine();
+    let (before, lines) = log(&scene, &engine);
+    assert_eq!(lines.len(), scene.members.len() + 1);
+    assert_eq!(lines.last().unwrap().event, AuditEvent::Activated);
+    assert!(lines.iter().all(|line| line.time_ms == scene.clock.now_ms()));
+    engine.drive().unwrap();
+    scene.clock.advance(Duration::from_secs(1));
+    for member in &scene.members {
+        engine.post(&member.name, scene.key(member, 0)).unwrap();
+    }
+    engine.drive().unwrap();
+    let record = engine
+        .fetch(&scene.members[0].name, 0, 0, Item::Record)
+        .unwrap()
+        .remove(0)
+        .1;
+    let coordinator = &scene.study.coordinator().signing;
+    let record: RoundRecord = record
+        .open(ROUND_RECORD, &scene.study.digest(), coordinator)
+        .unwrap();
+    assert_eq!(record.audit, *before.head(), "the head when the record was fixed");
+    let (_, lines) = log(&scene, &engine);
+    let told = AuditEvent::Record {
+        id: RoundId { round: 0, attempt: 0 },
+        purpose: record.purpose,
+        record: record.digest().unwrap(),
+        base: record.base,
+        standing: BTreeMap::new(),
+    };
+    assert_eq!(
+        lines.last().map(|line| (&line.event, line.time_ms)),
+        Some((&told, 1_001_000))
+    );
+
+    // A second, different key is refused and told once, however often it is sent; what only came late is not told.
+    let member = &scene.members[0];
+    let forged = scene.key(&scene.members[1], 0);
+    for _ in 0..3 {
+        assert_eq!(
+            engine.post(&member.name, forged.clone()).unwrap_err().code,
+            Code::BadSignature
+        );
+        assert_eq!(
+            engine.post(&member.name, scene.key(member, 1)).unwrap_err().code,
+            Code::WrongRound
+        );
+    }
+    let (_, lines) = log(&scene, &engine);
+    let refused = lines.iter().filter(
+        |line| matches!(&line.event, AuditEvent::Refused { party, code: 1301, .. } if *party == member.name),
+    );
+    assert_eq!((refused.count(), lines.len()), (1, scene.members.len() + 3));
+
+    engine.fail("the operator ended it").unwrap();
+    drop(engine);
+    let engine = scene.engine();
+    let (_, lines) = log(&scene, &engine);
+    assert!(
+        matches!(&lines.last().unwrap().event, AuditEvent::Closed { completed: false, reason } if reason == "the operator ended it")
+    );
+    assert_eq!(engine.audit(lines.len() as u64 - 1).unwrap().len(), 1);
+    assert_eq!(engine.audit(lines.len() as u64).unwrap(), []);
 }

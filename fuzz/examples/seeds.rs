@@ -12,6 +12,7 @@ use galen_models::{Layer, Model, ModelSpec, Range};
 use galen_net::frame::{HEADER_BYTES, Header};
 use galen_net::protocol::*;
 use galen_net::{Message, Request, Response};
+use galen_sums::audit::{AuditEvent, AuditHead, AuditLine, Chain, json_lines};
 use galen_sums::{AnswerHeader, OneRoundKey, statement};
 use std::fs;
 use std::path::PathBuf;
@@ -165,6 +166,26 @@ fn sums(to: &Folder) {
     let key = postcard::to_stdvec(&key).unwrap();
     let answer = postcard::to_stdvec(&answer).unwrap();
     let authored = postcard::to_stdvec(&f.signed_by(1, galen_sums::authored::CONTRIBUTION, &header)).unwrap();
+    let certificate = AuditEvent::Certified {
+        id: f.round.id(),
+        set: certified.set,
+        sum: certified.sum,
+        endorsements: vec![f.signed_by(0, galen_sums::authored::ENDORSEMENT, &endorsement)],
+    };
+    let (line, signed) = {
+        let (signed, _) = AuditLine::sign(
+            &f.coordinator,
+            f.roster.study(),
+            &AuditHead::default(),
+            7,
+            certificate.clone(),
+        )
+        .unwrap();
+        let mut chain = Chain::new(*f.roster.study(), f.coordinator.public());
+        (chain.push(&signed).unwrap(), signed)
+    };
+    let file = json_lines::write(&line, &signed).unwrap().into_bytes();
+    let certificate = postcard::to_stdvec(&certificate).unwrap();
     for (which, name, bytes) in [
         (0, "record", &record),
         (1, "round-key", &key),
@@ -172,6 +193,8 @@ fn sums(to: &Folder) {
         (3, "endorsement", &endorsement),
         (4, "answer", &answer),
         (5, "authored", &authored),
+        (6, "audit-line", &certificate),
+        (7, "audit-file", &file),
     ] {
         to.put_for("sums_signed", name, which, bytes);
     }

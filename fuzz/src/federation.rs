@@ -168,6 +168,13 @@ impl Federation {
             .unwrap()
     }
 
+    /// The same for a line of the audit log.
+    pub fn line_of(&self, payload: &[u8]) -> Signed {
+        self.coordinator
+            .sign(galen_sums::audit::AUDIT_LINE, self.roster.study(), &Encoded(payload))
+            .unwrap()
+    }
+
     /// A custodian's one-round key from any bytes.
     pub fn key_of(&self, party: usize, payload: &[u8]) -> Authored {
         self.signed_by(party, ONE_ROUND_KEY, payload)

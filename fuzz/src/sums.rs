@@ -13,9 +13,11 @@ use galen_sums::{
     AnswerHeader, Authored, ContributionHeader, ContributionSet, Endorsement, OneRoundKey, PlanInputs, Round,
     RoundRecord, SumPlan, check_answer, check_certificate, check_header, statement,
 };
+use galen_sums::audit::{AuditHead, AuditLine, Chain, Checker, json_lines, words};
 use hpke::aead::ChaCha20Poly1305;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
+use std::sync::Arc;
 use hpke::{Deserializable, Kem, OpModeS, Serializable, single_shot_seal};
 
 /// Every statement type: the first byte selects it, the rest is its encoding.
@@ -23,7 +25,7 @@ pub fn statements(data: &[u8]) {
     let Some((&which, payload)) = data.split_first() else {
         return;
     };
-    match which % 12 {
+    match which % 13 {
         0 => drop(postcard_again::<Authored>(payload)),
         1 => drop(postcard_again::<OneRoundKey>(payload)),
         2 => {
@@ -43,6 +45,7 @@ pub fn statements(data: &[u8]) {
         8 => drop(postcard_again::<statement::Opened>(payload)),
         9 => drop(postcard_again::<statement::OpeningFailed>(payload)),
         10 => drop(postcard_again::<statement::Release>(payload)),
+        11 => drop(postcard_again::<AuditLine>(payload)),
         _ => plan(payload),
     }
 }
@@ -312,10 +315,40 @@ fn authored(data: &[u8]) {
     }
 }
 
+/// A line of the audit log by a dishonest coordinator: [`Chain::push`], [`Checker::read`], and the words and the file that come of it.
+fn audit_line(data: &[u8]) {
+    let f = &*FEDERATION;
+    let head = AuditHead::default();
+    // What stands before the event must fit, or nothing after it is looked at.
+    let preamble = postcard::to_stdvec(&(1u64, head.digest, 7u64)).unwrap();
+    let signed = f.line_of(&[&preamble, data].concat());
+    let mut chain = Chain::new(*f.roster.study(), f.coordinator.public());
+    let Ok(line) = chain.push(&signed) else {
+        return;
+    };
+    let mut checker = Checker::new(Arc::clone(&f.roster));
+    checker.read(&line);
+    let report = checker.finish(*chain.head());
+    let text = format!("{}\n{}", words::line(&line), report.text());
+    assert!(text.chars().all(|c| c == '\n' || !c.is_control()));
+    let written = json_lines::write(&line, &signed).unwrap();
+    let mut chain = Chain::new(*f.roster.study(), f.coordinator.public());
+    assert_eq!(json_lines::verify(&mut chain, &written).unwrap().0, line);
+}
+
+/// A line of a file of the audit log.
+fn audit_file(data: &[u8]) {
+    let f = &*FEDERATION;
+    let mut chain = Chain::new(*f.roster.study(), f.coordinator.public());
+    let _ = json_lines::verify(&mut chain, &String::from_utf8_lossy(data));
+}
+
 /// Payloads that their authors signed.
 pub fn signed(data: &[u8]) {
     choose(
-        &[record, round_key, contribution, endorsement, answer, authored],
+        &[
+            record, round_key, contribution, endorsement, answer, authored, audit_line, audit_file,
+        ],
         data,
     );
 }

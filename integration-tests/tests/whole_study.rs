@@ -19,7 +19,34 @@ fn four_hospitals_train_and_every_one_of_them_queries() -> anyhow::Result<()> {
         Ok(queries.is_some_and(|queries| queries.done == 4 && queries.failed == 0))
     })?;
     scene.end()?;
-    contributions_are_gone(&scene)
+    contributions_are_gone(&scene)?;
+    the_audit_logs_agree(&mut scene)
+}
+
+/// Every hospital's copy of the audit log verifies and tells of every opened sum; it is a part of what the coordinator exports.
+fn the_audit_logs_agree(scene: &mut Scene) -> anyhow::Result<()> {
+    let rounds = scene.snapshot().published();
+    let exported = scene.dir().join("audit.jsonl").to_string_lossy().into_owned();
+    let written = scene.run(COORDINATOR, &["audit", "export", "--out", &exported])?;
+    let shown = scene.run(COORDINATOR, &["audit", "show"])?;
+    anyhow::ensure!(shown["report"]["head"] == written["head"], "{written} {shown}");
+    for party in scene.parties().to_vec() {
+        let own = scene.run(party.as_str(), &["audit", "verify"])?;
+        let openings = own["report"]["openings"].as_array().map_or(0, Vec::len);
+        anyhow::ensure!(
+            openings == rounds,
+            "{party} knows of {openings} of {rounds} sums: {own:#}"
+        );
+        let all = scene.run(party.as_str(), &["audit", "verify", &exported])?;
+        anyhow::ensure!(all["report"]["head"] == written["head"], "{all:#}");
+        anyhow::ensure!(all["compared_with"] == own["report"]["head"]["lines"], "{all:#}");
+        anyhow::ensure!(
+            all["report"]["warnings"] == serde_json::json!([])
+                && all["report"]["served"].as_array().is_some_and(|m| m.len() == 1),
+            "{all:#}"
+        );
+    }
+    Ok(())
 }
 
 /// Exit status of `party serve` when the study is closed without having been completed.

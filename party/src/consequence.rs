@@ -71,6 +71,7 @@ mod tests {
     use galen_custody::LedgerError;
     use galen_store::StoreError;
     use galen_sums::RoundId;
+    use galen_sums::audit::AuditError;
 
     fn refused(code: Code) -> PartyError {
         NetError::Refused(Refusal::new(code, "")).into()
@@ -104,6 +105,12 @@ mod tests {
         let untrue = PartyError::Untrue("x".into());
         assert!(!concerns_only(&apply, &untrue));
         assert!(concerns_only(&Step::Endorse { id, sum }, &untrue));
+        let forked = PartyError::Forked {
+            id: Some(id),
+            source: AuditError::Malformed { line: 3 },
+        };
+        assert!(!concerns_only(&apply, &forked) && !may_pass(&forked) && !is_of_this_side(&apply, &forked));
+        assert!(concerns_only(&Step::Endorse { id, sum }, &forked));
         let mismatch = PartyError::Mismatch {
             round: 0,
             published: sum,

@@ -3,9 +3,16 @@
 // Helpers outside of test functions may fail the test too.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use galen_core::Digest;
-use galen_core::study::{Card, FrozenStudy, Study};
+use galen_core::study::{Card, FrozenStudy, Purpose, Study};
+use galen_core::{Digest, PartyId, PublicKey, Signed, SigningKey};
+use galen_party::audit::{AuditCopy, LOG};
+use galen_party::home::Home;
+use galen_party::identity::Identity;
+use galen_sums::audit::{AuditEvent, AuditHead, AuditLine};
+use galen_sums::authored::ENDORSEMENT;
+use galen_sums::{Authored, ContributionSet, Endorsement, RoundId};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -58,6 +65,11 @@ impl Site {
 
     /// Freezes the heart study as the operator does.
     fn frozen(&self) -> (FrozenStudy, String) {
+        self.frozen_by(PublicKey(Digest::of(b"key")))
+    }
+
+    /// The same, with the coordinator's signing key.
+    fn frozen_by(&self, key: PublicKey) -> (FrozenStudy, String) {
         let text = std::fs::read_to_string(format!("{STUDIES}/heart/study.toml")).unwrap();
         let study: Study = toml::from_str(&text).unwrap();
         let card = |name: &str| -> Card {
@@ -67,7 +79,7 @@ impl Site {
         let mut coordinator = card("zurich");
         coordinator.name = "coordinator".parse().unwrap();
         coordinator.certificate = Digest::of(b"certificate");
-        coordinator.signing.0 = Digest::of(b"key");
+        coordinator.signing = key;
         coordinator.sealing = Digest::default();
         let cards = study
             .party
@@ -255,6 +267,7 @@ fn help_names_the_commands_and_the_exit_codes() {
         "query",
         "opened",
         "model",
+        "audit",
         "Exit codes:",
     ] {
         assert!(help.contains(part), "{part}\n{help}");
@@ -262,4 +275,207 @@ fn help_names_the_commands_and_the_exit_codes() {
     let wrong = party(&["serve"]);
     assert_eq!(wrong.status.code(), Some(2));
     assert!(text(&wrong.stderr).contains("--dir"));
+}
+
+/// The lines of a study up to its first published round, over `of`; everybody else stays away.
+fn first_round(site: &Site, study: &FrozenStudy, key: &SigningKey, of: &[&str]) -> (Vec<Signed>, AuditHead) {
+    let name = |text: &str| PartyId::new(text).unwrap();
+    let digest = |text: String| Digest::of(text.as_bytes());
+    let id = RoundId { round: 0, attempt: 0 };
+    let everybody: Vec<PartyId> = study.cards().iter().map(|card| card.name.clone()).collect();
+    let (record, sum) = (digest("record".into()), digest("sum".into()));
+    let header = |who: &PartyId| digest(format!("header {who}"));
+    let members: BTreeMap<_, _> = of.iter().map(|who| (name(who), header(&name(who)))).collect();
+    let set = ContributionSet {
+        record,
+        members: members.clone(),
+    }
+    .digest();
+    let endorse = |who: &PartyId| {
+        let identity = Identity::load(&Home::open(Path::new(&site.dir(who.as_str()))).unwrap()).unwrap();
+        let said = Endorsement { record, set, sum };
+        Authored::sign(&identity.signing, who, ENDORSEMENT, &study.digest(), &said).unwrap()
+    };
+    let result = digest("result".into());
+    let mut events = Vec::new();
+    for party in &everybody {
+        events.push(AuditEvent::Admitted {
+            party: party.clone(),
+            consent: digest(format!("consent {party}")),
+        });
+    }
+    events.push(AuditEvent::Activated);
+    events.push(AuditEvent::Record {
+        id,
+        purpose: Purpose::Statistics,
+        record,
+        base: digest("initial".into()),
+        standing: BTreeMap::new(),
+    });
+    for (contributor, header) in &members {
+        events.push(AuditEvent::Contribution {
+            id,
+            contributor: contributor.clone(),
+            header: *header,
+            blob: digest(format!("blob {contributor}")),
+        });
+    }
+    events.push(AuditEvent::Proposed {
+        id,
+        members: members.clone(),
+        set,
+        sum,
+    });
+    events.push(AuditEvent::Certified {
+        id,
+        set,
+        sum,
+        endorsements: everybody.iter().map(endorse).collect(),
+    });
+    events.push(AuditEvent::Opened {
+        id,
+        receivers: everybody.clone(),
+        contributors: members.len() as u32,
+    });
+    for receiver in &everybody {
+        events.push(AuditEvent::Read {
+            id,
+            receiver: receiver.clone(),
+            result,
+        });
+    }
+    events.push(AuditEvent::Published { id, sum, result });
+    let (mut lines, mut head) = (Vec::new(), AuditHead::default());
+    for (second, event) in (0..).zip(events) {
+        let time = 1_798_761_600_000 + second * 1000;
+        let (line, next) = AuditLine::sign(key, &study.digest(), &head, time, event).unwrap();
+        lines.push(line);
+        head = next;
+    }
+    (lines, head)
+}
+
+#[test]
+fn an_audit_log_is_verified_offline_and_told_in_words() {
+    let site = Site::new();
+    let key = SigningKey::generate().unwrap();
+    let (study, file) = site.frozen_by(key.public());
+    let dir = site.dir("cleveland");
+    assert!(
+        party(&["study", "sign", &file, "--dir", &dir, "--yes"])
+            .status
+            .success()
+    );
+    let empty = party(&["audit", "verify", "--dir", &dir]);
+    assert!(empty.status.success() && text(&empty.stdout).contains("No sum was opened"));
+
+    let three = ["cleveland", "budapest", "zurich"];
+    let (lines, head) = first_round(&site, &study, &key, &three);
+    let home = Home::open(Path::new(&dir)).unwrap();
+    let copy = AuditCopy::open(&home, study.digest(), key.public()).unwrap();
+    copy.stage(&lines, Some(&head)).unwrap();
+    drop(copy);
+    let log = home.audit().join(LOG);
+    let exported = site.dir("exported.jsonl");
+    std::fs::copy(&log, &exported).unwrap();
+
+    let verified = party(&["audit", "verify", "--dir", &dir, "--head", &head.digest.to_hex()]);
+    let said = text(&verified.stdout);
+    assert!(verified.status.success(), "{}", text(&verified.stderr));
+    for part in [
+        "1 sum was opened:",
+        "round 0 attempt 0 (statistics): on 2027-01-01 00:00:11 UTC the sum over 3 contributors (budapest, cleveland and zurich) was opened to ",
+        "its result was published",
+        "Every line is signed, in its place, and within the rules of the study.",
+        &format!("The head that was given is that of line {}.", lines.len()),
+        &head.digest.spoken(),
+    ] {
+        assert!(said.contains(part), "{part}\n{said}");
+    }
+    let shown = text(&party(&["audit", "show", "--dir", &dir, "--from", "5"]).stdout);
+    assert!(
+        shown.starts_with("     5  2027-01-01 00:00:04 UTC  Every party has signed"),
+        "{shown}"
+    );
+    assert_eq!(shown.lines().count(), lines.len() - 4);
+    let (status, object) = json(&["audit", "show", "--dir", &dir, "--from", "6"]);
+    assert_eq!(
+        (status, &object["result"][0]["event"]["record"]["purpose"]),
+        (0, &"statistics".into())
+    );
+    for args in [&["--study", &file][..], &["--dir", &dir]] {
+        let (status, object) = json(&[&["audit", "verify", &exported], args].concat());
+        let report = &object["result"]["report"];
+        assert_eq!(status, 0, "{object}");
+        assert_eq!(report["head"]["lines"], lines.len());
+        assert_eq!(
+            report["openings"][0]["contributors"],
+            serde_json::json!(["budapest", "cleveland", "zurich"])
+        );
+    }
+
+    // A changed file, one that was told to somebody else, a head that is not on the log: exit status 6 and the line.
+    let refused = |args: &[&str], code: &str, part: &str| {
+        let (status, said) = json(args);
+        assert_eq!(
+            (status, said["error"]["code"].as_str()),
+            (6, Some(code)),
+            "{args:?} {said}"
+        );
+        let message = said["error"]["message"].as_str().unwrap();
+        assert!(message.contains(part), "{message}");
+    };
+    let good = std::fs::read_to_string(&exported).unwrap();
+    std::fs::write(
+        &exported,
+        good.replacen("over 3 contributors", "over 4 contributors", 1),
+    )
+    .unwrap();
+    let opened = lines.len() - study.cards().len() - 1;
+    refused(
+        &["audit", "verify", &exported, "--study", &file],
+        "G1409",
+        &format!("line {opened} of the file says in words what was not signed"),
+    );
+    let all = ["cleveland", "budapest", "zurich", "long-beach"];
+    let other = Home::open(Path::new(&site.dir("zurich"))).unwrap();
+    let copy = AuditCopy::open(&other, study.digest(), key.public()).unwrap();
+    let (told, _) = first_round(&site, &study, &key, &all);
+    copy.stage(&told, None).unwrap();
+    let forked = other.audit().join(LOG).display().to_string();
+    assert_eq!(
+        json(&["audit", "verify", &forked, "--study", &file]).0,
+        0,
+        "by itself it is good"
+    );
+    refused(&["audit", "verify", &forked, "--dir", &dir], "G1409", "line 9");
+    let elsewhere = Digest::of(b"elsewhere").to_hex();
+    refused(
+        &["audit", "verify", "--dir", &dir, "--head", &elsewhere],
+        "G1409",
+        &elsewhere,
+    );
+
+    // Genuine lines that the rules forbid.
+    let (two, _) = first_round(&site, &study, &key, &three[..2]);
+    let other = Home::open(Path::new(&site.dir("budapest"))).unwrap();
+    AuditCopy::open(&other, study.digest(), key.public())
+        .unwrap()
+        .stage(&two, None)
+        .unwrap();
+    let small = other.audit().join(LOG).display().to_string();
+    refused(
+        &["audit", "verify", &small, "--study", &file],
+        "G1410",
+        "line 9: the set of round 0 attempt 0 has 2 members, the study asks for at least 3",
+    );
+
+    // A copy that lost its end does not lead to the head that was seen.
+    let cut = good.trim_end().rsplit_once('\n').unwrap().0;
+    std::fs::write(&log, format!("{cut}\n")).unwrap();
+    refused(
+        &["audit", "verify", "--dir", &dir],
+        "G1409",
+        &format!("line {} is missing", lines.len()),
+    );
 }

@@ -62,6 +62,23 @@ impl Files {
         self.rename(&temporary, path)
     }
 
+    /// Keeps the first `keep` bytes of a file and writes these after them; makes the file, which only this user may read, if there
+    /// is none. Durable on return; interrupted, it may leave any part of the bytes.
+    pub fn append(&self, path: &Path, keep: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        let made = !self.exists(path);
+        let open = || {
+            self.open_to_change(path)
+                .map_err(StoreError::io(path, "cannot open"))
+        };
+        let mut file = if made { self.create(path)? } else { open()? };
+        file.set_len(keep)
+            .and_then(|()| file.seek(SeekFrom::Start(keep)))
+            .and_then(|_| file.write_all(bytes))
+            .and_then(|()| file.sync())
+            .map_err(StoreError::io(path, "cannot write"))?;
+        if made { self.sync_parent(path) } else { Ok(()) }
+    }
+
     /// Opens a file for writing that only this user may read. Fails if it exists.
     pub(crate) fn create(&self, path: &Path) -> Result<Handle, StoreError> {
         match &self.0 {

@@ -4,6 +4,7 @@ use super::shape::{Cast, Member};
 use super::wire::{Line, Message, Phone};
 use galen_core::Clock;
 use galen_core::study::FrozenStudy;
+use galen_party::audit::AuditCopy;
 use galen_party::consequence::may_pass;
 use galen_party::party::{End, Parts, Party};
 use galen_party::sealed::Sealed;
@@ -63,6 +64,12 @@ impl Hospital {
             study: study.clone(),
             consent: member.consent.clone(),
             sealed: Sealed::beside(&store, folder()),
+            audit: AuditCopy::beside(
+                &store,
+                "memory/audit".into(),
+                study.digest(),
+                study.coordinator().signing,
+            )?,
             store: store.clone(),
             patients: Some(member.patients(study.study())),
             device: Device::cpu(),

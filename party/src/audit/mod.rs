@@ -14,9 +14,11 @@ pub mod verify;
 use crate::error::PartyError;
 use crate::home::Home;
 use galen_core::{Digest, PublicKey, Signed, StudyDigest};
+use galen_store::Store;
 use galen_sums::audit::{AuditError, AuditHead, Chain, json_lines};
 use serde::{Deserialize, Serialize};
 use shelf::{Folder, Shelf};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Name of the file of lines.
@@ -144,6 +146,20 @@ impl AuditCopy {
     /// [`PartyError::Home`] if the file does not lead to the head that was seen. Signatures are not checked again.
     pub fn open(home: &Home, study: StudyDigest, coordinator: PublicKey) -> Result<Self, PartyError> {
         Self::on(Box::new(Folder::open(home.audit())?), study, coordinator)
+    }
+
+    /// Opens a copy in a folder among a store's own files.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn beside(
+        store: &Store,
+        folder: PathBuf,
+        study: StudyDigest,
+        coordinator: PublicKey,
+    ) -> Result<Self, PartyError> {
+        let shelf = Folder::among(store.files().clone(), folder);
+        Self::on(Box::new(shelf), study, coordinator)
     }
 
     /// Opens a copy elsewhere.

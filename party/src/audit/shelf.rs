@@ -1,9 +1,8 @@
-//! Where a copy lies: a folder, or what a test puts in its place.
+//! Where a copy lies: files in a folder or of a store, or what a test puts in their place.
 
 use crate::error::PartyError;
 use crate::home;
-use std::fs::{File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use galen_store::Files;
 use std::path::PathBuf;
 
 /// Files by name. Every write is durable when it returns; one that is interrupted may leave any part of what it wrote.
@@ -21,63 +20,50 @@ pub trait Shelf: Send + Sync {
     fn damaged(&self, name: &str, what: &str) -> PartyError;
 }
 
-/// A folder.
+/// A folder among some files.
 #[derive(Clone, Debug)]
-pub struct Folder(PathBuf);
+pub struct Folder {
+    files: Files,
+    folder: PathBuf,
+}
 
 impl Folder {
-    /// Opens a folder, making it if there is none.
+    /// A folder of the file system, made if there is none.
     pub fn open(folder: PathBuf) -> Result<Self, PartyError> {
         home::make_private(&folder)?;
-        Ok(Self(folder))
+        Ok(Self::to_read(folder))
     }
 
-    /// A folder to read from only; it need not exist.
+    /// A folder of the file system to read from only; it need not exist.
     pub fn to_read(folder: PathBuf) -> Self {
-        Self(folder)
+        Self::among(Files::folder(), folder)
+    }
+
+    /// A folder among a store's own files.
+    pub fn among(files: Files, folder: PathBuf) -> Self {
+        Self { files, folder }
     }
 }
 
 impl Shelf for Folder {
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, PartyError> {
-        let path = self.0.join(name);
-        match std::fs::read(&path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(PartyError::file(path)(error)),
+        let path = self.folder.join(name);
+        if !self.files.exists(&path) {
+            return Ok(None);
         }
+        Ok(Some(self.files.read(&path)?))
     }
 
     fn append(&self, name: &str, keep: u64, bytes: &[u8]) -> Result<(), PartyError> {
-        let path = self.0.join(name);
-        let write = || -> std::io::Result<()> {
-            let made = !path.exists();
-            let mut options = OpenOptions::new();
-            options.write(true).create(true).truncate(false);
-            #[cfg(unix)]
-            {
-                use std::os::unix::fs::OpenOptionsExt;
-                options.mode(0o600);
-            }
-            let mut file = options.open(&path)?;
-            file.set_len(keep)?;
-            file.seek(SeekFrom::Start(keep))?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            if made {
-                File::open(&self.0)?.sync_all()?;
-            }
-            Ok(())
-        };
-        write().map_err(PartyError::file(&path))
+        Ok(self.files.append(&self.folder.join(name), keep, bytes)?)
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), PartyError> {
-        home::write_durably(&self.0.join(name), bytes)
+        Ok(self.files.write(&self.folder.join(name), bytes)?)
     }
 
     fn damaged(&self, name: &str, what: &str) -> PartyError {
         let advice = "move it away and keep it: the daemon then fetches the log again and checks that it leads to the head that was seen";
-        PartyError::home(self.0.join(name), format!("{what}; {advice}"))
+        PartyError::home(self.folder.join(name), format!("{what}; {advice}"))
     }
 }

@@ -168,9 +168,10 @@ fn after_a_fork_no_record_is_good_for_both() {
         copies.push(copy);
     }
     for (shown, heads) in &branches {
-        let accepted = copies.iter().filter(|copy| {
-            let from = copy.missing(Some(&heads[6])).unwrap().unwrap() as usize;
-            copy.stage(&shown[from..], Some(&heads[6])).is_ok()
+        let accepted = copies.iter().filter(|copy| match copy.missing(Some(&heads[6])) {
+            Ok(Some(from)) => copy.stage(&shown[from as usize..], Some(&heads[6])).is_ok(),
+            Ok(None) => true,
+            Err(_) => false,
         });
         assert_eq!(accepted.count(), 1);
     }
@@ -233,7 +234,7 @@ fn a_crash_in_the_middle_of_an_append_costs_nothing() {
     let expected = std::fs::read(whole.join(LOG)).unwrap();
     for before in [0, 3] {
         let mut crashed = 0;
-        for bytes in (0..expected.len() + 300).step_by(29) {
+        for bytes in (0..expected.len() + 300).step_by(53) {
             let folder = temp.path().join(format!("{before}-{bytes}"));
             let copy = coordinator.copy(folder.clone()).unwrap();
             copy.stage(&lines[..before], Some(&heads[before])).unwrap();

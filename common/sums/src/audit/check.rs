@@ -6,10 +6,9 @@
 
 use super::chain::{AuditHead, AuditLine};
 use super::event::{AuditEvent, Culprit};
-use super::report::{Accusation, Opening, Rejection, Report, Warning};
+use super::report::{Accusation, Closing, Opening, Rejection, Report, Warning};
 use crate::abandon::Abandoned;
-use crate::authored::ABANDONED;
-use crate::authored::{Authored, ENDORSEMENT};
+use crate::authored::{ABANDONED, Authored, ENDORSEMENT};
 use crate::record::RoundId;
 use crate::roster::Roster;
 use crate::set::{ContributionSet, Endorsement};
@@ -87,8 +86,10 @@ pub enum Inconsistency {
         /// Rounds published so far.
         published: u32,
     },
-    /// An attempt without a certificate of abandonment of every one before it.
-    #[error("{id} was announced without a certificate that each attempt before it was given up")]
+    /// An attempt after one that was neither given up by certificate nor is named with the set whose sum may be open.
+    #[error(
+        "{id} was announced although an attempt before it was neither given up by certificate nor named with the set that may be open"
+    )]
     NotAbandoned {
         /// The attempt.
         id: RoundId,
@@ -159,13 +160,17 @@ pub enum Inconsistency {
         /// Who is said to have signed.
         signer: PartyId,
     },
-    /// Two attempts of a round that were agreed upon.
-    #[error("{id} has a certificate, and so has {earlier}")]
-    SecondCertificate {
+    /// A set whose sum, together with those of the round that may be open, tells of too few contributors.
+    #[error(
+        "the sum of {id}, together with those of the round that may be open, tells of a group of {smallest}, the study asks for at least {min}"
+    )]
+    Subtractable {
         /// The attempt.
         id: RoundId,
-        /// The other attempt.
-        earlier: RoundId,
+        /// Members of the smallest group.
+        smallest: usize,
+        /// Fewest allowed.
+        min: usize,
     },
     /// A contribution in the certificates of two attempts.
     #[error("the contribution of {contributor} to {id} is in the certificate of {earlier} as well")]
@@ -255,6 +260,8 @@ pub enum Inconsistency {
 #[derive(Debug, Default)]
 struct Attempt {
     record: Option<(Digest, Purpose, Digest)>,
+    /// Sets of earlier attempts that the record says may be open.
+    standing: Vec<BTreeSet<PartyId>>,
     contributions: BTreeMap<PartyId, (Digest, Digest)>,
     proposal: Option<(Digest, Digest, BTreeSet<PartyId>)>,
     certificate: Option<BTreeSet<PartyId>>,
@@ -346,7 +353,8 @@ impl Checker {
                 purpose,
                 record,
                 base,
-            } => self.record(*id, *purpose, *record, *base),
+                standing,
+            } => self.record(*id, *purpose, (*record, *base), standing),
             AuditEvent::Contribution {
                 id,
                 contributor,
@@ -425,7 +433,10 @@ impl Checker {
                 vec![self.served(*model)]
             }
             AuditEvent::Closed { completed, reason } => {
-                self.report.closed = Some((*completed, reason.clone()));
+                self.report.closed = Some(Closing {
+                    completed: *completed,
+                    reason: reason.clone(),
+                });
                 let verdict = self.open();
                 self.closed = true;
                 vec![verdict]
@@ -490,17 +501,27 @@ impl Checker {
         })
     }
 
-    fn record(&mut self, id: RoundId, purpose: Purpose, record: Digest, base: Digest) -> Vec<Verdict> {
+    fn record(
+        &mut self,
+        id: RoundId,
+        purpose: Purpose,
+        (record, base): (Digest, Digest),
+        standing: &BTreeMap<u32, BTreeSet<PartyId>>,
+    ) -> Vec<Verdict> {
         let published = self.published.len() as u32;
-        // Each of them: an attempt that was skipped could hold a certificate.
-        let earlier = self.attempts.range(RoundId { attempt: 0, ..id }..id);
-        let given_up = earlier.filter(|(_, attempt)| attempt.abandoned).count();
         let order = if id.round == published {
             Ok(())
         } else {
             Err(Inconsistency::Order { id, published })
         };
-        let abandoned = if given_up == id.attempt as usize {
+        // Each of them: an attempt that was skipped could hold a certificate.
+        let earlier = self.attempts.range(RoundId { attempt: 0, ..id }..id);
+        let accounted = earlier.filter(|(before, attempt)| {
+            let proposed = attempt.proposal.as_ref().map(|(_, _, members)| members);
+            let said = standing.get(&before.attempt);
+            attempt.abandoned || (said.is_some() && said == proposed)
+        });
+        let abandoned = if accounted.count() == id.attempt as usize {
             Ok(())
         } else {
             Err(Inconsistency::NotAbandoned { id })
@@ -528,6 +549,7 @@ impl Checker {
         let attempt = self.attempts.entry(id).or_default();
         let once = once(id, "record", attempt.record.is_some());
         attempt.record.get_or_insert((record, purpose, base));
+        attempt.standing = standing.values().cloned().collect();
         vec![self.open(), active, order, abandoned, based, once]
     }
 
@@ -614,19 +636,10 @@ impl Checker {
         });
         verdicts.append(&mut signed);
         attempt.certificate = Some(signers);
-        let attempts = RoundId { attempt: 0, ..id }..=RoundId {
-            attempt: u32::MAX,
-            ..id
-        };
-        let other = self
-            .attempts
-            .range(attempts)
-            .find(|(other, attempt)| **other != id && attempt.certificate.is_some());
-        if let Some((earlier, _)) = other {
-            verdicts.push(Err(Inconsistency::SecondCertificate {
-                id,
-                earlier: *earlier,
-            }));
+        let min = roster.min_contributors();
+        let smallest = self.smallest_group(id);
+        if smallest < min {
+            verdicts.push(Err(Inconsistency::Subtractable { id, smallest, min }));
         }
         let Some(attempt) = self.attempts.get(&id) else {
             return verdicts;
@@ -653,6 +666,30 @@ impl Checker {
             }
         }
         verdicts
+    }
+
+    /// The smallest group of contributors that the sums of a round tell of, if all that may be open are: those that lie in exactly the
+    /// same sets. Every linear combination of the sums weighs the members of a group alike.
+    fn smallest_group(&self, id: RoundId) -> usize {
+        let round = RoundId { attempt: 0, ..id }..=RoundId {
+            attempt: u32::MAX,
+            ..id
+        };
+        let certified = self.attempts.range(round).filter_map(|(_, attempt)| {
+            let members = attempt.proposal.as_ref().map(|(_, _, members)| members);
+            members.filter(|_| attempt.certificate.is_some())
+        });
+        let standing = self.attempts.get(&id).map(|attempt| &attempt.standing);
+        let sets: BTreeSet<&BTreeSet<PartyId>> = certified.chain(standing.into_iter().flatten()).collect();
+        let mut groups: BTreeMap<Vec<usize>, usize> = BTreeMap::new();
+        let everybody: BTreeSet<&PartyId> = sets.iter().copied().flatten().collect();
+        for party in everybody {
+            let lies_in = (0..).zip(&sets).filter(|(_, set)| set.contains(party));
+            *groups
+                .entry(lies_in.map(|(index, _)| index).collect())
+                .or_default() += 1;
+        }
+        groups.into_values().min().unwrap_or(0)
     }
 
     fn abandoned(&mut self, id: RoundId, signatures: &[Authored]) -> Vec<Verdict> {
@@ -706,7 +743,8 @@ impl Checker {
         let quantity = attempt.record.map(|(_, purpose, base)| (purpose, base));
         if let Some((purpose, base)) = quantity {
             let earlier = *self.opened.entry((purpose.name(), base)).or_insert(id);
-            if earlier != id {
+            // Further attempts of one round are looked at together, see `smallest_group`.
+            if earlier.round != id.round {
                 verdicts.push(Err(Inconsistency::OpenedBefore {
                     purpose,
                     base,

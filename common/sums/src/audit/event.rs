@@ -5,7 +5,7 @@ use crate::record::RoundId;
 use galen_core::study::Purpose;
 use galen_core::{Digest, PartyId};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Something that happened in a study. Variants are only ever added at the end: their order is their encoding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +57,8 @@ pub enum AuditEvent {
         record: Digest,
         /// Digest of the state that contributions start from.
         base: Digest,
+        /// Earlier attempts of the round that were not given up by certificate, with the contributors over whom their sums may be open.
+        standing: BTreeMap<u32, BTreeSet<PartyId>>,
     },
     /// A contribution was received whole.
     Contribution {

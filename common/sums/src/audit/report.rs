@@ -31,8 +31,8 @@ pub struct Report {
     pub rejections: Vec<Rejection>,
     /// Models that were served.
     pub served: Vec<Digest>,
-    /// Whether the study was completed, and why it ended.
-    pub closed: Option<(bool, String)>,
+    /// How the study ended, if it did.
+    pub closed: Option<Closing>,
     /// Odd, but no breach.
     pub warnings: Vec<Warning>,
     /// Lines that the study's rules forbid.
@@ -94,6 +94,15 @@ pub struct Rejection {
     pub code: u16,
     /// Why.
     pub text: String,
+}
+
+/// The end of a study.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Closing {
+    /// Whether all its steps were done.
+    pub completed: bool,
+    /// Why it ended.
+    pub reason: String,
 }
 
 /// Something odd.
@@ -210,7 +219,7 @@ impl Report {
             .iter()
             .map(|f| format!("line {}: {}", f.line, f.text));
         section("AGAINST THE RULES OF THE STUDY", findings.collect());
-        if let Some((completed, reason)) = &self.closed {
+        if let Some(Closing { completed, reason }) = &self.closed {
             let how = if *completed { "completed" } else { "NOT completed" };
             let _ = write!(out, "\nThe study is over, {how}: {}.", plain(reason));
         }

@@ -149,6 +149,21 @@ fn announced(id: RoundId, purpose: Purpose, base: Digest) -> AuditEvent {
         purpose,
         record: record(id),
         base,
+        standing: BTreeMap::new(),
+    }
+}
+
+/// The same after attempts whose sums may be open.
+fn announced_beside(id: RoundId, purpose: Purpose, base: Digest, sets: &[(u32, &[&str])]) -> AuditEvent {
+    AuditEvent::Record {
+        id,
+        purpose,
+        record: record(id),
+        base,
+        standing: sets
+            .iter()
+            .map(|(attempt, of)| (*attempt, of.iter().map(|who| name(who)).collect()))
+            .collect(),
     }
 }
 
@@ -595,6 +610,33 @@ fn remove(events: &mut Vec<AuditEvent>, old: &AuditEvent) {
     events.remove(at);
 }
 
+/// Has the statistics certified once more, in a third attempt beside sets that may be open.
+fn third_attempt(events: &mut Vec<AuditEvent>, beside: &[(u32, &[&str])], of: &[&str]) {
+    let again = id(0, 2);
+    let mut more = vec![announced_beside(
+        again,
+        Purpose::Statistics,
+        digest("initial"),
+        beside,
+    )];
+    more.extend(of.iter().map(|who| contribution(again, who)));
+    more.extend([proposed(again, of), certified(again, of, &ABC)]);
+    // The round is not published yet.
+    let at = place(events, |event| *event == published(id(0, 1)));
+    events.splice(at..at, more);
+}
+
+/// An attempt that ended without a certificate either way may be followed by one that tells nothing more.
+#[test]
+fn a_further_attempt_is_judged_together_with_what_may_be_open() {
+    let mut events = honest();
+    third_attempt(&mut events, &[(1, &ABC)], &ABC);
+    let report = WORLD.report(&events);
+    assert_eq!(report.findings, [], "{}", report.text());
+    let said = "attempt 1 was not given up: its sum over a, b and c may be open.";
+    assert!(events.iter().map(words::event).any(|text| text.contains(said)));
+}
+
 /// Every rule is broken once, by lines that are genuine.
 #[test]
 fn what_the_rules_forbid_is_found_one_by_one() {
@@ -781,10 +823,21 @@ fn what_the_rules_forbid_is_found_one_by_one() {
                     whole(id(0, 2), Purpose::Statistics, digest("initial"), &ABC),
                 );
             },
+            |i| *i == I::NotAbandoned { id: id(0, 2) },
+        ),
+        (
+            // The attempt before is named, but with another set than was proposed.
+            |e| third_attempt(e, &[(1, &["a", "b", "d"])], &ABC),
+            |i| *i == I::NotAbandoned { id: id(0, 2) },
+        ),
+        (
+            // Named rightly; but one hospital more is one hospital's value.
+            |e| third_attempt(e, &[(1, &ABC)], &NAMES),
             |i| {
-                *i == I::SecondCertificate {
+                *i == I::Subtractable {
                     id: id(0, 2),
-                    earlier: id(0, 1),
+                    smallest: 1,
+                    min: 3,
                 }
             },
         ),

@@ -53,13 +53,24 @@ pub fn event(event: &AuditEvent) -> String {
             purpose,
             record,
             base,
-        } => format!(
-            "{} for {} was announced by record {}; contributions start from state {}.",
-            begin(id.to_string()),
-            purpose.name(),
-            record.short(),
-            base.short()
-        ),
+            standing,
+        } => {
+            let mut text = format!(
+                "{} for {} was announced by record {}; contributions start from state {}",
+                begin(id.to_string()),
+                purpose.name(),
+                record.short(),
+                base.short()
+            );
+            for (attempt, members) in standing {
+                text.push_str(&format!(
+                    "; attempt {attempt} was not given up: its sum over {} may be open",
+                    names(members)
+                ));
+            }
+            text.push('.');
+            text
+        }
         AuditEvent::Contribution {
             id,
             contributor,

@@ -14,7 +14,7 @@ use galen_sums::authored::Authored;
 use galen_sums::record::{Earlier, RoundId, RoundRecord};
 use galen_sums::round::Round;
 use galen_sums::set::ContributionSet;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 impl Engine {
@@ -281,6 +281,7 @@ impl Engine {
             purpose,
             record: *round.digest(),
             base: attempt.base,
+            standing: standing_sets(round.record()),
         };
         let mut inner = self.lock();
         let mut state = inner.state.clone();
@@ -397,4 +398,14 @@ impl Engine {
         inner.round = Some(Arc::new(Round::open(&self.roster, &record.statement, &inputs)?));
         Ok(())
     }
+}
+
+/// For each earlier attempt whose sum may be open, its set.
+fn standing_sets(record: &RoundRecord) -> BTreeMap<u32, BTreeSet<PartyId>> {
+    let numbered = (0..).zip(&record.earlier);
+    let standing = numbered.filter_map(|(attempt, earlier)| match earlier {
+        Earlier::Standing(members) => Some((attempt, members.clone())),
+        Earlier::Abandoned(_) => None,
+    });
+    standing.collect()
 }
