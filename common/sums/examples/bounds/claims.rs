@@ -402,6 +402,31 @@ mod tests {
         );
     }
 
+    /// Where the text refers to a bound, the number before the mark is the bound, or the value itself.
+    #[test]
+    fn the_text_says_what_the_table_says() {
+        let (text, _) = PAGE.split_once("## 11.").unwrap();
+        for claim in all().unwrap() {
+            let (Stated::AtMost(stated) | Stated::AtLeast(stated)) = claim.stated;
+            let numbers = [
+                format!("{stated}"),
+                format!("{:.4}", claim.value),
+                format!("{:.0}", claim.value),
+            ];
+            let mark = format!("[{}]", claim.id);
+            let places: Vec<usize> = text.match_indices(&mark).map(|(at, _)| at).collect();
+            assert!(!places.is_empty(), "{mark} is not referred to");
+            for at in places {
+                let before: String = text[..at].chars().rev().take(60).collect();
+                let before: String = before.chars().rev().collect();
+                assert!(
+                    numbers.iter().any(|number| before.contains(number)),
+                    "{before}{mark}: none of {numbers:?}"
+                );
+            }
+        }
+    }
+
     #[test]
     fn no_plan_is_beyond_the_gate() {
         for plan in plans().unwrap() {
