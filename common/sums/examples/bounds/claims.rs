@@ -189,7 +189,7 @@ fn hint_and_losses() -> Vec<Claim> {
     let coefficients = f64::from(DEGREE) * (1.0 + blocks);
     let eta = gaussian::convolution_loss(epsilon, coefficients).log2();
     // Both keys and all noise of the pair.
-    let beyond = 2.0 * coefficients * gaussian::beyond(gaussian::cut());
+    let apart = gaussian::beyond(gaussian::cut()) + gaussian::table_distance();
     let steps = (2.0 * (CONTRIBUTORS - 1.0) * ROUNDS).log2();
     let seeds = steps + 2.0 + LOG2_QUERIES - 256.0;
     let wider = gaussian::smoothing(TABLE_SIGMA, TABLE_SIGMA);
@@ -214,14 +214,14 @@ fn hint_and_losses() -> Vec<Claim> {
         ),
         claim(
             "H4",
-            "largest factor on a probability by the cut, one instance",
-            (-2.0 * coefficients * (-gaussian::beyond(gaussian::cut())).ln_1p()).exp(),
+            "largest factor on a probability by cut and table, one instance",
+            (2.0 * coefficients * gaussian::largest_ratio_excess().ln_1p()).exp(),
             AtMost(1.005),
         ),
         claim(
             "H5",
-            "log2 statistical distance by the cut, one instance",
-            beyond.log2(),
+            "log2 statistical distance by cut and table, one instance",
+            (2.0 * coefficients * apart).log2(),
             AtMost(-7.8),
         ),
         claim(
