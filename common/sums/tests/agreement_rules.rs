@@ -85,9 +85,10 @@ struct Search {
 
 impl Search {
     fn new(rules: Rules) -> Self {
+        // Records of more than g custodians only ask for more announcements.
         let records = || {
             (0u32..1 << rules.custodians)
-                .filter(|mask| mask.count_ones() as usize >= rules.agreement)
+                .filter(|mask| mask.count_ones() as usize == rules.agreement)
                 .map(|mask| (0..rules.custodians).map(|c| mask >> c & 1 == 1).collect())
         };
         let all = |options: &[(Before, usize)]| {
