@@ -80,6 +80,13 @@ pub(crate) fn sub_gaussian_slack() -> f64 {
         .fold(f64::INFINITY, f64::min)
 }
 
+/// The largest ratio of a value's probability under the table and under the uncut Gaussian, less 1.
+pub(crate) fn largest_ratio_excess() -> f64 {
+    let probabilities = cut_probabilities();
+    let rarest = probabilities.iter().copied().fold(1.0, f64::min);
+    (2f64.powi(-63) / rarest).ln_1p().exp() / (1.0 - beyond(cut())) - 1.0
+}
+
 /// sigma of one of two keys when their sum is known.
 pub(crate) fn hinted_sigma() -> f64 {
     sigma() / SQRT_2
