@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Transfers that go on at a time.
+/// Blobs that are transferred at a time.
 const LANES: usize = 8;
+/// Lanes that a collection of statements takes: it is in memory as a whole, more than once.
+const COLLECTION: u32 = 4;
 /// How long a transfer keeps its lane.
 const FAST: Duration = Duration::from_secs(2);
 
@@ -29,14 +31,26 @@ impl Default for Lanes {
 pub struct Lane(OwnedSemaphorePermit);
 
 impl Lanes {
-    /// Waits for a lane, in the order of asking.
+    /// Waits for a lane for a blob, in the order of asking.
     ///
     /// # Errors
     /// [`NetError::Cancelled`] if the peer gives up meanwhile.
-    pub async fn enter(&self, exchange: &Exchange) -> Result<Lane, NetError> {
+    pub async fn blob(&self, exchange: &Exchange) -> Result<Lane, NetError> {
+        self.enter(exchange, 1).await
+    }
+
+    /// Waits for the lanes of a collection of statements.
+    ///
+    /// # Errors
+    /// [`NetError::Cancelled`] if the peer gives up meanwhile.
+    pub async fn collection(&self, exchange: &Exchange) -> Result<Lane, NetError> {
+        self.enter(exchange, COLLECTION).await
+    }
+
+    async fn enter(&self, exchange: &Exchange, lanes: u32) -> Result<Lane, NetError> {
         tokio::select! {
             () = exchange.cancelled() => Err(NetError::Cancelled),
-            lane = Arc::clone(&self.0).acquire_owned() => match lane {
+            lane = Arc::clone(&self.0).acquire_many_owned(lanes) => match lane {
                 Ok(permit) => Ok(Lane(permit)),
                 // The semaphore is never closed.
                 Err(_) => Err(NetError::Cancelled),

@@ -56,7 +56,7 @@ impl Desk {
             Request::Poll { seen } => self.poll(exchange, seen).await,
             Request::Put { digest, len, kind } => {
                 let lanes = self.lanes.clone();
-                let lane = lanes.enter(&exchange).await?;
+                let lane = lanes.blob(&exchange).await?;
                 let (engine, party) = (Arc::clone(&self.engine), party.clone());
                 let limits = self.limits;
                 let sink = blocking(move || Sink::open(&engine, limits, &party, &digest, len, kind)).await;
@@ -67,7 +67,7 @@ impl Desk {
             }
             Request::Get { digest, .. } => {
                 let lanes = self.lanes.clone();
-                let lane = lanes.enter(&exchange).await?;
+                let lane = lanes.blob(&exchange).await?;
                 let asker = party.clone();
                 let desk = self.clone();
                 match blocking(move || desk.readable(&asker, &digest)).await {
@@ -90,7 +90,7 @@ impl Desk {
                 let lanes = self.lanes.clone();
                 // Statements of all members, each of which may be sealed to all members.
                 let lane = match request {
-                    Request::Fetch { .. } => Some(lanes.enter(&exchange).await?),
+                    Request::Fetch { .. } => Some(lanes.collection(&exchange).await?),
                     _ => None,
                 };
                 let answer = blocking(move || self.respond(&party, request)).await;

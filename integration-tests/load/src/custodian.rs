@@ -1,20 +1,15 @@
 //! A custodian's work per round, and its memory.
 
 use crate::machine;
+use crate::offline::{self, Offline};
 use crate::study::{Scene, Shape};
 use anyhow::{Context, ensure};
-use galen_coordinator::home::Home;
 use galen_core::Digest;
-use galen_core::study::Purpose;
 use galen_custody::{
-    LedgerState, OneRoundSecret, OpenedSeeds, answer, check_contribution, check_keys, encrypt, endorse,
-    find_liars, open_answers,
+    OneRoundSecret, OpenedSeeds, answer, check_contribution, check_keys, encrypt, endorse, find_liars,
+    open_answers,
 };
-use galen_sums::plan::padded;
-use galen_sums::{
-    Authored, ContributionSet, Endorsement, PlanInputs, Round, RoundId, RoundRecord, SumPlan, ValueRange,
-    check_certificate,
-};
+use galen_sums::{Authored, ContributionSet, Endorsement, Round, ValueRange, check_certificate};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -34,33 +29,17 @@ pub(crate) fn measure(contributors: usize) -> anyhow::Result<()> {
     println!("{}", scene.describe()?);
     println!("A custodian sees headers and never ciphertexts, so the contributions here are short.");
 
-    let (roster, custodians) = (&scene.roster, &scene.keys[..shape.custodians]);
     let range = ValueRange {
         count: 8,
         max_abs: 100,
         fraction_bits: 0,
     };
-    let inputs = PlanInputs::for_roster(roster, vec![range], 1000 * padded(8));
-    let id = RoundId { round: 1, attempt: 0 };
-    let (mut secrets, mut ledgers, mut one_round) = (Vec::new(), Vec::new(), Vec::new());
-    for keys in custodians {
-        let secret = OneRoundSecret::generate(id)?;
-        let ledger = LedgerState::default().announce(id, secret.public())?;
-        one_round.push(secret.statement(&ledger, &keys.name, &keys.signing, roster.study())?);
-        secrets.push(secret);
-        ledgers.push(ledger);
-    }
-    let record = RoundRecord {
-        study: *roster.study(),
-        purpose: Purpose::Training,
-        round: id,
-        plan: SumPlan::new(&inputs)?,
-        base: Digest::of(b"base"),
-        custodians: one_round,
-        audit_head: None,
-    };
-    let signed = record.sign(&Home::new(&scene.coordinator).signing()?)?;
-    let round = Round::open(roster, &signed, &inputs)?;
+    let Offline {
+        round,
+        secrets,
+        mut ledgers,
+    } = Offline::announce(&scene, range)?;
+    let (id, custodians) = (round.id(), offline::custodians(&scene));
     let headers = scene
         .keys
         .iter()
@@ -143,7 +122,7 @@ pub(crate) fn measure(contributors: usize) -> anyhow::Result<()> {
     println!(
         "peak memory of all {} hospitals in this one process: {:.1} MiB",
         scene.keys.len(),
-        machine::peak_mib(std::process::id()).unwrap_or(f64::NAN)
+        galen_measure::peak_mib().unwrap_or(f64::NAN)
     );
     Ok(())
 }
@@ -159,12 +138,8 @@ fn open_seeds(
 }
 
 /// Processor time of this thread for some work.
-fn timed<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<(Duration, T)> {
-    let now = || {
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-    };
-    let start = now();
+pub(crate) fn timed<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<(Duration, T)> {
+    let start = galen_measure::thread_time();
     let result = work()?;
-    Ok((now() - start, result))
+    Ok((galen_measure::thread_time() - start, result))
 }

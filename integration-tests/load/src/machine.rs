@@ -4,18 +4,10 @@ use std::time::Duration;
 
 /// Processor, cores, kernels and load, in a line.
 pub(crate) fn describe() -> String {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let field = |name: &str| {
-        let line = cpu.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.split(": ").nth(1)).unwrap_or("?")
-    };
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     format!(
-        "{} (family {}, model {}), {} cores, kernels {}, load {} when this began",
-        field("model name"),
-        field("cpu family"),
-        field("model\t"),
-        std::thread::available_parallelism().map_or(1, usize::from),
+        "{}, kernels {}, load {} when this began",
+        galen_measure::machine(),
         galen_rns::kernel::active().name(),
         load.split(' ').next().unwrap_or("?")
     )

@@ -9,8 +9,10 @@
 
 mod coordinator;
 mod custodian;
+mod fingerprint;
 mod hospital;
 mod machine;
+mod offline;
 mod round;
 mod study;
 mod under_load;
@@ -49,6 +51,8 @@ enum Command {
         #[arg(long, default_value_t = 3)]
         repeat: u32,
     },
+    /// What fingerprints of a million values cost.
+    Fingerprint,
     /// A custodian's work and memory, with 9 custodians (t = 5) and 50 contributors.
     Custodian {
         /// Number of contributors.
@@ -65,6 +69,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Coordinator { few, many } => under_load::measure(few, many),
         Command::Round { contributors, repeat } => round::measure(contributors, repeat),
+        Command::Fingerprint => fingerprint::measure(),
         Command::Custodian { contributors } => custodian::measure(contributors),
     };
     match result {
