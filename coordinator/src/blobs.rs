@@ -1,6 +1,6 @@
 //! Blobs coming in and going out.
 
-use crate::rounds::engine::Engine;
+use crate::rounds::engine::{ArrivalCheck, Engine};
 use crate::rounds::steps::Step;
 use galen_core::study::Role;
 use galen_core::{Code, Digest, PartyId, Refusal};
@@ -18,7 +18,11 @@ pub struct Sink {
     limit: Limit,
     engine: Arc<Engine>,
     party: PartyId,
+    digest: Digest,
     kind: BlobKind,
+    /// For a contribution that arrives from its first byte on, as long as it conforms. What does not is read again, and refused, when
+    /// its header comes; so is what was resumed.
+    check: Option<ArrivalCheck>,
 }
 
 enum Limit {
@@ -99,11 +103,14 @@ impl Sink {
             .blobs()
             .begin(digest, kind as u16, party)
             .map_err(|e| e.refusal())?;
+        let fresh = kind == BlobKind::Contribution && writer.offset() == 0;
         Ok(Self {
             writer,
             limit,
+            check: fresh.then(|| engine.arriving(party)).flatten(),
             engine: Arc::clone(engine),
             party: party.clone(),
+            digest: *digest,
             kind,
         })
     }
@@ -130,6 +137,7 @@ impl BlobSink for Sink {
         if self.kind == BlobKind::Contribution {
             self.engine.touch(&self.party);
         }
+        self.check.take_if(|check| !check.take(bytes));
         self.writer.append(bytes).map_err(|e| e.refusal())
     }
 
@@ -138,6 +146,10 @@ impl BlobSink for Sink {
             // What ends after its attempt would stay behind the sweep.
             collecting(&self.engine)?;
         }
-        self.writer.finish().map(drop).map_err(|e| e.refusal())
+        self.writer.finish().map_err(|e| e.refusal())?;
+        if let Some(check) = &self.check {
+            self.engine.arrived(&self.party, self.digest, check);
+        }
+        Ok(())
     }
 }

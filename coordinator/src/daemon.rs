@@ -3,6 +3,7 @@
 use crate::blobs::QueryLimits;
 use crate::config::Config;
 use crate::home::{Home, HomeError};
+use crate::lanes::Lanes;
 use crate::requests::Desk;
 use crate::rounds::engine::{Engine, EngineError};
 use crate::rounds::steps::Step;
@@ -76,6 +77,7 @@ pub async fn serve(home: Home, config: Config, stop: impl Future<Output = ()>) -
             batch: config.queries.max_batch_mib << 20,
             key: config.queries.max_key_mib << 20,
         },
+        lanes: Lanes::default(),
     };
     let write_status = {
         let (engine, service, ledger) = (Arc::clone(&engine), Arc::clone(&service), Arc::clone(&ledger));

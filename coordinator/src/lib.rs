@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod home;
+pub mod lanes;
 pub mod requests;
 pub mod rounds;
 pub mod serving;

@@ -1,6 +1,7 @@
 //! Answers parties' requests.
 
 use crate::blobs::{QueryLimits, Sink};
+use crate::lanes::Lanes;
 use crate::rounds::engine::{Engine, internal};
 use crate::serving::Service;
 use galen_core::{Code, Digest, PartyId, Refusal};
@@ -11,6 +12,8 @@ use std::time::Duration;
 
 /// How long a poll waits for a change. Well below the time that a caller waits for the first byte of an answer.
 const POLL: Duration = Duration::from_secs(15);
+/// How long a poll waits for further changes, for each party of the study.
+const BREATH: Duration = Duration::from_micros(250);
 
 /// Everything that answering needs.
 #[derive(Clone)]
@@ -21,6 +24,8 @@ pub struct Desk {
     pub service: Arc<Service>,
     /// Sizes that are accepted.
     pub limits: QueryLimits,
+    /// How much goes on at a time.
+    pub lanes: Lanes,
 }
 
 impl Desk {
@@ -50,15 +55,19 @@ impl Desk {
         match exchange.request().clone() {
             Request::Poll { seen } => self.poll(exchange, seen).await,
             Request::Put { digest, len, kind } => {
+                let lanes = self.lanes.clone();
+                let lane = lanes.blob(&exchange).await?;
                 let (engine, party) = (Arc::clone(&self.engine), party.clone());
                 let limits = self.limits;
                 let sink = blocking(move || Sink::open(&engine, limits, &party, &digest, len, kind)).await;
                 match sink {
-                    Ok(sink) => exchange.receive_blob(sink, |_, _| {}).await,
+                    Ok(sink) => lane.during(exchange.receive_blob(sink, |_, _| {})).await,
                     Err(refusal) => exchange.refuse(refusal).await,
                 }
             }
             Request::Get { digest, .. } => {
+                let lanes = self.lanes.clone();
+                let lane = lanes.blob(&exchange).await?;
                 let asker = party.clone();
                 let desk = self.clone();
                 match blocking(move || desk.readable(&asker, &digest)).await {
@@ -71,16 +80,25 @@ impl Desk {
                                 .open_read_at(&digest, offset)
                                 .map_err(std::io::Error::other)
                         };
-                        exchange.send_blob(len, open, |_, _| {}).await
+                        lane.during(exchange.send_blob(len, open, |_, _| {})).await
                     }
                     Err(refusal) => exchange.refuse(refusal).await,
                 }
             }
             request => {
                 let party = party.clone();
+                let lanes = self.lanes.clone();
+                // Statements of all members, each of which may be sealed to all members.
+                let lane = match request {
+                    Request::Fetch { .. } => Some(lanes.collection(&exchange).await?),
+                    _ => None,
+                };
                 let answer = blocking(move || self.respond(&party, request)).await;
                 match answer {
-                    Ok(response) => exchange.reply(response).await,
+                    Ok(response) => match lane {
+                        Some(lane) => lane.during(exchange.reply(response)).await,
+                        None => exchange.reply(response).await,
+                    },
                     Err(refusal) => {
                         tracing::info!(%refusal, "refused");
                         exchange.refuse(refusal).await
@@ -132,6 +150,10 @@ impl Desk {
             () = exchange.cancelled() => return Ok(()),
             _ = tokio::time::timeout(POLL, changed) => {}
         }
+        // Every statement changes the view and everybody waits for it: without a breath that grows with the parties, the views
+        // sent in a round would grow with their square.
+        let parties = self.engine.study().study().party.len();
+        tokio::time::sleep(BREATH * u32::try_from(parties).unwrap_or(u32::MAX).min(400)).await;
         let view = self.engine.view();
         exchange.reply(Response::View(view)).await
     }

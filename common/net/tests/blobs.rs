@@ -30,7 +30,7 @@ async fn blobs_of_every_size_go_there_and_back() {
     let coordinator = Coordinator::start();
     let peer = coordinator.party().await;
     let chunk = FrameKind::Chunk.limit() as usize;
-    for len in [0, 1, chunk - 1, chunk, chunk + 1, 3 * chunk + 12_345] {
+    for len in [0, 1, chunk / 4, chunk - 1, chunk, chunk + 1, 3 * chunk + 12_345] {
         let bytes = sample(len, 1);
         let digest = Digest::of(&bytes);
         let steps = Arc::new(Mutex::new(Vec::new()));

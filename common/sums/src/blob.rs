@@ -18,6 +18,7 @@ use galen_rns::modulus::Modulus;
 use galen_rns::packing::{pack, packed_len, unpack_residues};
 use galen_rns::poly::{Coeff, Poly};
 use std::io::{ErrorKind, Read, Write};
+use std::sync::Arc;
 
 const MAGIC: &[u8; 8] = b"GALENSUM";
 const VERSION: u16 = 1;
@@ -49,6 +50,18 @@ impl Subject {
             Self::Sum(set) => *set,
         }
     }
+}
+
+/// The bytes before the first block.
+fn header(round: &Round, subject: &Subject) -> Vec<u8> {
+    [
+        &MAGIC[..],
+        &VERSION.to_le_bytes(),
+        &subject.kind().to_le_bytes(),
+        &round.digest().0,
+        &subject.digest().0,
+    ]
+    .concat()
 }
 
 /// SHA-256 over bytes as they pass.
@@ -88,11 +101,7 @@ impl<'r, W: Write> BlobWriter<'r, W> {
             packed: Vec::new(),
             written: 0,
         };
-        writer.packed.extend_from_slice(MAGIC);
-        writer.packed.extend_from_slice(&VERSION.to_le_bytes());
-        writer.packed.extend_from_slice(&subject.kind().to_le_bytes());
-        writer.packed.extend_from_slice(&round.digest().0);
-        writer.packed.extend_from_slice(&subject.digest().0);
+        writer.packed = header(round, subject);
         writer.flush_packed()?;
         Ok(writer)
     }
@@ -288,6 +297,78 @@ impl<'r, R: Read> BlobReader<'r, R> {
             });
         }
         Ok(())
+    }
+}
+
+/// Checks that a blob conforms to the plan while its bytes arrive, in pieces of any length. It does not look at their digest.
+pub struct ArrivingBlob {
+    round: Arc<Round>,
+    header: Vec<u8>,
+    /// The bytes of the header or block that is not complete yet.
+    pending: Vec<u8>,
+    /// Complete blocks; `None` before the header is complete.
+    blocks: Option<u32>,
+    scratch: Vec<u64>,
+}
+
+impl ArrivingBlob {
+    /// A blob of which nothing has arrived.
+    pub fn new(round: &Arc<Round>, subject: &Subject) -> Self {
+        Self {
+            header: header(round, subject),
+            pending: Vec::new(),
+            blocks: None,
+            scratch: vec![0; round.ring().degree()],
+            round: Arc::clone(round),
+        }
+    }
+
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// [`BlobError::Subject`] for another header than the expected one, [`BlobError::Residues`], [`BlobError::TooLong`].
+    pub fn take(&mut self, mut bytes: &[u8]) -> Result<(), BlobError> {
+        let block: usize = block_parts(&self.round).map(|(_, len)| len).sum();
+        while !bytes.is_empty() {
+            let wanted = match self.blocks {
+                None => HEADER_LEN,
+                Some(blocks) if blocks < self.round.plan().blocks() => block,
+                Some(_) => return Err(BlobError::TooLong),
+            };
+            let (now, later) = bytes.split_at(bytes.len().min(wanted - self.pending.len()));
+            self.pending.extend_from_slice(now);
+            bytes = later;
+            if self.pending.len() == wanted {
+                self.unit()?;
+                self.pending.clear();
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the complete header or block that is pending.
+    fn unit(&mut self) -> Result<(), BlobError> {
+        let Some(block) = self.blocks else {
+            self.blocks = Some(0);
+            return match self.pending == self.header {
+                true => Ok(()),
+                false => Err(BlobError::Subject),
+            };
+        };
+        let mut rest = &self.pending[..];
+        for (modulus, len) in block_parts(&self.round) {
+            let part;
+            (part, rest) = rest.split_at(len);
+            unpack_residues(part, modulus, &mut self.scratch)
+                .map_err(|source| BlobError::Residues { block, source })?;
+        }
+        self.blocks = Some(block + 1);
+        Ok(())
+    }
+
+    /// Whether all blocks have arrived.
+    pub fn is_complete(&self) -> bool {
+        self.blocks == Some(self.round.plan().blocks())
     }
 }
 

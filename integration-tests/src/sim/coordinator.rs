@@ -3,6 +3,7 @@
 use super::shape::Cast;
 use super::wire::{Answer, Message};
 use galen_coordinator::blobs::{QueryLimits, Sink};
+use galen_coordinator::lanes::Lanes;
 use galen_coordinator::requests::Desk;
 use galen_coordinator::rounds::engine::Engine;
 use galen_coordinator::rounds::state::StudyState;
@@ -51,6 +52,7 @@ impl Coordinator {
             service: Arc::new(Service::open(&engine, 1)?),
             engine,
             limits: LIMITS,
+            lanes: Lanes::default(),
         });
         self.driven = None;
         Ok(())

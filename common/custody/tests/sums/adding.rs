@@ -3,8 +3,10 @@
 use crate::federation::*;
 use galen_core::Code;
 use galen_sums::adder::{Bytes, GROUP, PASS_BYTES};
-use galen_sums::{BlobError, ContributionSet, Round, Source, SumsError, add, check_header};
+use galen_sums::blob::{ArrivingBlob, HEADER_LEN, Subject};
+use galen_sums::{BlobError, ContributionSet, Round, Source, SumsError, add, check_blob, check_header};
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many readers are open, and how many there were at most and in all.
@@ -127,6 +129,43 @@ fn damage_in_any_pass_names_the_contributor() {
         assert_eq!(refused.code(), code, "change {index}: {refused}");
         assert!(refused.to_string().contains("h1"), "{refused}");
     }
+}
+
+/// Feeds a blob in pieces of one length; true if it conforms and is complete.
+fn arrives(round: &Arc<Round>, contributor: usize, blob: &[u8], piece: usize) -> bool {
+    let mut arriving = ArrivingBlob::new(round, &Subject::Contribution(name(contributor)));
+    blob.chunks(piece).all(|bytes| arriving.take(bytes).is_ok()) && arriving.is_complete()
+}
+
+#[test]
+fn what_conforms_is_recognised_while_it_arrives() {
+    let federation = Federation::new(Sharing(3, 2, 2), 3, vec![range(5000, 1 << 40)]);
+    let attempt = federation.announce_all(1, 0);
+    let round = Arc::new(attempt.round.clone());
+    let blob = attempt.contribute(0, &[3; 5000]).blob;
+    for piece in [1, 7, HEADER_LEN, 4096, 64 << 10, blob.len()] {
+        assert!(arrives(&round, 0, &blob, piece), "{piece}");
+        // It ends early, goes on, is another contributor's, or has another header.
+        assert!(!arrives(&round, 0, &blob[..blob.len() - 1], piece));
+        assert!(!arrives(&round, 0, &[&blob[..], &[0]].concat(), piece));
+        assert!(!arrives(&round, 1, &blob, piece));
+        for at in [0, 9, 12, 50] {
+            let mut other = blob.clone();
+            other[at] ^= 1;
+            assert!(!arrives(&round, 0, &other, piece));
+        }
+        // A residue above its modulus, in each prime of each block.
+        let block = (blob.len() - HEADER_LEN) / 2;
+        for at in [0, block / 2 + 100, block, 2 * block - 16] {
+            let mut other = blob.clone();
+            other[HEADER_LEN + at..HEADER_LEN + at + 16].fill(0xff);
+            assert!(!arrives(&round, 0, &other, piece), "{at}");
+            assert!(check_blob(&round, &name(0), other.as_slice()).is_err());
+        }
+    }
+    let later = Arc::new(federation.announce_all(1, 1).round);
+    assert!(!arrives(&later, 0, &blob, 100));
+    assert!(!arrives(&round, 0, &[], 1));
 }
 
 /// Bytes that cannot be opened.

@@ -291,7 +291,7 @@ impl Engine {
             .contributions
             .get(&authored.author)
             .is_some_and(|c| c.blob == header.ciphertext);
-        if !known {
+        if !known && !self.is_checked(round, &authored.author, &header.ciphertext) {
             let reader = blobs.open_read(&header.ciphertext).map_err(store_refusal)?;
             let digest = check_blob(round, &authored.author, reader).map_err(verify::refusal)?;
             if digest != header.ciphertext {

@@ -2,17 +2,20 @@
 //!
 //! `intake` takes in statements, `drive` does what is due, `reading` answers; here is the state that they share.
 
+mod arriving;
 mod drive;
 mod incarnations;
 mod intake;
 mod reading;
 
+use self::arriving::Arrived;
 use super::adding::AddingError;
 use super::audit::{self, AuditLog, AuditLogError};
 use super::state::{Attempt, Proposal, Published, Rules, StudyState};
 use super::steps::{Frame, Now, Step};
 use super::transition::Decision;
 use super::view;
+pub use self::arriving::ArrivalCheck;
 use galen_core::study::FrozenStudy;
 use galen_core::{Clock, Code, PartyId, Refusal, Signed, SigningKey};
 use galen_models::{SpecError, agenda};
@@ -86,6 +89,7 @@ pub struct Engine {
     inner: Mutex<Inner>,
     version: watch::Sender<u64>,
     wake: Notify,
+    arrived: Arrived,
 }
 
 struct Inner {
@@ -140,6 +144,7 @@ impl Engine {
                 refused: BTreeSet::new(),
             }),
             wake: Notify::new(),
+            arrived: Arrived::default(),
             study,
             roster,
             frame,
