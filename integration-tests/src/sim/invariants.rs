@@ -230,8 +230,13 @@ impl Checker<'_, '_> {
     }
 
     fn end(&mut self) {
-        if !self.world.is_over() {
-            let state = self.world.coordinator.state();
+        let state = self.world.coordinator.state();
+        // A study that somebody left without having signed it never begins, and there is nothing to end.
+        let begins = state.as_ref().is_none_or(|state| {
+            let mut left = self.world.hospitals().filter(|(_, _, gone)| *gone);
+            left.all(|(name, _, _)| state.consents.contains(name))
+        });
+        if !self.world.is_over() && begins {
             let at = state.and_then(|state| state.attempt).map(|attempt| {
                 format!(
                     "round {}, attempt {}: {:?}",
