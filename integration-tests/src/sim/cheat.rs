@@ -120,7 +120,13 @@ impl Liar {
     }
 
     /// The answer that a party gets instead, and whether it is another.
-    pub fn change(&mut self, lies: &[Lie], party: usize, request: &Request, answer: Answer) -> (Answer, bool) {
+    pub fn change(
+        &mut self,
+        lies: &[Lie],
+        party: usize,
+        request: &Request,
+        answer: Answer,
+    ) -> (Answer, bool) {
         let count = self.answers.entry(party).or_default();
         *count += 1;
         let number = *count;
@@ -130,7 +136,10 @@ impl Liar {
         };
         let honest = response.clone();
         self.remember(request, &honest);
-        for lie in lies.iter().filter(|lie| (lie.party, lie.answer) == (party, number)) {
+        for lie in lies
+            .iter()
+            .filter(|lie| (lie.party, lie.answer) == (party, number))
+        {
             match &mut response {
                 Response::Statements(found) => self.statements(request, found, lie.change),
                 Response::View(view) => self.view(party, view, lie.change),

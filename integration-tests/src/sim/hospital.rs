@@ -4,12 +4,14 @@ use super::shape::{Cast, Member};
 use super::wire::{Line, Message, Phone};
 use galen_core::Clock;
 use galen_core::study::FrozenStudy;
+use galen_party::audit::AuditCopy;
+use galen_party::audit::shelf::Shelf;
 use galen_party::consequence::may_pass;
 use galen_party::party::{End, Parts, Party};
 use galen_party::sealed::Sealed;
 use galen_party::status::Board;
 use galen_party::{PartyError, vault::Vault};
-use galen_store::{MemoryDisk, Store};
+use galen_store::{Files, MemoryDisk, Store};
 use galen_training::Device;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -63,6 +65,7 @@ impl Hospital {
             study: study.clone(),
             consent: member.consent.clone(),
             sealed: Sealed::beside(&store, folder()),
+            audit: audit(&store, study)?,
             store: store.clone(),
             patients: Some(member.patients(study.study())),
             device: Device::cpu(),
@@ -124,6 +127,41 @@ impl Hospital {
             .state(&study.digest())?
             .map_or(0, |state| state.derived.applied());
         Ok((Vault::open(&store)?, sealed.sums(applied)?))
+    }
+}
+
+/// The copy of the audit log among a store's files.
+fn audit(store: &Store, study: &FrozenStudy) -> Result<AuditCopy, PartyError> {
+    let shelf = Box::new(Drawer(store.files().clone()));
+    AuditCopy::on(shelf, study.digest(), study.coordinator().signing)
+}
+
+struct Drawer(Files);
+
+impl Drawer {
+    fn path(name: &str) -> PathBuf {
+        PathBuf::from("memory/audit").join(name)
+    }
+}
+
+impl Shelf for Drawer {
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, PartyError> {
+        Ok(self.0.find(&Self::path(name))?)
+    }
+
+    fn append(&self, name: &str, keep: u64, bytes: &[u8]) -> Result<(), PartyError> {
+        let mut content = self.read(name)?.unwrap_or_default();
+        content.truncate(usize::try_from(keep).unwrap_or(usize::MAX));
+        content.extend_from_slice(bytes);
+        self.replace(name, &content)
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), PartyError> {
+        Ok(self.0.write(&Self::path(name), bytes)?)
+    }
+
+    fn damaged(&self, name: &str, what: &str) -> PartyError {
+        PartyError::Spoilt(format!("{name}: {what}"))
     }
 }
 

@@ -13,7 +13,12 @@ const PRIME: u64 = 2_147_483_647;
 
 /// The fewest contributors of whom sums over these sets tell something together; `None` without sets.
 pub fn fewest(sets: &[BTreeSet<PartyId>]) -> Option<BTreeSet<PartyId>> {
-    let everybody: Vec<&PartyId> = sets.iter().flatten().collect::<BTreeSet<_>>().into_iter().collect();
+    let everybody: Vec<&PartyId> = sets
+        .iter()
+        .flatten()
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect();
     let whole = rank(sets, &everybody);
     let mut subsets: Vec<u32> = (1..1_u32 << everybody.len()).collect();
     subsets.sort_by_key(|subset| subset.count_ones());
@@ -63,7 +68,11 @@ mod tests {
     use super::*;
 
     fn sets(texts: &[&str]) -> Vec<BTreeSet<PartyId>> {
-        let set = |text: &&str| text.chars().map(|c| PartyId::new(&c.to_string()).unwrap()).collect();
+        let set = |text: &&str| {
+            text.chars()
+                .map(|c| PartyId::new(&c.to_string()).unwrap())
+                .collect()
+        };
         texts.iter().map(set).collect()
     }
 

@@ -110,11 +110,7 @@ pub struct World<'a> {
 
 impl<'a> World<'a> {
     /// The beginning of a schedule.
-    pub fn new(
-        cast: &'a Cast,
-        schedule: &'a Schedule,
-        trace: bool,
-    ) -> anyhow::Result<Self> {
+    pub fn new(cast: &'a Cast, schedule: &'a Schedule, trace: bool) -> anyhow::Result<Self> {
         let choice = Choice::of(schedule.seed);
         let clock = Arc::new(ManualClock::at(1_700_000_000_000));
         let seat = |party: usize| Seat {
@@ -156,7 +152,11 @@ impl<'a> World<'a> {
     /// Runs until the study is over for everybody, or will not end.
     pub fn run(&mut self) {
         // Liveness is not asked of a study that is lied to.
-        let turns = if self.lies.is_empty() { TURNS } else { TURNS_OF_LIES };
+        let turns = if self.lies.is_empty() {
+            TURNS
+        } else {
+            TURNS_OF_LIES
+        };
         while self.turn < turns && !self.is_over() {
             self.turn += 1;
             self.break_things();
@@ -619,13 +619,7 @@ impl<'a> World<'a> {
 
 impl World<'_> {
     /// The coordinator's answer, or what a lying one makes of it.
-    fn ask(
-        &mut self,
-        party: usize,
-        name: &PartyId,
-        message: Message,
-        request: Option<&Request>,
-    ) -> Answer {
+    fn ask(&mut self, party: usize, name: &PartyId, message: Message, request: Option<&Request>) -> Answer {
         if self.lies.is_empty() {
             return self.coordinator.answer(name, message);
         }

@@ -73,7 +73,11 @@ fn a_copy_follows_to_exactly_the_head_of_a_record_and_comes_back_from_the_disk()
     let (temp, coordinator) = (tempfile::tempdir().unwrap(), Coordinator::new());
     let (lines, heads) = coordinator.log(&SIX);
     let copy = coordinator.copy(temp.path().into()).unwrap();
-    assert_eq!(copy.missing(Some(&heads[0])).unwrap(), None, "the empty head needs no lines");
+    assert_eq!(
+        copy.missing(Some(&heads[0])).unwrap(),
+        None,
+        "the empty head needs no lines"
+    );
     assert_eq!(copy.missing(Some(&heads[4])).unwrap(), Some(0));
     // In two answers, the second of which goes on past the record.
     copy.stage(&lines[..2], Some(&heads[4])).unwrap();
@@ -112,15 +116,26 @@ fn a_fork_is_refused_wherever_it_shows_and_its_evidence_is_kept() {
     let error = forked(copy.stage(&lines[4..], target));
     assert!(matches!(error, AuditError::Head { line: 5, .. }), "{error}");
     let error = forked(copy.stage(&[], target));
-    assert!(matches!(error, AuditError::Short { line: 5, lines: 5 }), "{error}");
+    assert!(
+        matches!(error, AuditError::Short { line: 5, lines: 5 }),
+        "{error}"
+    );
     // So does a record whose head the copy has left behind.
     let error = copy.missing(Some(&other_heads[4])).unwrap_err();
     assert!(matches!(error, AuditError::Head { line: 4, .. }), "{error}");
-    assert_eq!(copy.missing(Some(&other_heads[3])).unwrap(), None, "up to there they are one");
+    assert_eq!(
+        copy.missing(Some(&other_heads[3])).unwrap(),
+        None,
+        "up to there they are one"
+    );
 
-    let record = coordinator.key.sign("record", &coordinator.study.digest(), &5u8).unwrap();
+    let record = coordinator
+        .key
+        .sign("record", &coordinator.study.digest(), &5u8)
+        .unwrap();
     for _ in 0..2 {
-        copy.keep_evidence(&error.to_string(), Some(&record), &others[4..]).unwrap();
+        copy.keep_evidence(&error.to_string(), Some(&record), &others[4..])
+            .unwrap();
     }
     let evidence: Vec<_> = std::fs::read_dir(temp.path())
         .unwrap()
@@ -182,8 +197,13 @@ impl Shelf for Failing {
     fn append(&self, name: &str, keep: u64, bytes: &[u8]) -> Result<(), PartyError> {
         let left = self.left.load(Ordering::Relaxed);
         self.folder.append(name, keep, &bytes[..left.min(bytes.len())])?;
-        self.left.store(left.saturating_sub(bytes.len()), Ordering::Relaxed);
-        if left < bytes.len() { Err(self.cut()) } else { Ok(()) }
+        self.left
+            .store(left.saturating_sub(bytes.len()), Ordering::Relaxed);
+        if left < bytes.len() {
+            Err(self.cut())
+        } else {
+            Ok(())
+        }
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), PartyError> {
@@ -205,7 +225,11 @@ fn a_crash_in_the_middle_of_an_append_costs_nothing() {
     let (temp, coordinator) = (tempfile::tempdir().unwrap(), Coordinator::new());
     let (lines, heads) = coordinator.log(&SIX);
     let whole = temp.path().join("whole");
-    coordinator.copy(whole.clone()).unwrap().stage(&lines, Some(&heads[6])).unwrap();
+    coordinator
+        .copy(whole.clone())
+        .unwrap()
+        .stage(&lines, Some(&heads[6]))
+        .unwrap();
     let expected = std::fs::read(whole.join(LOG)).unwrap();
     for before in [0, 3] {
         let mut crashed = 0;
@@ -220,7 +244,11 @@ fn a_crash_in_the_middle_of_an_append_costs_nothing() {
             };
             let copy = coordinator.copy_on(Box::new(shelf)).unwrap();
             let staged = copy.stage(&lines[before..], Some(&heads[6]));
-            assert_eq!(copy.head(), heads[if staged.is_ok() { 6 } else { before }], "{bytes}");
+            assert_eq!(
+                copy.head(),
+                heads[if staged.is_ok() { 6 } else { before }],
+                "{bytes}"
+            );
             crashed += usize::from(staged.is_err());
             drop(copy);
 
@@ -253,7 +281,10 @@ fn a_lost_file_is_fetched_again_and_must_lead_through_the_head_that_was_seen() {
     let error = forked(copy.stage(&others, Some(&other_heads[6])));
     assert!(matches!(error, AuditError::Head { line: 5, .. }), "{error}");
     let error = forked(copy.stage(&[], Some(&heads[3])));
-    assert!(matches!(error, AuditError::Short { line: 1, lines: 5 }), "{error}");
+    assert!(
+        matches!(error, AuditError::Short { line: 1, lines: 5 }),
+        "{error}"
+    );
     copy.stage(&lines, Some(&heads[3])).unwrap();
     assert_eq!(copy.head(), heads[5]);
     assert_eq!(copy.missing(Some(&heads[3])).unwrap(), None);
@@ -278,7 +309,10 @@ fn a_copy_that_was_changed_or_cut_is_not_opened() {
     for bad in [changed, cut, good.replace("\"signed\"", "\"Signed\"")] {
         std::fs::write(&path, &bad).unwrap();
         let error = coordinator.copy(temp.path().into()).err().unwrap().to_string();
-        assert!(error.contains("log.jsonl") && error.contains("line") && error.contains("move it away"), "{error}");
+        assert!(
+            error.contains("log.jsonl") && error.contains("line") && error.contains("move it away"),
+            "{error}"
+        );
     }
     std::fs::write(&path, good).unwrap();
     assert_eq!(coordinator.copy(temp.path().into()).unwrap().head(), heads[6]);
@@ -306,7 +340,10 @@ fn a_copy_is_verified_offline_and_compared_with_another_one() {
     assert_eq!(own.report.head, heads[5]);
     assert_eq!(own.lines.len(), 5);
     assert_eq!(own.find(&heads[3].digest).unwrap(), 3);
-    assert!(matches!(own.find(&other_heads[5].digest), Err(PartyError::Audit(_))));
+    assert!(matches!(
+        own.find(&other_heads[5].digest),
+        Err(PartyError::Audit(_))
+    ));
     // A file that goes on, or ends early, agrees; another branch does not.
     let write = |name: &str, lines: &[Signed]| {
         let folder = temp.path().join(name);
@@ -318,12 +355,20 @@ fn a_copy_is_verified_offline_and_compared_with_another_one() {
     write("short", &lines[..2]).agrees_with(&own).unwrap();
     let error = write("forked", &others).agrees_with(&own).unwrap_err();
     assert!(error.to_string().contains("line 4"), "{error}");
-    assert_eq!((error.code().as_str(), error.exit()), ("G1409", crate::Exit::Untrue));
+    assert_eq!(
+        (error.code().as_str(), error.exit()),
+        ("G1409", crate::Exit::Untrue)
+    );
     // A file with half a line at its end, and one of another study.
     let error = verify::file(&coordinator.study, &path).unwrap_err();
     assert!(error.to_string().contains("line 6"), "{error}");
     let error = verify::file(&Coordinator::new().study, &path).unwrap_err();
-    assert!(error.to_string().contains("line 1 is not signed by the coordinator"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("line 1 is not signed by the coordinator"),
+        "{error}"
+    );
     // The own copy must lead to the head that was seen.
     std::fs::write(&path, known.rsplit_once("{\"line\":5").unwrap().0).unwrap();
     let error = verify::own(&coordinator.study, &home).unwrap_err();
