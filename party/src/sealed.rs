@@ -121,14 +121,14 @@ impl Sealed {
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, PartyError> {
         let path = self.path(name);
-        if !self.files.exists(&path) {
+        let Some(sealed) = self.files.find(&path)? else {
             return Ok(None);
-        }
+        };
         let broken =
             |path: &Path| PartyError::home(path, "was changed, or is sealed under another storage key");
         let content = self
             .crypter
-            .open_file(name, &self.files.read(&path)?)?
+            .open_file(name, &sealed)?
             .ok_or_else(|| broken(&path))?;
         let (value, rest) = postcard::take_from_bytes(&content).map_err(|_| broken(&path))?;
         if rest.is_empty() {

@@ -50,6 +50,15 @@ impl Files {
         Ok(bytes)
     }
 
+    /// A whole file, or nothing if there is none.
+    pub fn find(&self, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.read(path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Writes a small file that only this user may read, so that after a crash it is there entirely or as it was before.
     pub fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         let temporary = path.with_extension("new");

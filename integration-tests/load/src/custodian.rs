@@ -61,7 +61,15 @@ pub(crate) fn measure(contributors: usize) -> anyhow::Result<()> {
             let opened = open_seeds(&round, keys, secret, &headers)?;
             *ledger = ledger.sign(id, &certified)?;
             let (name, signing) = (&keys.name, &keys.signing);
-            Ok(endorse(&round, name, signing, ledger, &set, &opened, certified.sum)?)
+            Ok(endorse(
+                &round,
+                name,
+                signing,
+                ledger,
+                &set,
+                &opened,
+                certified.sum,
+            )?)
         })?;
         endorsing = endorsing.max(time);
         endorsements.push(said);
@@ -77,7 +85,16 @@ pub(crate) fn measure(contributors: usize) -> anyhow::Result<()> {
         let (time, said) = timed(|| {
             let opened = open_seeds(&round, keys, secret, &headers)?;
             let (name, signing) = (&keys.name, &keys.signing);
-            Ok(answer(&round, name, signing, ledger, &certificate, &set, &opened, pieces)?)
+            Ok(answer(
+                &round,
+                name,
+                signing,
+                ledger,
+                &certificate,
+                &set,
+                &opened,
+                pieces,
+            )?)
         })?;
         answering = answering.max(time);
         answers.push(said);
@@ -89,15 +106,41 @@ pub(crate) fn measure(contributors: usize) -> anyhow::Result<()> {
             let opened = open_seeds(&round, keys, secret, &headers)?;
             let answered = assignments.get(&keys.name).map_or(&[][..], Vec::as_slice);
             let (name, signing) = (&keys.name, &keys.signing);
-            Ok(check_keys(&round, name, signing, ledger, &certificate, &set, &opened, answered)?)
+            Ok(check_keys(
+                &round,
+                name,
+                signing,
+                ledger,
+                &certificate,
+                &set,
+                &opened,
+                answered,
+            )?)
         })?;
         checking = checking.max(time);
         checks.push(said);
     }
     let me = &scene.keys[0];
-    let (opening, _) = timed(|| Ok(open_answers(&round, &certificate, &set, &me.name, &me.receiver, &answers)?))?;
+    let (opening, _) = timed(|| {
+        Ok(open_answers(
+            &round,
+            &certificate,
+            &set,
+            &me.name,
+            &me.receiver,
+            &answers,
+        )?)
+    })?;
     let (finding, findings) = timed(|| {
-        Ok(find_liars(&round, &certificate, &set, &me.name, &me.receiver, &answers, &checks)?)
+        Ok(find_liars(
+            &round,
+            &certificate,
+            &set,
+            &me.name,
+            &me.receiver,
+            &answers,
+            &checks,
+        )?)
     })?;
     ensure!(findings.is_empty(), "honest custodians were named: {findings:?}");
 

@@ -7,7 +7,8 @@ use crate::study::{Scene, Shape};
 use galen_custody::encrypt;
 use galen_sums::fingerprint::{of_contribution, of_sum, repetitions};
 use galen_sums::{
-    Challenge, ContributionSet, Endorsement, FingerprintStatement, Source, ValueRange, add, check_header, check_sum,
+    Challenge, ContributionSet, Endorsement, FingerprintStatement, Source, ValueRange, add, check_header,
+    check_sum,
 };
 use std::collections::BTreeMap;
 
@@ -79,7 +80,13 @@ fn one(max_abs: u64) -> anyhow::Result<()> {
     for ((keys, header), blob) in scene.keys.iter().zip(&checked).zip(&blobs) {
         let (time, said) = timed(|| {
             let own = of_contribution(&round, &challenge, header, blob.as_slice())?;
-            Ok(FingerprintStatement::sign(&round, &challenge, &keys.name, &keys.signing, &own)?)
+            Ok(FingerprintStatement::sign(
+                &round,
+                &challenge,
+                &keys.name,
+                &keys.signing,
+                &own,
+            )?)
         })?;
         statements.push(said);
         signing.push(time);
@@ -87,7 +94,14 @@ fn one(max_abs: u64) -> anyhow::Result<()> {
     signing.sort_unstable();
     let (checking, ()) = timed(|| {
         let own = of_sum(&round, &challenge, sum.as_slice())?;
-        Ok(check_sum(&round, &set, &challenge, &statements, &BTreeMap::new(), &own)?)
+        Ok(check_sum(
+            &round,
+            &set,
+            &challenge,
+            &statements,
+            &BTreeMap::new(),
+            &own,
+        )?)
     })?;
     println!(
         "processor time: {:.3} s for a contributor to read, combine and sign (median of {}), {:.3} s for a receiver to do the same with the sum and \

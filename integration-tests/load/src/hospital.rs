@@ -227,7 +227,10 @@ impl Hospital {
                 let sum = attempt.sum.context("a proposal without a sum")?;
                 self.endorse(id, sum).await?;
                 let name = self.keys().name.clone();
-                let mine = attempt.assignments.iter().filter(|(custodian, _)| *custodian == name);
+                let mine = attempt
+                    .assignments
+                    .iter()
+                    .filter(|(custodian, _)| *custodian == name);
                 for (_, pieces) in mine {
                     self.answer(id, pieces).await?;
                 }
@@ -349,7 +352,15 @@ impl Hospital {
             .map(|header| check_contribution(&round, &keys.name, &custody.secret, header))
             .collect::<Result<Vec<_>, _>>()?;
         self.ledger = self.ledger.sign(id, &Endorsement::of(&set, sum))?;
-        let said = endorse(&round, &keys.name, &keys.signing, &self.ledger, &set, &opened, sum)?;
+        let said = endorse(
+            &round,
+            &keys.name,
+            &keys.signing,
+            &self.ledger,
+            &set,
+            &opened,
+            sum,
+        )?;
         custody.agreed = Some(Agreed { set, opened });
         self.post(Statement::Endorsement(said.statement)).await
     }
@@ -410,7 +421,10 @@ impl Hospital {
                 let expected = (0..all).map(|index| values(&opening, index));
                 let mut total = vec![0i64; opened.values.len()];
                 for values in expected {
-                    total.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+                    total
+                        .iter_mut()
+                        .zip(values)
+                        .for_each(|(sum, value)| *sum += value);
                 }
                 ensure!(total == opened.values, "the sum is not exact");
                 Ok(opened.opening_secret)
@@ -438,7 +452,11 @@ impl Hospital {
 fn values(round: &Round, index: usize) -> Vec<i64> {
     let value = |(at, bound): (usize, u64)| {
         let magnitude = (at as u64).wrapping_mul(7919 + index as u64) % (bound + 1);
-        if at % 2 == 0 { magnitude as i64 } else { -(magnitude as i64) }
+        if at % 2 == 0 {
+            magnitude as i64
+        } else {
+            -(magnitude as i64)
+        }
     };
     round.plan().bounds().enumerate().map(value).collect()
 }

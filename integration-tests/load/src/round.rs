@@ -31,11 +31,16 @@ pub(crate) fn measure(contributors: usize, repeat: u32) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(hospital::run(&shared, dying as usize + 1))?;
     for round in 1..=dying {
-        let seconds = |from, to| -> anyhow::Result<f64> { Ok(shared.between(round, from, to)?.as_secs_f64()) };
+        let seconds =
+            |from, to| -> anyhow::Result<f64> { Ok(shared.between(round, from, to)?.as_secs_f64()) };
         println!(
             "round {round}{}: {:.2} s from announcement to published (keys {:.2}, encrypt and upload {:.2}, add {:.2}, endorse {:.2}, answer \
              {:.2}, open {:.2})",
-            if round == dying { ", a custodian dies when it is certified" } else { "" },
+            if round == dying {
+                ", a custodian dies when it is certified"
+            } else {
+                ""
+            },
             seconds(Mark::Announced, Mark::Published)?,
             seconds(Mark::Announced, Mark::Collecting)?,
             seconds(Mark::Collecting, Mark::Contributed)?,

@@ -95,7 +95,10 @@ impl Scene {
 
     /// Parameters of a training round, in a line.
     pub(crate) fn describe(&self) -> anyhow::Result<String> {
-        let inputs = self.schedule.inputs(&self.roster, 1).context("no training round")?;
+        let inputs = self
+            .schedule
+            .inputs(&self.roster, 1)
+            .context("no training round")?;
         let plan = SumPlan::new(&inputs)?;
         let sums = &self.study.study().sums;
         Ok(format!(

@@ -35,7 +35,9 @@ pub(crate) fn measure(few: usize, many: usize) -> anyhow::Result<()> {
         "\nper contributor, in milliseconds: from upload to durable and checked, adding, processor time of the coordinator in both, and a \
          plain copy of the same file (and with fsync), all in this run"
     );
-    println!("contributors  peak MiB  open files  upload   add      CPU      copy     copy+fsync  (upload + add) / (copy+fsync)");
+    println!(
+        "contributors  peak MiB  open files  upload   add      CPU      copy     copy+fsync  (upload + add) / (copy+fsync)"
+    );
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     for run in [&few, &many] {
         let whole = run.spool + run.add;

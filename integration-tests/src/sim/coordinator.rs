@@ -8,7 +8,7 @@ use galen_coordinator::requests::Desk;
 use galen_coordinator::rounds::engine::Engine;
 use galen_coordinator::rounds::state::StudyState;
 use galen_coordinator::serving::Service;
-use galen_core::{Clock, PartyId, Refusal};
+use galen_core::{Clock, Digest, PartyId, Refusal};
 use galen_net::BlobSink;
 use galen_net::NetError;
 use galen_net::protocol::{Request, Response};
@@ -121,7 +121,24 @@ impl Coordinator {
         }
     }
 
-    fn read(&self, party: &PartyId, digest: &galen_core::Digest, from: u64) -> Result<Vec<u8>, Refusal> {
+    /// Gives a party other bytes than those of the blob.
+    pub fn spoil(&self, party: &PartyId, digest: &Digest, sink: AnySink, which: u64) -> Answer {
+        let mut bytes = self
+            .read(party, digest, sink.offset())
+            .map_err(NetError::Refused)?;
+        let len = sink.offset() + bytes.len() as u64;
+        let at = usize::try_from(which).unwrap_or_default() % bytes.len().max(1);
+        if which.is_multiple_of(3) {
+            bytes.truncate(at);
+        } else if let Some(byte) = bytes.get_mut(at) {
+            *byte ^= 1;
+        }
+        resume(sink, len, &bytes)
+            .map(|()| Response::Ok)
+            .map_err(NetError::Sink)
+    }
+
+    fn read(&self, party: &PartyId, digest: &Digest, from: u64) -> Result<Vec<u8>, Refusal> {
         let internal = |text: String| Refusal::new(galen_core::Code::Internal, text);
         let desk = self.desk.as_ref().ok_or_else(|| internal("off".into()))?;
         desk.readable(party, digest)?;

@@ -68,7 +68,16 @@ pub enum Fault {
         /// How long the machine is off.
         turns: u64,
     },
-    /// A party's machine is started again, whatever it is doing.
+    /// A party's process is killed and started again; its machine stays on.
+    Killed {
+        /// Whose.
+        party: usize,
+        /// When.
+        turn: u64,
+        /// How long it is not there.
+        turns: u64,
+    },
+    /// A party's machine is switched off and on again, whatever it is doing.
     Reboot {
         /// Whose.
         party: usize,
@@ -154,7 +163,8 @@ pub fn faults(choice: &Choice, shape: &Shape, kinds: Kinds) -> Vec<Fault> {
                 cut,
                 turns: turns / 3,
             },
-            80..=84 => Fault::Reboot { party, turn, turns },
+            80..=81 => Fault::Killed { party, turn, turns },
+            82..=84 => Fault::Reboot { party, turn, turns },
             85..=91 if kinds.restores && spare => {
                 losses += 1;
                 let to = choice.below("to", number, turn);

@@ -6,6 +6,7 @@ use galen_core::Clock;
 use galen_core::study::FrozenStudy;
 use galen_party::audit::AuditCopy;
 use galen_party::consequence::may_pass;
+use galen_party::custody::anchor::Memory;
 use galen_party::party::{End, Parts, Party};
 use galen_party::sealed::Sealed;
 use galen_party::status::Board;
@@ -27,6 +28,8 @@ type Task = Pin<Box<dyn Future<Output = Ended> + Send>>;
 pub struct Hospital {
     /// Its disk.
     pub disk: MemoryDisk,
+    /// What it remembers beside its disk until it is started anew.
+    pub memory: Memory,
     line: Arc<Line>,
     process: Option<Process>,
 }
@@ -46,6 +49,7 @@ impl Hospital {
     pub fn new() -> Self {
         Self {
             disk: MemoryDisk::new(),
+            memory: Memory::default(),
             line: Arc::default(),
             process: None,
         }
@@ -70,6 +74,7 @@ impl Hospital {
                 study.digest(),
                 study.coordinator().signing,
             )?,
+            anchor: Box::new(self.memory.clone()),
             store: store.clone(),
             patients: Some(member.patients(study.study())),
             device: Device::cpu(),
@@ -134,6 +139,7 @@ impl Hospital {
     }
 }
 
+/// The copy of the audit log among a store's files.
 struct Unpark(Thread);
 
 impl Wake for Unpark {

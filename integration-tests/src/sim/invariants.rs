@@ -2,6 +2,7 @@
 
 use super::record::Candidate;
 use super::shape::MIN_CONTRIBUTORS;
+use super::span;
 use super::world::World;
 use galen_core::PartyId;
 use galen_party::sealed::OpenedSum;
@@ -22,7 +23,7 @@ pub struct Violation {
 pub enum Invariant {
     /// No sum over fewer than `min_contributors` is ever opened.
     EnoughContributors,
-    /// Of each quantity at most one sum can ever be read, so that no two differ by one hospital.
+    /// Of each round one sum is opened; if there are more, they tell nothing about fewer than `min_contributors` together.
     OpenedOnce,
     /// Every opened sum is the sum of the values that its contributors kept.
     EqualsOracle,
@@ -87,16 +88,27 @@ impl Checker<'_, '_> {
                 readable.entry(id.round).or_default().insert(candidate);
             }
         }
-        let answered = if held.liveness { &partly } else { &readable };
-        for (round, candidates) in answered {
+        for (round, candidates) in &readable {
+            // Attempts of a round encrypt the same values, and so do the sums.
+            let sets: Vec<BTreeSet<PartyId>> = candidates.iter().map(|c| self.members(c)).collect();
+            if let Some(fewest) = span::fewest(&sets)
+                && fewest.len() < MIN_CONTRIBUTORS
+            {
+                self.fail(
+                    Invariant::OpenedOnce,
+                    format!("round {round}: the sums over {sets:?} tell about {fewest:?}"),
+                );
+            }
+        }
+        for (round, candidates) in partly.iter().filter(|_| held.liveness) {
             if candidates.len() > 1 {
-                let sets: Vec<_> = candidates
+                let attempts: Vec<_> = candidates
                     .iter()
                     .map(|c| (recorder.attempt(&c.record).map(|id| id.attempt), self.members(c)))
                     .collect();
                 self.fail(
                     Invariant::OpenedOnce,
-                    format!("round {round}: custodians answered for {sets:?}"),
+                    format!("round {round}: custodians answered for {attempts:?}"),
                 );
             }
         }
@@ -218,8 +230,13 @@ impl Checker<'_, '_> {
     }
 
     fn end(&mut self) {
-        if !self.world.is_over() {
-            let state = self.world.coordinator.state();
+        let state = self.world.coordinator.state();
+        // A study that somebody left without having signed it never begins, and there is nothing to end.
+        let begins = state.as_ref().is_none_or(|state| {
+            let mut left = self.world.hospitals().filter(|(_, _, gone)| *gone);
+            left.all(|(name, _, _)| state.consents.contains(name))
+        });
+        if !self.world.is_over() && begins {
             let at = state.and_then(|state| state.attempt).map(|attempt| {
                 format!(
                     "round {}, attempt {}: {:?}",

@@ -9,14 +9,16 @@
 //! | [`choice`] | chance, as a function of the seed |
 //! | [`shape`] | the study of a seed |
 //! | [`fault`] | what goes wrong, as a list |
+//! | [`cheat`] | how the coordinator lies |
 //! | [`wire`], [`coordinator`], [`hospital`] | network and machines |
 //! | [`world`] | who acts next |
-//! | [`record`], [`invariants`] | what happened, and what must hold |
+//! | [`record`], [`span`], [`invariants`] | what happened, what sums tell together, and what must hold |
 //! | [`shrink`] | from a failing list of faults to a minimal one |
 //!
 //! A schedule depends on its seed and its list of faults, on nothing else that decides anything: keys and ciphertexts are drawn from the
 //! operating system, but no choice looks at them.
 
+pub mod cheat;
 pub mod choice;
 pub mod coordinator;
 pub mod fault;
@@ -25,9 +27,11 @@ pub mod invariants;
 pub mod record;
 pub mod shape;
 pub mod shrink;
+pub mod span;
 pub mod wire;
 pub mod world;
 
+pub use cheat::{Change, Lie};
 pub use fault::{Fault, Kinds, Node};
 pub use invariants::{Invariant, Violation};
 pub use world::Bug;
@@ -45,6 +49,8 @@ pub struct Schedule {
     pub seed: u64,
     /// What goes wrong.
     pub faults: Vec<Fault>,
+    /// What the coordinator lies about.
+    pub lies: Vec<Lie>,
     /// What is wrong with the programs, if the simulation itself is tested.
     pub bug: Option<Bug>,
 }
@@ -69,8 +75,17 @@ impl Schedule {
         Self {
             seed,
             faults: fault::faults(&choice, &Shape::of(&choice), kinds),
+            lies: Vec::new(),
             bug: None,
         }
+    }
+
+    /// The schedule of a seed in which the coordinator lies, and a few things go wrong besides.
+    pub fn of_lies(seed: u64, kinds: Kinds) -> Self {
+        let mut schedule = Self::of(seed, kinds);
+        schedule.faults.truncate(4);
+        schedule.lies = cheat::lies(&Choice::of(seed), &schedule.shape());
+        schedule
     }
 
     /// The study of the seed.
@@ -99,9 +114,9 @@ impl Schedule {
         // For the parties' blocking work; the world itself waits for every step.
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         let _entered = runtime.enter();
-        let mut world = World::new(&cast, Choice::of(self.seed), &self.faults, self.bug, trace)?;
+        let mut world = World::new(&cast, self, trace)?;
         world.run();
-        let liveness = self.is_survivable();
+        let liveness = self.lies.is_empty() && self.is_survivable();
         Ok(Outcome {
             violations: invariants::check(&world, Held { liveness }),
             turns: world.turn,
@@ -131,6 +146,12 @@ impl fmt::Display for Schedule {
         writeln!(f, "    faults: vec![")?;
         for fault in &self.faults {
             writeln!(f, "        {},", fault.code())?;
+        }
+        writeln!(f, "    ],")?;
+        writeln!(f, "    lies: vec![")?;
+        for lie in &self.lies {
+            let text = format!("{lie:?}").replace("change: ", "change: Change::");
+            writeln!(f, "        {text},")?;
         }
         writeln!(f, "    ],")?;
         match self.bug {

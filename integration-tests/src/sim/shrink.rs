@@ -3,6 +3,7 @@
 use super::invariants::Invariant;
 use super::{Outcome, Schedule};
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 /// A schedule that fails, and how.
 #[derive(Clone, Debug)]
@@ -37,20 +38,19 @@ impl Failure {
             .collect()
     }
 
-    /// Takes faults out as long as the same invariant fails: halves first, then smaller parts, down to single faults.
+    /// Takes faults and lies out as long as the same invariant fails: halves first, then smaller parts, down to single ones.
     ///
     /// # Errors
     /// As [`Self::of`].
     pub fn shrink(mut self) -> anyhow::Result<Self> {
         let wanted = self.invariants();
-        let mut part = self.schedule.faults.len().div_ceil(2).max(1);
+        let len = |schedule: &Schedule| schedule.faults.len() + schedule.lies.len();
+        let mut part = len(&self.schedule).div_ceil(2).max(1);
         loop {
             let mut at = 0;
             let mut smaller = false;
-            while at < self.schedule.faults.len() {
-                let mut schedule = self.schedule.clone();
-                let end = (at + part).min(schedule.faults.len());
-                schedule.faults.drain(at..end);
+            while at < len(&self.schedule) {
+                let schedule = without(&self.schedule, at..at + part);
                 self.runs += 1;
                 match Self::of(&schedule)? {
                     Some(found) if found.invariants().iter().any(|i| wanted.contains(i)) => {
@@ -58,17 +58,32 @@ impl Failure {
                         self.outcome = found.outcome;
                         smaller = true;
                     }
-                    _ => at = end,
+                    _ => at += part,
                 }
             }
             if part == 1 && !smaller {
                 return Ok(self);
             }
-            if !smaller || part > self.schedule.faults.len() {
+            if !smaller || part > len(&self.schedule) {
                 part = (part / 2).max(1);
             }
         }
     }
+}
+
+/// The schedule without some of its faults and lies, counted in this order.
+fn without(schedule: &Schedule, part: Range<usize>) -> Schedule {
+    let mut smaller = schedule.clone();
+    let faults = schedule.faults.len();
+    let mut index = 0..;
+    smaller
+        .faults
+        .retain(|_| index.next().is_none_or(|index| !part.contains(&index)));
+    let mut index = faults..;
+    smaller
+        .lies
+        .retain(|_| index.next().is_none_or(|index| !part.contains(&index)));
+    smaller
 }
 
 impl std::fmt::Display for Failure {

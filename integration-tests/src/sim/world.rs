@@ -3,6 +3,8 @@
 //! One thing happens per turn: the coordinator does what is due, a message arrives, a party goes on with its answer, a machine starts. The
 //! seed chooses which. Time is a clock that the world moves: a little per turn, more when nobody can do anything.
 
+use super::Schedule;
+use super::cheat::{Liar, Lie};
 use super::choice::Choice;
 use super::coordinator::{Coordinator, may_wait};
 use super::fault::{Fault, Node};
@@ -29,6 +31,8 @@ pub enum Bug {
 
 /// After so many turns a study that is not over will not end any more.
 const TURNS: u64 = 40_000;
+/// After so many turns lies have had their effect.
+const TURNS_OF_LIES: u64 = 4_000;
 /// How long a poll waits, in milliseconds.
 const POLL_MS: u64 = 15_000;
 /// How long a process that ended with an error stays down.
@@ -87,6 +91,8 @@ pub struct World<'a> {
     choice: Choice,
     faults: &'a [Fault],
     bug: Option<Bug>,
+    lies: &'a [Lie],
+    liar: Liar,
     clock: Arc<ManualClock>,
     time: Arc<dyn Clock>,
     pub(super) coordinator: Coordinator,
@@ -104,13 +110,8 @@ pub struct World<'a> {
 
 impl<'a> World<'a> {
     /// The beginning of a schedule.
-    pub fn new(
-        cast: &'a Cast,
-        choice: Choice,
-        faults: &'a [Fault],
-        bug: Option<Bug>,
-        trace: bool,
-    ) -> anyhow::Result<Self> {
+    pub fn new(cast: &'a Cast, schedule: &'a Schedule, trace: bool) -> anyhow::Result<Self> {
+        let choice = Choice::of(schedule.seed);
         let clock = Arc::new(ManualClock::at(1_700_000_000_000));
         let seat = |party: usize| Seat {
             hospital: Hospital::new(),
@@ -125,8 +126,10 @@ impl<'a> World<'a> {
         let world = Self {
             cast,
             choice,
-            faults,
-            bug,
+            faults: &schedule.faults,
+            bug: schedule.bug,
+            lies: &schedule.lies,
+            liar: Liar::new(cast.members.iter().map(|member| member.name().clone()).collect()),
             time: Arc::clone(&clock) as Arc<dyn Clock>,
             clock,
             coordinator: Coordinator::new(),
@@ -148,7 +151,13 @@ impl<'a> World<'a> {
 
     /// Runs until the study is over for everybody, or will not end.
     pub fn run(&mut self) {
-        while self.turn < TURNS && !self.is_over() {
+        // Liveness is not asked of a study that is lied to.
+        let turns = if self.lies.is_empty() {
+            TURNS
+        } else {
+            TURNS_OF_LIES
+        };
+        while self.turn < turns && !self.is_over() {
             self.turn += 1;
             self.break_things();
             match self.choose() {
@@ -229,6 +238,15 @@ impl<'a> World<'a> {
                     turn: at,
                     turns,
                 } if at == turn => self.fail(Node::Party(party), turns),
+                Fault::Killed {
+                    party,
+                    turn: at,
+                    turns,
+                } if at == turn && self.seats[party].hospital.runs() => {
+                    self.note(|| format!("the process of party {party} is killed"));
+                    self.stop(party);
+                    self.seats[party].down_until = Some(turn + turns);
+                }
                 Fault::Gone { party, turn: at } if at == turn => {
                     self.note(|| format!("party {party} leaves for ever"));
                     self.stop(party);
@@ -444,7 +462,9 @@ impl<'a> World<'a> {
 
     fn start_party(&mut self, party: usize) {
         let seat = &mut self.seats[party];
-        seat.hospital.disk.start();
+        if seat.hospital.disk.is_off() {
+            seat.hospital.disk.start();
+        }
         seat.down_until = None;
         self.arm(Node::Party(party));
         let member = &self.cast.members[party];
@@ -576,7 +596,7 @@ impl<'a> World<'a> {
         } else if flight.lost || self.is_severed(party) {
             Err(NetError::Cancelled)
         } else {
-            let answer = self.coordinator.answer(&name, flight.message);
+            let answer = self.ask(party, &name, flight.message, flight.request.as_ref());
             self.after_coordinator();
             let arrives = self.coordinator.runs() && !flight.unanswered;
             if let (Ok(response), Some(request)) = (&answer, &flight.request)
@@ -594,6 +614,36 @@ impl<'a> World<'a> {
             let turns = self.outage(Node::Party(party));
             self.fail(Node::Party(party), turns);
         }
+    }
+}
+
+impl World<'_> {
+    /// The coordinator's answer, or what a lying one makes of it.
+    fn ask(&mut self, party: usize, name: &PartyId, message: Message, request: Option<&Request>) -> Answer {
+        if self.lies.is_empty() {
+            return self.coordinator.answer(name, message);
+        }
+        let message = match message {
+            Message::Get { digest, sink } => match self.liar.changes_blob(self.lies, party) {
+                Some(which) => {
+                    self.note(|| format!("{name} gets a spoilt blob"));
+                    return self.coordinator.spoil(name, &digest, sink, which);
+                }
+                None => Message::Get { digest, sink },
+            },
+            message => message,
+        };
+        let answer = self.coordinator.answer(name, message);
+        let Some(request) = request else { return answer };
+        if let Ok(response) = &answer {
+            // What the liar knows may be said to somebody later.
+            self.recorder.answered(name, request, response);
+        }
+        let (answer, lied) = self.liar.change(self.lies, party, request, answer);
+        if lied {
+            self.note(|| format!("{name} is lied to"));
+        }
+        answer
     }
 }
 

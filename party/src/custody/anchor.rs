@@ -9,6 +9,7 @@ use crate::error::PartyError;
 use galen_core::{Digest, StudyDigest, Transcript};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A ledger as it was last known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,25 +90,31 @@ impl Anchor for VolatileFile {
     }
 }
 
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use std::sync::{Arc, Mutex};
+/// The memory of a machine that exists in this process only, as in a simulation. Clones are the same memory.
+#[derive(Clone, Debug, Default)]
+pub struct Memory(Arc<Mutex<Option<Anchored>>>);
 
-    /// Memory of a machine that a test may start anew.
-    #[derive(Clone, Default)]
-    pub(crate) struct Memory(pub(crate) Arc<Mutex<Option<Anchored>>>);
-
-    impl Anchor for Memory {
-        fn read(&self) -> Option<Anchored> {
-            *self.0.lock().unwrap()
-        }
-
-        fn write(&self, known: &Anchored) -> Result<(), PartyError> {
-            *self.0.lock().unwrap() = Some(*known);
-            Ok(())
-        }
+impl Memory {
+    /// Forgets everything, as when the machine is started anew.
+    pub fn lose(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
+}
+
+impl Anchor for Memory {
+    fn read(&self) -> Option<Anchored> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, known: &Anchored) -> Result<(), PartyError> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(*known);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn what_was_written_is_read_where_memory_is_a_folder() {

@@ -99,7 +99,7 @@ fn older_attempts_are_refused() {
 /// The machine starts anew: its memory is gone, and its disk may be an old one for all it knows.
 fn reboot(federation: &mut Federation, index: usize) {
     federation.members.clear();
-    *federation.memories[index].0.lock().unwrap() = None;
+    federation.memories[index].lose();
     federation.restart();
 }
 

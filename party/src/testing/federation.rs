@@ -1,7 +1,7 @@
 //! Three parties and a coordinator's key in one process, passing statements by hand.
 
 use crate::contribute::{Contributor, Parcel};
-use crate::custody::anchor::tests::Memory;
+use crate::custody::anchor::Memory;
 use crate::custody::{Custodian, Verdict};
 use crate::home::Home;
 use crate::identity::Identity;

@@ -8,6 +8,7 @@ mod incarnations;
 mod intake;
 mod reading;
 
+pub use self::arriving::ArrivalCheck;
 use self::arriving::Arrived;
 use super::adding::AddingError;
 use super::audit::{self, AuditLog, AuditLogError};
@@ -15,7 +16,6 @@ use super::state::{Attempt, Proposal, Published, Rules, StudyState};
 use super::steps::{Frame, Now, Step};
 use super::transition::Decision;
 use super::view;
-pub use self::arriving::ArrivalCheck;
 use galen_core::study::FrozenStudy;
 use galen_core::{Clock, Code, PartyId, Refusal, Signed, SigningKey};
 use galen_models::{SpecError, agenda};

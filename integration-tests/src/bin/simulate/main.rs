@@ -24,6 +24,9 @@ struct Options {
     /// Threads.
     #[arg(long, default_value_t = 2)]
     threads: u64,
+    /// The coordinator lies.
+    #[arg(long)]
+    lies: bool,
     /// Shows one schedule turn by turn: that of the first seed.
     #[arg(long)]
     trace: bool,
@@ -32,7 +35,7 @@ struct Options {
 fn main() -> anyhow::Result<ExitCode> {
     let options = Options::parse();
     if options.trace {
-        let schedule = schedule(options.first);
+        let schedule = schedule(options.first, options.lies);
         println!("{schedule}");
         let outcome = schedule.run_traced()?;
         for line in &outcome.trace {
@@ -55,7 +58,7 @@ fn main() -> anyhow::Result<ExitCode> {
                 if seed >= end {
                     return Ok(());
                 }
-                let schedule = schedule(seed);
+                let schedule = schedule(seed, options.lies);
                 let outcome = schedule.run()?;
                 let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
                 totals.note(&schedule, &outcome);
@@ -76,11 +79,12 @@ fn main() -> anyhow::Result<ExitCode> {
     let totals = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
     let seconds = begun.elapsed().as_secs_f64();
     println!(
-        "seeds {} to {}: {} schedules with {} faults in {} turns, {:.1} s ({:.0} ms each)",
+        "seeds {} to {}: {} schedules with {} faults and {} lies in {} turns, {:.1} s ({:.0} ms each)",
         options.first,
         end.saturating_sub(1),
         totals.schedules,
         totals.faults,
+        totals.lies,
         totals.turns,
         seconds,
         1000.0 * seconds / totals.schedules.max(1) as f64
@@ -99,6 +103,7 @@ fn main() -> anyhow::Result<ExitCode> {
 struct Totals {
     schedules: u64,
     faults: usize,
+    lies: usize,
     turns: u64,
     failures: u64,
     ends: BTreeMap<String, u64>,
@@ -108,6 +113,7 @@ impl Totals {
     fn note(&mut self, schedule: &Schedule, outcome: &galen_integration_tests::sim::Outcome) {
         self.schedules += 1;
         self.faults += schedule.faults.len();
+        self.lies += schedule.lies.len();
         self.turns += outcome.turns;
         self.failures += u64::from(!outcome.violations.is_empty());
         let end = match &outcome.closed {
@@ -127,8 +133,12 @@ impl Totals {
     }
 }
 
-fn schedule(seed: u64) -> Schedule {
-    Schedule::of(seed, Kinds::default())
+fn schedule(seed: u64, lies: bool) -> Schedule {
+    if lies {
+        Schedule::of_lies(seed, Kinds::default())
+    } else {
+        Schedule::of(seed, Kinds::default())
+    }
 }
 
 fn report(schedule: &Schedule) -> anyhow::Result<()> {
