@@ -313,6 +313,7 @@ fn the_audit_log_tells_what_happened_and_its_head_stands_in_the_record() {
     assert_eq!(lines.len(), scene.members.len() + 1);
     assert_eq!(lines.last().unwrap().event, AuditEvent::Activated);
     assert!(lines.iter().all(|line| line.time_ms == scene.clock.now_ms()));
+    scene.introduce(&engine);
     engine.drive().unwrap();
     scene.clock.advance(Duration::from_secs(1));
     for member in &scene.members {
@@ -359,7 +360,11 @@ fn the_audit_log_tells_what_happened_and_its_head_stands_in_the_record() {
     let refused = lines.iter().filter(
         |line| matches!(&line.event, AuditEvent::Refused { party, code: 1301, .. } if *party == member.name),
     );
-    assert_eq!((refused.count(), lines.len()), (1, scene.members.len() + 3));
+    let introduced = scene.members.len() * scene.members.len();
+    assert_eq!(
+        (refused.count(), lines.len()),
+        (1, scene.members.len() + introduced + 3)
+    );
 
     engine.fail("the operator ended it").unwrap();
     drop(engine);

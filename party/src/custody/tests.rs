@@ -87,13 +87,13 @@ fn older_attempts_are_refused() {
     let new = federation.statistics_round(1, base());
     let custodian = &federation.members[0].custodian;
     assert!(custodian.check(&old, &headers(&parcels), sum).is_err());
+    // Contributions to one attempt are worth nothing in another.
+    let error = custodian.check(&new, &headers(&parcels), sum).unwrap_err();
+    assert!(error.to_string().contains("must not be opened"), "{error}");
     // The statement for the old attempt still exists; a key for an attempt that it never took part in does not.
     federation.announce(RoundId { round: 1, attempt: 0 });
     let error = custodian.announce(RoundId { round: 0, attempt: 2 }).unwrap_err();
     assert!(error.to_string().contains("ledger refuses"), "{error}");
-    // Contributions to one attempt are worth nothing in another.
-    let error = custodian.check(&new, &headers(&parcels), sum).unwrap_err();
-    assert!(error.to_string().contains("must not be opened"), "{error}");
 }
 
 /// The machine starts anew: its memory is gone, and its disk may be an old one for all it knows.

@@ -128,6 +128,7 @@ pub(crate) fn view(version: u64) -> View {
         published: Vec::new(),
         attempt: None,
         serving: None,
+        incarnations: Vec::new(),
     }
 }
 
