@@ -5,7 +5,7 @@
 //! steps, and a step that was done before the crash is done again with the same stored bytes.
 
 use crate::custody::Standing;
-use galen_core::study::{FrozenStudy, Member, Release, Role};
+use galen_core::study::{FrozenStudy, Release, Role};
 use galen_core::{Digest, PartyId};
 use galen_models::agenda;
 use galen_net::protocol::{AttemptPhase as Phase, AttemptView, StudyPhase, View};
@@ -32,13 +32,11 @@ impl Part {
     /// The part of `name` in a study.
     pub fn of(study: &FrozenStudy, name: &PartyId) -> Self {
         let plan = study.study();
-        let is_custodian = |member: &&Member| member.roles.contains(&Role::Custodian);
-        let custodians = plan.party.iter().filter(is_custodian).count();
         Self {
             name: name.clone(),
             contributor: plan.has_role(name, Role::Contributor),
             custodian: plan.has_role(name, Role::Custodian),
-            confirmations: (plan.sums.agreement as usize).min(custodians.saturating_sub(1)),
+            confirmations: (plan.sums.agreement as usize).saturating_sub(1),
             rounds: agenda::rounds(plan),
             releases: plan.serving.release == Release::Coordinator,
         }

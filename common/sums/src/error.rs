@@ -357,7 +357,7 @@ pub enum SumsError {
         custodian: PartyId,
         /// Distinct other custodians that confirmed it.
         found: usize,
-        /// min(g, n - 1).
+        /// g - 1.
         needed: usize,
     },
     /// Evidence of an old disk that proves nothing.

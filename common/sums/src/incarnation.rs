@@ -4,9 +4,11 @@
 //! has forgotten the newest part and would sign again. So a custodian draws a nonce, its incarnation, whenever it cannot rule that
 //! out, and takes part again only from a round on that it cannot have forgotten:
 //!
-//! - min(g, n-1) other custodians confirm the incarnation, each with the newest attempt for which it has given out a key itself. Whoever
-//!   endorsed a set together with the forgetful one had given out its key for that attempt before, and of any g-1 such and any
-//!   min(g, n-1) confirming ones at least 2g - n are the same: one of them is honest as long as at most f = 2g - n - 1 cheat.
+//! - g-1 other custodians confirm the incarnation, each with the newest attempt for which it has given out a key itself. Whoever
+//!   endorsed a set together with the forgetful one had given out its key for that attempt before, and of any g-1 such and any g-1
+//!   confirming ones at least f = 2g - n - 1 are the same: one of them is neither cheating nor forgetful as long as those that are, the
+//!   one that asks included, are at most f. Asking more would bear one more of them, but then nobody could take part again while
+//!   a single custodian is absent.
 //! - Under an incarnation a custodian signs nothing for the rounds up to the newest that it or a confirming one knows.
 //! - A record holds the incarnation of each of its custodians with the confirmations, and custodians refuse one that was replaced.
 //!
@@ -127,9 +129,9 @@ pub fn check_stale(
     Ok(key)
 }
 
-/// How many others must confirm an incarnation: min(g, n-1).
+/// How many others must confirm an incarnation: g-1.
 pub fn confirmations_needed(roster: &Roster) -> usize {
-    roster.agreement().min(roster.custodians().len() - 1)
+    roster.agreement() - 1
 }
 
 /// Verifies that enough other custodians confirmed the incarnation of every key.

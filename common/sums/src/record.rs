@@ -80,7 +80,7 @@ pub struct RoundRecord {
     pub custodians: Vec<Authored>,
     /// Head of the audit log when the record was fixed. Nobody acts on a record unless the log up to here extends the copy that it has.
     pub audit: AuditHead,
-    /// Confirmations of the incarnations in these keys, by at least min(g, n-1) other custodians each.
+    /// Confirmations of the incarnations in these keys, by at least g-1 other custodians each.
     pub confirmations: Vec<Authored>,
     /// What became of each earlier attempt of the round, from the first on.
     pub earlier: Vec<Earlier>,

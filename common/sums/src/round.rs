@@ -36,7 +36,7 @@ impl Round {
     /// and base model with what it expects.
     ///
     /// # Errors
-    /// What does not hold. A record needs the agreement g of custodians, a holder of every piece among them, min(g, n-1) others'
+    /// What does not hold. A record needs the agreement g of custodians, a holder of every piece among them, g-1 others'
     /// word for the incarnation of each, and the end of every earlier attempt.
     pub fn open(roster: &Arc<Roster>, signed: &Signed, expected: &PlanInputs) -> Result<Self, SumsError> {
         let record: RoundRecord = signed
