@@ -528,10 +528,10 @@ impl Checker {
         };
         let last = self.published.last().map(|(_, state)| *state);
         let of_round = self.attempts.range(RoundId { attempt: 0, ..id }..id);
-        let of_round = of_round
+        let mut of_round = of_round
             .filter_map(|(_, attempt)| attempt.record)
             .map(|(_, _, base)| base);
-        let expected = last.or_else(|| of_round.last()).unwrap_or(base);
+        let expected = last.or_else(|| of_round.next()).unwrap_or(base);
         let based = if expected == base {
             Ok(())
         } else {
