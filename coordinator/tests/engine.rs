@@ -309,11 +309,12 @@ fn the_audit_log_tells_what_happened_and_its_head_stands_in_the_record() {
         scene.consent(&scene.engine(), member);
     }
     let engine = scene.engine();
-    let (before, lines) = log(&scene, &engine);
+    let (_, lines) = log(&scene, &engine);
     assert_eq!(lines.len(), scene.members.len() + 1);
     assert_eq!(lines.last().unwrap().event, AuditEvent::Activated);
     assert!(lines.iter().all(|line| line.time_ms == scene.clock.now_ms()));
     scene.introduce(&engine);
+    let (before, _) = log(&scene, &engine);
     engine.drive().unwrap();
     scene.clock.advance(Duration::from_secs(1));
     for member in &scene.members {

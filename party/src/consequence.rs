@@ -124,7 +124,7 @@ mod tests {
         let id = RoundId { round: 0, attempt: 0 };
         let sum = Digest::of(b"sum");
         let apply = Step::Apply { id, sum, result: sum };
-        let open = Step::Open { id, sum };
+        let open = Step::Open { id, sum, replaced: 0 };
         let spoilt = PartyError::Spoilt("x".into());
         let disk = PartyError::Store(StoreError::BlobUnknown { digest: sum });
         for step in [&apply, &open] {

@@ -167,6 +167,11 @@ impl Verified {
         self.members().filter(said).cloned().collect()
     }
 
+    /// Who answered.
+    pub fn answerers(&self) -> BTreeSet<PartyId> {
+        self.answers.iter().map(|answer| answer.author.clone()).collect()
+    }
+
     /// Compares the custodians' key checks with their answers.
     pub fn find_liars(
         &self,

@@ -118,13 +118,20 @@ pub enum Step {
         sum: Digest,
     },
     /// Custodian: send the word on every piece.
-    CheckKeys(RoundId),
+    CheckKeys {
+        /// The attempt.
+        id: RoundId,
+        /// After so many custodians' answers were replaced.
+        replaced: u32,
+    },
     /// Receiver: say whose answers were wrong.
     Judge {
         /// The attempt.
         id: RoundId,
         /// Digest of the sum.
         sum: Digest,
+        /// After so many custodians' answers were replaced.
+        replaced: u32,
     },
     /// Custodian: endorse the proposed set.
     Endorse {
@@ -146,6 +153,8 @@ pub enum Step {
         id: RoundId,
         /// Digest of the sum.
         sum: Digest,
+        /// After so many custodians' answers were replaced.
+        replaced: u32,
     },
     /// Contributor: release the trained model to the coordinator.
     Release,
@@ -155,7 +164,8 @@ impl Step {
     /// The attempt that the step belongs to, if it belongs to one.
     fn attempt(&self) -> Option<RoundId> {
         match self {
-            Self::Announce(id) | Self::Contribute(id) | Self::Abandon(id) | Self::CheckKeys(id) => Some(*id),
+            Self::Announce(id) | Self::Contribute(id) | Self::Abandon(id) => Some(*id),
+            Self::CheckKeys { id, .. } => Some(*id),
             Self::Check { id, .. }
             | Self::Endorse { id, .. }
             | Self::Answer { id, .. }
@@ -298,6 +308,7 @@ fn due_in_attempt(part: &Part, own: &Own, caught_up: bool, view: &AttemptView) -
         round: view.round,
         attempt: view.attempt,
     };
+    let replaced = view.replaced;
     let mut steps = Vec::new();
     if part.custodian {
         let confirmed = own.incarnation.is_some_and(|standing| standing.confirmed);
@@ -305,7 +316,7 @@ fn due_in_attempt(part: &Part, own: &Own, caught_up: bool, view: &AttemptView) -
             (Phase::Announced, _) if confirmed => steps.push(Step::Announce(id)),
             (Phase::Proposed, Some(sum)) => steps.push(Step::Check { id, sum }),
             (Phase::Endorsing | Phase::Certified, Some(sum)) => steps.push(Step::Endorse { id, sum }),
-            (Phase::Disputed, _) => steps.push(Step::CheckKeys(id)),
+            (Phase::Disputed, _) => steps.push(Step::CheckKeys { id, replaced }),
             (Phase::Abandoning, _) => steps.push(Step::Abandon(id)),
             _ => {}
         }
@@ -331,8 +342,8 @@ fn due_in_attempt(part: &Part, own: &Own, caught_up: bool, view: &AttemptView) -
             (Phase::Collecting, _) if caught_up && view.contributors.contains(&part.name) => {
                 steps.push(Step::Contribute(id));
             }
-            (Phase::Opening, Some(sum)) if caught_up => steps.push(Step::Open { id, sum }),
-            (Phase::Judging, Some(sum)) if caught_up => steps.push(Step::Judge { id, sum }),
+            (Phase::Opening, Some(sum)) if caught_up => steps.push(Step::Open { id, sum, replaced }),
+            (Phase::Judging, Some(sum)) if caught_up => steps.push(Step::Judge { id, sum, replaced }),
             _ => {}
         }
     }

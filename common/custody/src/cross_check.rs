@@ -257,8 +257,8 @@ pub fn check_key_check(
 /// that every piece has at least two holders that agree, and that the fault is not a custodian's, as far as most of them are honest.
 ///
 /// # Errors
-/// Those of [`galen_sums::check_answer`] and [`check_key_check`], for statements that the coordinator should not have
-/// taken; [`SumsError::Endorsement`] for two checks of one custodian. Nobody is named for what was not signed.
+/// Those of [`galen_sums::check_answer`], for answers that the coordinator should not have taken; [`SumsError::Endorsement`] for two
+/// checks of one custodian. A check that does not conform ([`check_key_check`]) counts as none.
 pub fn find_liars(
     round: &Round,
     certificate: &Certificate,
@@ -271,7 +271,10 @@ pub fn find_liars(
     certificate.check_set(round, set)?;
     let mut checked: BTreeMap<PartyId, KeyCheck> = BTreeMap::new();
     for authored in checks {
-        let check = check_key_check(round, certificate, authored)?;
+        // What does not conform is no word at all: whoever sent it is silent.
+        let Ok(check) = check_key_check(round, certificate, authored) else {
+            continue;
+        };
         if checked.insert(check.custodian.clone(), check).is_some() {
             return Err(SumsError::Endorsement(authored.author.clone()).into());
         }

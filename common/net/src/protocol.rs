@@ -80,6 +80,7 @@ pub enum Request {
 }
 
 /// What the coordinator answers.
+#[allow(clippy::large_enum_variant)] // It is made, sent and dropped; nothing keeps many of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Response {
     /// Accepted and durable.
@@ -265,6 +266,8 @@ pub struct AttemptView {
     pub set_digest: Option<Digest>,
     /// From `Proposed` on: digest of the sum blob.
     pub sum: Option<Digest>,
+    /// How many custodians' answers were replaced: what was opened, checked and judged before is done again.
+    pub replaced: u32,
     /// In `Certified`: pieces that each custodian is asked for.
     pub assignments: Vec<(PartyId, Vec<u32>)>,
 }

@@ -63,6 +63,8 @@ pub struct Judged {
     pub record: Digest,
     /// Custodians whose answers were wrong, ascending; none if the fault is elsewhere.
     pub liars: Vec<PartyId>,
+    /// Custodians whose answers may be wrong, ascending: other holders of one of their pieces disagree with them, with no majority.
+    pub doubted: Vec<PartyId>,
     /// In words.
     pub detail: String,
 }

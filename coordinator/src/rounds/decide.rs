@@ -7,6 +7,7 @@ use super::state::{Assignment, Attempt, Rules, Standing};
 use super::transition::Decision;
 use galen_core::{Digest, PartyId};
 use galen_net::protocol::AttemptPhase as Phase;
+use galen_sums::atoms::smallest_atom;
 use galen_sums::statement::OpeningFault;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +25,7 @@ impl Attempt {
             Phase::Opening => self.decide_opening(rules, stalled),
             Phase::Disputed => self.decide_disputed(stalled),
             Phase::Judging => self.decide_judging(rules, stalled),
-            Phase::Abandoning => self.decide_abandoning(rules),
+            Phase::Abandoning => self.decide_abandoning(rules, stalled),
             Phase::Published | Phase::Abandoned => return Decision::Wait,
         };
         if decision == Decision::Wait && still_ms >= rules.give_up_ms {
@@ -72,13 +73,14 @@ impl Attempt {
             .filter(|c| expected.contains(*c))
             .cloned()
             .collect();
-        // A group that stays apart from others must not lose members: what is left of it might be too close to them.
-        let quorum = if self.asked.is_some() {
-            expected.len()
-        } else {
-            rules.quorum.min(expected.len())
+        let quorum = rules.quorum.min(expected.len());
+        // Where other sums of the round may be open, what is left of a group might be too close to them.
+        let apart = || {
+            let sets = standing.open.iter().chain(std::iter::once(&received));
+            smallest_atom(sets) >= Some(rules.min_contributors)
         };
-        if received == expected || (stalled && received.len() >= quorum) {
+        let enough = received.len() >= quorum.max(rules.min_contributors.min(expected.len()));
+        if received == expected || (stalled && enough && apart()) {
             Decision::Sum(received)
         } else {
             Decision::Wait
@@ -89,15 +91,20 @@ impl Attempt {
         if let Some(reason) = &self.abandoned {
             return Decision::GiveUp(reason.clone());
         }
-        if let Some((custodian, contributor)) = self.refused.iter().next() {
+        let spoke = |c: &PartyId| self.checked.contains_key(c) || self.refused.contains_key(c);
+        let over = stalled || self.custodians.iter().all(spoke);
+        let (have, need) = (self.checked.len(), rules.agreement);
+        // One custodian's complaint alone keeps no contributor out: those that found nothing wrong are enough to open the sum.
+        if over && have >= need && rules.assign(self.checked.keys()).is_some() {
+            return Decision::Bind;
+        }
+        let impossible = self.custodians.len() - self.refused.len() < need;
+        if let Some((custodian, contributor)) = self.refused.iter().next()
+            && (over || impossible)
+        {
             return Decision::GiveUp(format!(
                 "custodian {custodian} found that the seeds of {contributor} do not fit"
             ));
-        }
-        let all = self.custodians.iter().all(|c| self.checked.contains_key(c));
-        let (have, need) = (self.checked.len(), rules.agreement);
-        if all || (stalled && have >= need && rules.assign(self.checked.keys()).is_some()) {
-            return Decision::Bind;
         }
         if stalled {
             return Decision::GiveUp(format!("{have} custodians checked the set, {need} are needed"));
@@ -116,21 +123,28 @@ impl Attempt {
             return certify;
         }
         let (have, need) = (self.endorsements.len(), rules.agreement);
-        // Whoever endorsed cannot give the attempt up any more. Where too few others are left, those that are missing are waited for.
-        let others = self.custodians.len().saturating_sub(have);
-        if stalled && others >= need {
-            return Decision::GiveUp(format!("{have} custodians endorsed the set, {need} are needed"));
+        if !stalled {
+            return Decision::Wait;
         }
-        Decision::Wait
+        let reason = format!("{have} custodians endorsed the set, {need} are needed");
+        // Whoever endorsed cannot give the attempt up any more.
+        if self.custodians.len().saturating_sub(have) >= need {
+            Decision::GiveUp(reason)
+        } else {
+            Decision::Repeat(reason)
+        }
     }
 
-    fn decide_abandoning(&self, rules: &Rules) -> Decision {
+    fn decide_abandoning(&self, rules: &Rules, stalled: bool) -> Decision {
         // An endorsement may have been on its way when the attempt was to be given up.
         if let Some(certify) = self.certify(rules) {
             return certify;
         }
         if self.abandons.len() >= rules.agreement {
             return Decision::Abandon(self.abandoned.clone().unwrap_or_default());
+        }
+        if stalled {
+            return Decision::Repeat(self.abandoned.clone().unwrap_or_default());
         }
         Decision::Wait
     }
@@ -196,17 +210,22 @@ impl Attempt {
             *votes.entry(*result).or_default() += 1;
         }
         let best = votes.iter().max_by_key(|(_, count)| **count);
+        let remainder = self.failures.values().any(|f| f.fault == OpeningFault::Remainder);
         if let Some((result, count)) = best
             && *count >= rules.min_contributors
         {
-            return Decision::Publish(*result);
+            // What opens for most and not for one may have been sealed wrongly to that one.
+            return if remainder && !self.disputed {
+                Decision::Dispute
+            } else {
+                Decision::Publish(*result)
+            };
         }
         let silent = rules
             .contributors
             .len()
             .saturating_sub(self.opened.len() + self.failures.len());
         let possible = best.map_or(0, |(_, count)| *count) + silent >= rules.min_contributors;
-        let remainder = self.failures.values().any(|f| f.fault == OpeningFault::Remainder);
         // Where nobody could open for such a reason, those that have not tried would not either.
         let hopeless = stalled && best.is_none() && remainder;
         if possible && !hopeless {
@@ -239,37 +258,65 @@ impl Attempt {
         }
     }
 
+    /// The state that enough receivers derived.
+    fn agreed(&self, rules: &Rules) -> Option<Digest> {
+        let count = |result: &Digest| self.opened.values().filter(|other| *other == result).count();
+        let mut results = self.opened.values();
+        results
+            .find(|result| count(result) >= rules.min_contributors)
+            .copied()
+    }
+
     fn decide_judging(&self, rules: &Rules, stalled: bool) -> Decision {
-        let asked = self.failures.keys();
-        let all = asked.clone().all(|receiver| self.judged.contains_key(receiver));
+        let all = rules
+            .contributors
+            .iter()
+            .all(|receiver| self.judged.contains_key(receiver));
         if !all && (!stalled || self.judged.is_empty()) {
             return Decision::Wait;
         }
-        // What is sealed to a receiver only it can read, so it is their majority that counts.
-        let mut named: BTreeMap<&PartyId, usize> = BTreeMap::new();
-        for liar in self.judged.values().flatten() {
-            *named.entry(liar).or_default() += 1;
+        // What is sealed to a receiver only it can read, and an opening checks itself. So whoever is named by anybody, or says nothing
+        // about its answer, is replaced once, as far as others hold its pieces; whether it lied is another matter.
+        let answered = self.assignments.iter().filter(|a| a.answer.is_some());
+        let silent = answered
+            .map(|a| &a.custodian)
+            .filter(|c| !self.key_checks.contains_key(*c));
+        let named = self
+            .judged
+            .values()
+            .flat_map(|named| named.liars.iter().chain(&named.doubted));
+        let doubted: BTreeSet<&PartyId> = silent.chain(named).filter(|c| !self.liars.contains(*c)).collect();
+        let most = |name: &&PartyId| {
+            let count = self
+                .judged
+                .values()
+                .filter(|named| named.liars.contains(*name))
+                .count();
+            2 * count > self.judged.len()
+        };
+        let liars: BTreeSet<&PartyId> = doubted.iter().copied().filter(most).collect();
+        for group in [&doubted, &liars] {
+            if !group.is_empty()
+                && let Some(assignments) = self.reassign(rules, group)
+            {
+                return Decision::Replace(group.iter().map(|name| (*name).clone()).collect(), assignments);
+            }
         }
-        let liars: BTreeSet<&PartyId> = named
-            .into_iter()
-            .filter(|(_, count)| 2 * count > self.judged.len())
-            .map(|(name, _)| name)
-            .collect();
-        if liars.is_empty() {
+        if let Some(result) = self.agreed(rules) {
+            return Decision::Publish(result);
+        }
+        if doubted.is_empty() {
             return Decision::Recollect(format!(
-                "the sum of round {} does not open although the custodians answered alike: a contributor spoiled it",
+                "the sum of round {} does not open, and no custodian's answer is in doubt: a contributor spoiled it",
                 self.round
             ));
         }
-        let names: Vec<&str> = liars.iter().map(|name| name.as_str()).collect();
-        match self.reassign(rules, &liars) {
-            Some(assignments) => Decision::Replace(liars.into_iter().cloned().collect(), assignments),
-            None => Decision::Fail(format!(
-                "{} answered wrongly in round {}, and nobody else holds all of its pieces",
-                names.join(", "),
-                self.round
-            )),
-        }
+        let names: Vec<&str> = doubted.iter().map(|name| name.as_str()).collect();
+        Decision::Fail(format!(
+            "the sum of round {} does not open; the answers of {} are in doubt, and nobody else holds all of their pieces",
+            self.round,
+            names.join(", ")
+        ))
     }
 
     /// Who is waited for, for people and for the view.
@@ -306,7 +353,7 @@ impl Attempt {
             Phase::Disputed => missing(&mut self.endorsements.keys(), &|c| {
                 self.key_checks.contains_key(c)
             }),
-            Phase::Judging => missing(&mut self.failures.keys(), &|c| self.judged.contains_key(c)),
+            Phase::Judging => missing(&mut rules.contributors.iter(), &|c| self.judged.contains_key(c)),
             Phase::Published | Phase::Abandoned => Vec::new(),
         }
     }

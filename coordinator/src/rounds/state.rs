@@ -145,9 +145,11 @@ pub struct Attempt {
     /// Custodians that sent key checks, with the statement's digest.
     pub key_checks: BTreeMap<PartyId, Digest>,
     /// Receivers that judged the key checks, with the custodians that they name.
-    pub judged: BTreeMap<PartyId, Vec<PartyId>>,
-    /// Custodians that were found to have answered wrongly; they are not asked again.
+    pub judged: BTreeMap<PartyId, Named>,
+    /// Custodians whose answers were replaced by others'; they are not asked again.
     pub liars: BTreeSet<PartyId>,
+    /// Whether the custodians' answers were disputed before.
+    pub disputed: bool,
     /// Why it was abandoned, or is about to be.
     pub abandoned: Option<String>,
     /// Who is asked in the attempt after this one, where it is not everybody.
@@ -170,6 +172,15 @@ pub struct Failure {
     pub fault: OpeningFault,
     /// In words.
     pub detail: String,
+}
+
+/// Whom a receiver names after it compared the key checks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// Whose answers were wrong.
+    pub liars: Vec<PartyId>,
+    /// Whose answers may be wrong.
+    pub doubted: Vec<PartyId>,
 }
 
 /// A contribution that was received and stored.
@@ -273,6 +284,12 @@ impl StudyState {
         let enough = |state: &IncarnationState| state.confirmed.len() >= rules.confirmations;
         let confirmed = self.incarnations.iter().filter(|(_, state)| enough(state));
         Standing {
+            open: self
+                .earlier
+                .iter()
+                .filter_map(EarlierAttempt::standing)
+                .cloned()
+                .collect(),
             excluded: self.left_out(),
             confirmed: confirmed
                 .map(|(name, state)| (name.clone(), state.nonce))
@@ -293,6 +310,8 @@ impl StudyState {
 /// What transitions of an attempt look at beside it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
+    /// Sets of earlier attempts of the round whose sums may be open.
+    pub open: Vec<BTreeSet<PartyId>>,
     /// Contributors that are not asked.
     pub excluded: BTreeSet<PartyId>,
     /// Custodians whose incarnation enough others confirmed, with its nonce.
@@ -348,6 +367,7 @@ impl Attempt {
             key_checks: BTreeMap::new(),
             judged: BTreeMap::new(),
             liars: BTreeSet::new(),
+            disputed: false,
             abandoned: None,
             asked_next: None,
         }

@@ -125,10 +125,11 @@ impl StudyState {
 
     /// Announces an attempt. One that follows a sum that did not open asks only part of the contributors.
     pub fn announce(&mut self, round: u32, attempt: u32, base: Digest, now: Now) {
-        let asked = self
-            .attempt
-            .as_mut()
-            .and_then(|earlier| earlier.asked_next.take());
+        // A group that was chosen to stay apart from others is asked until one of its attempts is opened.
+        let asked = self.attempt.as_mut().and_then(|earlier| {
+            let chosen = earlier.asked_next.take().or_else(|| earlier.asked.take());
+            chosen.filter(|_| earlier.round == round)
+        });
         let announced_ms = self
             .attempt
             .as_ref()
@@ -168,6 +169,22 @@ impl StudyState {
         let Some(attempt) = &self.attempt else { return };
         self.excluded.extend(attempt.refused.values().cloned());
         self.earlier.push(EarlierAttempt::Abandoned);
+        self.close_if_last(rules);
+    }
+
+    /// Takes note of an attempt that can neither be certified nor given up: the same contributors are asked again, and nobody else, for
+    /// their sum may be open.
+    pub fn note_repeat(&mut self, rules: &Rules) {
+        let Some(attempt) = &mut self.attempt else { return };
+        let set: BTreeSet<PartyId> = attempt
+            .proposal
+            .iter()
+            .flat_map(|p| p.set.iter().cloned())
+            .collect();
+        if !set.is_empty() {
+            attempt.asked_next = Some(set.clone());
+        }
+        self.earlier.push(EarlierAttempt::Standing(set));
         self.close_if_last(rules);
     }
 

@@ -1,8 +1,8 @@
 //! The state machines, without store or network.
 
 use super::state::{
-    Attempt, Contribution, EarlierAttempt, Failure, IncarnationState, Proposal, RoundKey, Rules, Standing,
-    StudyState,
+    Attempt, Contribution, EarlierAttempt, Failure, IncarnationState, Named, Proposal, RoundKey, Rules,
+    Standing, StudyState,
 };
 use super::steps::{Frame, Now, Step};
 use super::transition::{Decision, Event};
@@ -62,6 +62,7 @@ fn rules() -> Rules {
 /// Everybody's incarnation is confirmed, and nobody is left out.
 fn none() -> Standing {
     Standing {
+        open: Vec::new(),
         excluded: BTreeSet::new(),
         confirmed: NAMES
             .iter()
@@ -401,7 +402,7 @@ fn an_attempt_is_given_up_by_certificate_only() {
         Decision::GiveUp(_)
     ));
     for name in ["a", "b", "d"] {
-        assert_eq!(attempt.decide(&rules, &none(), 2 * PATIENCE), Decision::Wait);
+        assert_eq!(attempt.decide(&rules, &none(), PATIENCE), Decision::Wait);
         attempt.apply(abandon(name), PATIENCE).unwrap();
     }
     let decision = go_on(&mut attempt, &rules, PATIENCE);
@@ -416,10 +417,9 @@ fn whoever_endorsed_is_waited_for_unless_enough_others_can_give_up() {
     assert_eq!(attempt.decide(&rules, &none(), PATIENCE - 1), Decision::Wait);
     let mut two = attempt.clone();
     two.apply(endorse("b"), 0).unwrap();
-    assert_eq!(
-        two.decide(&rules, &none(), 100 * PATIENCE),
-        Decision::Wait,
-        "two others are no certificate"
+    assert!(
+        matches!(two.decide(&rules, &none(), PATIENCE), Decision::Repeat(_)),
+        "two others are no certificate, so the same contributors are asked again"
     );
     assert!(matches!(
         go_on(&mut attempt, &rules, PATIENCE),
@@ -462,6 +462,11 @@ fn seeds_that_do_not_fit_end_the_attempt_and_exclude_the_contributor() {
         Code::WrongRound
     );
     attempt.apply(refuse("b"), 0).unwrap();
+    let second = Event::SeedsRefused {
+        custodian: id("c"),
+        contributor: id("b"),
+    };
+    attempt.apply(second, 0).unwrap();
     let decision = go_on(&mut attempt, &rules, 0);
     assert!(matches!(&decision, Decision::GiveUp(reason) if reason.contains("seeds of b")));
     for name in ["a", "c", "d"] {
@@ -510,9 +515,128 @@ fn judging(rules: &Rules) -> Attempt {
 fn judge(attempt: &mut Attempt, receiver: &str, liars: &[&str]) {
     let event = Event::Judged {
         receiver: id(receiver),
-        liars: liars.iter().map(|name| id(name)).collect(),
+        named: Named {
+            liars: liars.iter().map(|name| id(name)).collect(),
+            doubted: Vec::new(),
+        },
     };
     attempt.apply(event, 0).unwrap();
+}
+
+#[test]
+fn an_attempt_that_can_be_decided_neither_way_is_repeated_with_the_same_contributors() {
+    let rules = rules();
+    let mut attempt = endorsing(&rules);
+    attempt.apply(endorse("a"), 0).unwrap();
+    assert!(matches!(
+        go_on(&mut attempt, &rules, PATIENCE),
+        Decision::GiveUp(_)
+    ));
+    attempt.apply(endorse("b"), PATIENCE).unwrap();
+    for name in ["c", "d"] {
+        attempt.apply(abandon(name), PATIENCE).unwrap();
+    }
+    assert_eq!(attempt.decide(&rules, &none(), PATIENCE), Decision::Wait);
+    assert!(matches!(
+        go_on(&mut attempt, &rules, 2 * PATIENCE),
+        Decision::Repeat(_)
+    ));
+    let set: BTreeSet<PartyId> = attempt.proposal.as_ref().unwrap().set.iter().cloned().collect();
+    let mut state = StudyState {
+        attempt: Some(attempt),
+        ..StudyState::default()
+    };
+    state.note_repeat(&rules);
+    assert_eq!(state.earlier, [EarlierAttempt::Standing(set.clone())]);
+    state.announce(0, 1, digest("base"), NOW);
+    let standing = state.standing(&rules);
+    let next = state.attempt.as_mut().unwrap();
+    assert_eq!(next.expected(&rules, &standing), set);
+    // Three of the four would be too close to the four.
+    next.phase = galen_net::protocol::AttemptPhase::Collecting;
+    for name in ["a", "b", "c"] {
+        next.apply(contribute(name), 0).unwrap();
+    }
+    assert_eq!(next.decide(&rules, &standing, 100 * PATIENCE), Decision::Wait);
+    next.apply(contribute("d"), 0).unwrap();
+    assert!(matches!(next.decide(&rules, &standing, 0), Decision::Sum(_)));
+    // The group is asked again if this attempt is given up.
+    state.note_abandoned(&rules);
+    state.announce(0, 2, digest("base"), NOW);
+    assert_eq!(state.attempt.unwrap().asked, Some(set));
+}
+
+#[test]
+fn one_custodian_s_complaint_keeps_no_contributor_out() {
+    let rules = rules();
+    let mut attempt = proposed(&rules);
+    let refuse = |custodian: &str| Event::SeedsRefused {
+        custodian: id(custodian),
+        contributor: id("b"),
+    };
+    attempt.apply(refuse("a"), 0).unwrap();
+    assert_eq!(attempt.decide(&rules, &none(), 0), Decision::Wait);
+    for name in ["b", "c", "d"] {
+        attempt.apply(check(name), 0).unwrap();
+    }
+    assert_eq!(attempt.decide(&rules, &none(), 0), Decision::Bind);
+}
+
+#[test]
+fn a_custodian_that_says_nothing_about_its_answer_is_replaced() {
+    let rules = rules();
+    let mut attempt = opening(&rules);
+    let silent = attempt.assignments[0].custodian.clone();
+    for name in NAMES {
+        remainder(&mut attempt, name);
+    }
+    assert_eq!(go_on(&mut attempt, &rules, 0), Decision::Dispute);
+    for name in NAMES.iter().filter(|name| id(name) != silent) {
+        let event = Event::KeyCheck {
+            custodian: id(name),
+            statement: digest(name),
+        };
+        attempt.apply(event, 0).unwrap();
+    }
+    assert_eq!(go_on(&mut attempt, &rules, PATIENCE), Decision::Judge);
+    NAMES
+        .iter()
+        .for_each(|receiver| judge(&mut attempt, receiver, &[]));
+    let decision = attempt.decide(&rules, &none(), PATIENCE);
+    assert!(
+        matches!(&decision, Decision::Replace(replaced, _) if *replaced == BTreeSet::from([silent])),
+        "{decision:?}"
+    );
+}
+
+#[test]
+fn one_receiver_s_word_holds_up_what_opens_for_enough_others_once() {
+    let rules = rules();
+    let mut attempt = opening(&rules);
+    remainder(&mut attempt, "a");
+    ["b", "c", "d"]
+        .iter()
+        .for_each(|name| opened(&mut attempt, name, "x"));
+    assert_eq!(go_on(&mut attempt, &rules, 0), Decision::Dispute);
+    for name in NAMES {
+        let event = Event::KeyCheck {
+            custodian: id(name),
+            statement: digest(name),
+        };
+        attempt.apply(event, 0).unwrap();
+    }
+    assert_eq!(go_on(&mut attempt, &rules, 0), Decision::Judge);
+    let mut alone = attempt.clone();
+    // It names everybody: nobody is left to answer, and the sum is open anyway.
+    judge(&mut alone, "a", &NAMES);
+    ["b", "c", "d"]
+        .iter()
+        .for_each(|receiver| judge(&mut alone, receiver, &[]));
+    assert_eq!(alone.decide(&rules, &none(), 0), Decision::Publish(digest("x")));
+    NAMES
+        .iter()
+        .for_each(|receiver| judge(&mut attempt, receiver, &[]));
+    assert_eq!(attempt.decide(&rules, &none(), 0), Decision::Publish(digest("x")));
 }
 
 #[test]
@@ -584,16 +708,26 @@ fn a_larger_set_is_collected_again_in_halves() {
         state.earlier,
         [EarlierAttempt::Standing(names.into_iter().collect())]
     );
-    // Nobody else may contribute, and nobody who is asked may be missing.
+    // Nobody else may contribute.
+    let standing = state.standing(&rules);
     let attempt = state.attempt.as_mut().unwrap();
     attempt.phase = galen_net::protocol::AttemptPhase::Collecting;
     let left_out = rules.contributors.difference(&asked).next().unwrap();
     let refused = attempt.apply(contribute(left_out.as_str()), 0).unwrap_err();
     assert_eq!(refused.code, Code::WrongRound);
-    for name in asked.iter().skip(1) {
+    let mut asked = asked.into_iter();
+    for name in asked.by_ref().take(2) {
         attempt.apply(contribute(name.as_str()), 0).unwrap();
     }
-    assert_eq!(attempt.decide(&rules, &none(), 100 * PATIENCE), Decision::Wait);
+    assert_eq!(attempt.decide(&rules, &standing, 100 * PATIENCE), Decision::Wait);
+    // Three of the four are still apart enough from the eight.
+    let third = asked.next().unwrap();
+    attempt.apply(contribute(third.as_str()), 0).unwrap();
+    assert_eq!(attempt.decide(&rules, &standing, PATIENCE - 1), Decision::Wait);
+    assert!(matches!(
+        attempt.decide(&rules, &standing, PATIENCE),
+        Decision::Sum(_)
+    ));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! [`Attempt::apply`] takes in what a party sent or a job finished, and [`Attempt::carry_out`] what was decided ([`super::decide`]).
 
-use super::state::{Assignment, Attempt, Contribution, Failure, Proposal, RoundKey};
+use super::state::{Assignment, Attempt, Contribution, Failure, Named, Proposal, RoundKey};
 use galen_core::{Code, Digest, PartyId, Refusal};
 use galen_net::protocol::AttemptPhase as Phase;
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,8 +65,8 @@ pub enum Event {
     Judged {
         /// Who.
         receiver: PartyId,
-        /// Custodians that it names.
-        liars: Vec<PartyId>,
+        /// Whom it names.
+        named: Named,
     },
     /// A custodian endorsed the proposal.
     Endorsement {
@@ -132,6 +132,9 @@ pub enum Decision {
     Judge,
     /// These custodians answered wrongly; ask others for their pieces. The assignments are all from then on.
     Replace(BTreeSet<PartyId>, Vec<Assignment>),
+    /// Neither a certificate of the set nor one of abandonment can be had: collect the round from the same contributors, for this
+    /// reason. Whoever endorsed the set endorses the same one again.
+    Repeat(String),
     /// Some contributor spoils the sum: collect the round from part of the set, for this reason.
     Recollect(String),
     /// Enough receivers derived this state.
@@ -238,9 +241,9 @@ impl Attempt {
                     expect(phase, &[Phase::Disputed])
                 })?;
             }
-            Event::Judged { receiver, liars } => {
+            Event::Judged { receiver, named } => {
                 let phase = self.phase;
-                once(&mut self.judged, receiver, liars, || {
+                once(&mut self.judged, receiver, named, || {
                     expect(phase, &[Phase::Judging])
                 })?;
             }
@@ -261,6 +264,11 @@ impl Attempt {
                 expect(self.phase, &[Phase::Opening])?;
                 if self.opened.contains_key(&receiver) {
                     return Err(Refusal::new(Code::Conflict, "you opened this sum before"));
+                }
+                // One word per receiver and fault: who keeps changing the wording keeps nobody waiting.
+                let known = self.failures.get(&receiver);
+                if known.is_some_and(|known| known.fault == failure.fault) {
+                    return Ok(());
                 }
                 self.failures.insert(receiver, failure);
             }
@@ -319,18 +327,22 @@ impl Attempt {
                 self.phase = Phase::Certified;
             }
             Decision::Open => self.phase = Phase::Opening,
-            Decision::Dispute => self.phase = Phase::Disputed,
+            Decision::Dispute => {
+                self.disputed = true;
+                self.phase = Phase::Disputed;
+            }
             Decision::Judge => self.phase = Phase::Judging,
             Decision::Replace(liars, assignments) => {
                 self.liars.extend(liars.iter().cloned());
                 self.assignments = assignments.clone();
                 self.failures.clear();
+                self.disputed = false;
                 self.key_checks.clear();
                 self.judged.clear();
                 self.phase = Phase::Certified;
             }
             Decision::Publish(_) => self.phase = Phase::Published,
-            Decision::Abandon(reason) | Decision::Recollect(reason) => {
+            Decision::Abandon(reason) | Decision::Repeat(reason) | Decision::Recollect(reason) => {
                 self.abandoned = Some(reason.clone());
                 self.phase = Phase::Abandoned;
             }

@@ -108,15 +108,14 @@ pub fn judged(round: &Round, authored: &Authored) -> Result<Judged, Refusal> {
     if said.record != *round.digest() {
         return Err(wrong_round(round.id()));
     }
-    if said
-        .liars
-        .iter()
-        .any(|name| !round.custodians().contains_key(name))
-    {
-        return Err(Refusal::new(
-            Code::NotConforming,
-            "it names somebody who is no custodian of this round",
-        ));
+    for named in [&said.liars, &said.doubted] {
+        let known = named.iter().all(|name| round.custodians().contains_key(name));
+        if !known || !named.is_sorted_by(|a, b| a < b) {
+            return Err(Refusal::new(
+                Code::NotConforming,
+                "it does not name custodians of this round, each once and in order",
+            ));
+        }
     }
     said.detail = plain(&said.detail);
     Ok(said)

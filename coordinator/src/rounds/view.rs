@@ -68,6 +68,7 @@ fn attempt_view(attempt: &Attempt, state: &StudyState, rules: &Rules) -> Attempt
             .unwrap_or_default(),
         set_digest: attempt.proposal.as_ref().map(|p| p.set_digest),
         sum: attempt.proposal.as_ref().map(|p| p.sum),
+        replaced: attempt.liars.len() as u32,
         assignments: unanswered
             .map(|a| (a.custodian.clone(), a.pieces.clone()))
             .collect(),

@@ -3,6 +3,7 @@
 //! A process that died and starts again must know whether its disk is as it left it. It keeps the ledger's incarnation and number in a
 //! file in volatile memory, which no backup and no snapshot of a disk holds, and which is gone when the machine starts anew. If that
 //! file is there and the ledger is not behind it, the incarnation goes on; otherwise a new one begins.
+//! Memory that is restored together with the disk, as by a snapshot of a running virtual machine, is beyond this.
 //! The file is written after the ledger is durable and before anything that follows from it is sent.
 
 use crate::error::PartyError;
@@ -48,12 +49,9 @@ impl VolatileFile {
             .field(home.as_os_str().as_encoded_bytes())
             .field(&study.0)
             .digest();
-        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        let folders = runtime.into_iter().chain([PathBuf::from("/dev/shm")]);
-        let path = folders
-            .filter(|folder| is_volatile(folder))
-            .map(|folder| folder.join(format!("galen-custody-{name}")))
-            .next();
+        // One place only, the same for a session and for a service: an anchor that is left behind in another one would be old.
+        let folder = PathBuf::from("/dev/shm");
+        let path = is_volatile(&folder).then(|| folder.join(format!("galen-custody-{name}")));
         if path.is_none() {
             tracing::warn!(
                 "no file system in memory was found: whenever this daemon starts anew, its custodian sits out the round under way"
@@ -70,6 +68,19 @@ fn is_volatile(folder: &Path) -> bool {
     rustix::fs::statfs(folder).is_ok_and(|status| i64::from(status.f_type) == TMPFS_MAGIC)
 }
 
+/// Whether the file is this user's: everybody may write to that folder.
+#[cfg(target_os = "linux")]
+fn is_own(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let own = rustix::process::geteuid().as_raw();
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.uid() == own)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_own(_: &Path) -> bool {
+    false
+}
+
 #[cfg(not(target_os = "linux"))]
 fn is_volatile(_: &Path) -> bool {
     false
@@ -77,7 +88,11 @@ fn is_volatile(_: &Path) -> bool {
 
 impl Anchor for VolatileFile {
     fn read(&self) -> Option<Anchored> {
-        let bytes = std::fs::read(self.path.as_ref()?).ok()?;
+        let path = self.path.as_ref()?;
+        if !is_own(path) {
+            return None;
+        }
+        let bytes = std::fs::read(path).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
 

@@ -58,11 +58,11 @@ impl Party {
             Step::Check { id, sum } => self.check_set(link, *id, *sum).await?,
             Step::Endorse { id, sum } => self.endorse(link, *id, *sum).await?,
             Step::Abandon(id) => self.abandon(link, *id).await?,
-            Step::CheckKeys(id) => self.check_keys(link, *id).await?,
+            Step::CheckKeys { id, .. } => self.check_keys(link, *id).await?,
             Step::Fingerprint { id, set, sum } => self.fingerprint(link, *id, *set, *sum).await?,
-            Step::Judge { id, sum } => self.judge(link, *id, *sum).await?,
+            Step::Judge { id, sum, .. } => self.judge(link, *id, *sum).await?,
             Step::Answer { id, pieces } => self.answer(link, *id, pieces).await?,
-            Step::Open { id, sum } => self.open_sum(link, *id, *sum).await?,
+            Step::Open { id, sum, .. } => self.open_sum(link, *id, *sum).await?,
             Step::Release => self.release(link).await?,
         }
         Ok(None)

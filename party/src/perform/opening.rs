@@ -8,6 +8,7 @@ use crate::opening::{Evidence, NotOpened, Opening, Unopened, Verified};
 use crate::party::Party;
 use crate::sinks::StoreSink;
 use galen_core::{Digest, PartyId};
+use galen_custody::cross_check::Finding;
 use galen_net::protocol::{BlobKind, Item, Statement};
 use galen_sums::statement::{JUDGED, Judged, OPENED, OPENING_FAILED, Opened, OpeningFailed};
 use galen_sums::{ContributionHeader, Endorsement, Round, RoundId};
@@ -215,20 +216,23 @@ impl Party {
         let (shared, judging) = (Arc::clone(&self.shared), Arc::clone(&round));
         let findings = blocking(move || {
             let verified = Verified::new(&judging, sum, evidence)?;
-            verified.find_liars(&judging, &shared.identity, &checks)
+            let findings = verified.find_liars(&judging, &shared.identity, &checks)?;
+            Ok((findings, verified.answerers()))
         });
-        let findings = findings.await?;
+        let (findings, answered) = findings.await?;
         let liars: BTreeSet<PartyId> = findings
             .iter()
             .filter_map(|found| found.liar())
             .cloned()
             .collect();
+        let doubted = verified_doubts(&findings, &answered);
         let words: Vec<String> = findings.iter().map(ToString::to_string).collect();
         for finding in &words {
             tracing::warn!(%id, %finding, "key checks");
         }
         let said = Judged {
             record: *round.digest(),
+            doubted: doubted.difference(&liars).cloned().collect(),
             liars: liars.into_iter().collect(),
             detail: words.join("; ").chars().take(200).collect(),
         };
@@ -265,4 +269,21 @@ impl Party {
             None => Ok(()),
         }
     }
+}
+
+/// Who answered for a piece about which its holders disagree, or says nothing about its answer.
+fn verified_doubts(findings: &[Finding], answered: &BTreeSet<PartyId>) -> BTreeSet<PartyId> {
+    let mut doubted = BTreeSet::new();
+    for finding in findings {
+        match finding {
+            Finding::Disputed { custodians, .. } => {
+                doubted.extend(custodians.intersection(answered).cloned())
+            }
+            Finding::Silent { custodian } => {
+                doubted.insert(custodian.clone());
+            }
+            _ => {}
+        }
+    }
+    doubted
 }

@@ -39,6 +39,7 @@ fn view(count: u32, phase: Option<Phase>) -> View {
         attempt: 1,
         phase,
         awaiting: Vec::new(),
+        replaced: 0,
         contributors: vec![name("a"), name("b")],
         set: Vec::new(),
         set_digest: (phase >= Phase::Proposed).then(|| Digest::of(b"set")),
@@ -106,14 +107,26 @@ fn each_role_in_each_phase() {
             pieces: vec![2],
         },
     ];
-    let open = Step::Open { id: at, sum };
+    let open = Step::Open {
+        id: at,
+        sum,
+        replaced: 0,
+    };
     let table: [(Phase, Vec<Step>, Vec<Step>); 11] = [
         (Announced, vec![Step::Announce(at)], vec![]),
         (Collecting, vec![], vec![Step::Contribute(at)]),
         (Proposed, vec![Step::Check { id: at, sum }], vec![]),
         (Endorsing, vec![endorse.clone()], vec![]),
-        (Disputed, vec![Step::CheckKeys(at)], vec![]),
-        (Judging, vec![], vec![Step::Judge { id: at, sum }]),
+        (Disputed, vec![Step::CheckKeys { id: at, replaced: 0 }], vec![]),
+        (
+            Judging,
+            vec![],
+            vec![Step::Judge {
+                id: at,
+                sum,
+                replaced: 0,
+            }],
+        ),
         (Abandoning, vec![Step::Abandon(at)], vec![]),
         (
             Certified,
@@ -381,7 +394,11 @@ fn what_is_remembered_does_not_grow_with_the_rounds() {
                 id: at,
                 pieces: vec![1],
             });
-            own.note(Step::Open { id: at, sum });
+            own.note(Step::Open {
+                id: at,
+                sum,
+                replaced: 0,
+            });
             own.note(Step::Apply {
                 id: at,
                 sum,
@@ -493,4 +510,21 @@ fn members_of_the_set_sign_fingerprints_and_who_is_left_out_sends_nothing() {
     let mut view = view(1, Some(Phase::Collecting));
     view.attempt.as_mut().unwrap().contributors = vec![name("b")];
     assert_eq!(due(&part(true, false), &own(1), &view), []);
+}
+
+#[test]
+fn after_an_answer_was_replaced_everything_about_the_opening_is_done_again() {
+    for phase in [Phase::Opening, Phase::Disputed, Phase::Judging] {
+        let mut view = view(1, Some(phase));
+        let first = due(&part(true, true), &own(1), &view);
+        let done = Own {
+            done: first.clone(),
+            ..own(1)
+        };
+        assert_eq!(due(&part(true, true), &done, &view), [], "{phase:?}");
+        view.attempt.as_mut().unwrap().replaced = 1;
+        let again = due(&part(true, true), &done, &view);
+        assert_eq!(again.len(), 1, "{phase:?} {again:?}");
+        assert_ne!(again, first);
+    }
 }

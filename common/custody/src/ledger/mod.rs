@@ -314,7 +314,7 @@ impl LedgerState {
     /// Judges another custodian's incarnation; see [`Vouch`].
     pub fn vouch(&self, said: &Incarnation) -> (Self, Vouch) {
         let mut next = self.clone();
-        let newest = next.newest.as_ref().map(|entry| entry.round);
+        let newest = next.newest.as_ref().map(|entry| entry.round).max(next.forgotten);
         let vouch = next.peers.vouch(said, newest);
         (self.unless_equal(next), vouch)
     }
@@ -329,6 +329,14 @@ impl LedgerState {
                 round: round.id(),
                 custodian,
             });
+        }
+        // A record with another key of this custodian than the one that it gave out last: it has forgotten something.
+        if let Some(own) = round.keys().get(me)
+            && !self.newest.as_ref().is_some_and(|entry| {
+                (entry.round, entry.key, entry.incarnation) == (own.round, own.key, own.incarnation)
+            })
+        {
+            return Err(LedgerError::Incarnation(round.id()));
         }
         let mut next = self.clone();
         next.peers.observe(me, round);

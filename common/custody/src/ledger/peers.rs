@@ -6,6 +6,10 @@ use galen_sums::{Authored, Incarnation, Round};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Most incarnations of one custodian in a study; each is a start of its machine, or of its daemon where there is no memory file
+/// system. Without a bound, one custodian could fill the others' disks.
+const MAX_RETIRED: usize = 256;
+
 /// What is known of one other custodian.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Peer {
@@ -41,7 +45,7 @@ impl Peers {
         {
             return Vouch::Confirmed(*confirmed_at);
         }
-        if peer.retired.contains_key(&said.nonce) {
+        if peer.retired.contains_key(&said.nonce) || peer.retired.len() >= MAX_RETIRED {
             return Vouch::Retired;
         }
         if let Some((_, seq, authored)) = &peer.newest

@@ -107,7 +107,7 @@ impl Engine {
                     self.sweep()?;
                 }
             }
-            Decision::Recollect(ref reason) => self.recollect(&decision, reason.clone())?,
+            Decision::Recollect(_) | Decision::Repeat(_) => self.recollect(&decision)?,
             Decision::Certify(_)
             | Decision::Reassign(_)
             | Decision::Open
@@ -159,17 +159,21 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends an attempt whose sum a contributor spoiled; part of its set is asked next.
-    fn recollect(&self, decision: &Decision, reason: String) -> Result<(), EngineError> {
-        tracing::warn!(%reason, "the sum does not open");
+    /// Ends an attempt whose sum may be open and is of no use; its set, or part of it, is asked next.
+    fn recollect(&self, decision: &Decision) -> Result<(), EngineError> {
         let ended = self.change_if(decision, Vec::new(), |state, now| {
             if let Some(attempt) = &mut state.attempt {
-                attempt.carry_out(&Decision::Recollect(reason), now.steady_ms);
+                attempt.carry_out(decision, now.steady_ms);
             }
-            state.note_unopened(&self.rules);
+            match decision {
+                Decision::Repeat(_) => state.note_repeat(&self.rules),
+                _ => state.note_unopened(&self.rules),
+            }
         })?;
         if ended {
+            tracing::warn!(?decision, "the round is collected again");
             self.reload_round()?;
+            faults::reach("coordinator.round.repeated");
             self.sweep()?;
         }
         Ok(())
@@ -237,7 +241,7 @@ impl Engine {
             .schedule
             .purpose(id.round)
             .ok_or(EngineError::Missing("the round's purpose"))?;
-        let keys = self.collect(id, "key")?;
+        let keys = self.collect(id, "key/")?;
         let (audit, standing, known) = {
             let inner = self.lock();
             let state = &inner.state;

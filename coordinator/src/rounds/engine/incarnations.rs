@@ -4,6 +4,7 @@ use super::{Engine, EngineError};
 use crate::rounds::state::{IncarnationState, StudyState};
 use crate::rounds::verify;
 use galen_core::{Code, Digest, PartyId, Refusal};
+use galen_net::protocol::AttemptPhase;
 use galen_sums::audit::AuditEvent;
 use galen_sums::authored::{Authored, STALE};
 use galen_sums::incarnation::{Incarnation, Stale, check_confirmation, check_incarnation, check_stale};
@@ -94,10 +95,12 @@ impl Engine {
         self.commit(&mut inner, state, Some((key, authored)), vec![event])
     }
 
-    /// Custodians that introduce themselves keep an attempt from standing still.
+    /// Custodians that introduce themselves keep an attempt that waits for their keys from standing still.
     fn moved(&self, state: &mut StudyState) {
         state.introduced_ms = self.clock.steady_ms();
-        if let Some(attempt) = &mut state.attempt {
+        if let Some(attempt) = &mut state.attempt
+            && attempt.phase == AttemptPhase::Announced
+        {
             attempt.progress_ms = state.introduced_ms;
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{Engine, internal, proposal, statement_key, store_refusal};
 use crate::rounds::audit;
-use crate::rounds::state::{Attempt, Contribution};
+use crate::rounds::state::{Attempt, Contribution, Named};
 use crate::rounds::steps::Step;
 use crate::rounds::transition::Event;
 use crate::rounds::verify;
@@ -161,6 +161,7 @@ impl Engine {
                 let authored = authored(signed);
                 let said = verify::judged(recorded()?, &authored)?;
                 for liar in &said.liars {
+                    // The list has each custodian once at most.
                     events.push(AuditEvent::Named {
                         id,
                         party: liar.clone(),
@@ -171,7 +172,10 @@ impl Engine {
                 }
                 let event = Event::Judged {
                     receiver: party.clone(),
-                    liars: said.liars,
+                    named: Named {
+                        liars: said.liars,
+                        doubted: said.doubted,
+                    },
                 };
                 ("judged".to_owned(), authored, event)
             }
@@ -210,7 +214,7 @@ impl Engine {
                     pieces: header.pieces,
                     statement,
                 };
-                (format!("answer-{}", statement.short()), authored, event)
+                (format!("answer-{statement}"), authored, event)
             }
             Statement::Opened(signed) => {
                 let authored = authored(signed);

@@ -29,7 +29,7 @@ impl Engine {
             Item::Confirmations => self.all_confirmations().map_err(internal)?,
             Item::Staleness => self.staleness_of(party).map_err(internal)?,
             Item::Fingerprints => self.collect(id, "fingerprint").map_err(internal)?,
-            Item::KeyChecks => self.collect(id, "keycheck").map_err(internal)?,
+            Item::KeyChecks => self.current_key_checks(id)?,
             Item::Abandonment => self.collect(id, "abandoned").map_err(internal)?,
             _ => {
                 may_be_empty = false;
@@ -63,6 +63,17 @@ impl Engine {
             }
             _ => Vec::new(),
         })
+    }
+
+    /// The key checks of the dispute under way; those of one before say nothing of answers that came since.
+    fn current_key_checks(&self, id: RoundId) -> Result<Vec<Authored>, Refusal> {
+        let mut stored = self.collect(id, "keycheck").map_err(internal)?;
+        let inner = self.lock();
+        let attempt = inner.state.attempt.as_ref();
+        let current = attempt.filter(|a| (a.round, a.attempt) == (id.round, id.attempt));
+        let checks = current.map(|a| &a.key_checks);
+        stored.retain(|said| checks.is_some_and(|c| c.get(&said.author) == Some(&said.digest())));
+        Ok(stored)
     }
 
     /// The answers in force of an attempt. They are given out only when all pieces are answered, so that receivers open once and
