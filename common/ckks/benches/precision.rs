@@ -9,6 +9,7 @@ use galen_ckks::evaluate::Evaluator;
 use galen_ckks::galois::GaloisKeys;
 use galen_ckks::keys::{PublicKey, RelinKey, SecretKey};
 use galen_ckks::preset::Preset;
+use galen_measure::peak_mib;
 use galen_rns::xof::Xof;
 use std::fmt::Write;
 
@@ -148,6 +149,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let tables = tables()?;
     if !std::env::args().any(|arg| arg == "--write") {
         println!("{tables}");
+        if let Some(mib) = peak_mib() {
+            println!("peak memory {mib:.0} MiB");
+        }
         return Ok(());
     }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/presets.md");
