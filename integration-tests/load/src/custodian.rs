@@ -9,6 +9,7 @@ use galen_custody::{
     OneRoundSecret, OpenedSeeds, answer, check_contribution, check_keys, encrypt, endorse, find_liars,
     open_answers,
 };
+use galen_custody::ledger::Vote;
 use galen_sums::{Authored, ContributionSet, Endorsement, Round, ValueRange, check_certificate};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -59,7 +60,7 @@ pub(crate) fn measure(contributors: usize) -> anyhow::Result<()> {
     for ((keys, secret), ledger) in custodians.iter().zip(&secrets).zip(&mut ledgers) {
         let (time, said) = timed(|| {
             let opened = open_seeds(&round, keys, secret, &headers)?;
-            *ledger = ledger.sign(id, &certified)?;
+            *ledger = ledger.sign(id, &Vote::of(&round, &set, certified.sum))?;
             let (name, signing) = (&keys.name, &keys.signing);
             Ok(endorse(
                 &round,
