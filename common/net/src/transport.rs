@@ -3,7 +3,8 @@
 use crate::error::NetError;
 use crate::identity::Identity;
 use quinn::{
-    ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt,
+    ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig,
+    VarInt,
 };
 use ring::hmac;
 use std::sync::Arc;

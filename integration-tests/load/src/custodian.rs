@@ -5,11 +5,11 @@ use crate::offline::{self, Offline};
 use crate::study::{Scene, Shape};
 use anyhow::{Context, ensure};
 use galen_core::Digest;
+use galen_custody::ledger::Vote;
 use galen_custody::{
     OneRoundSecret, OpenedSeeds, answer, check_contribution, check_keys, encrypt, endorse, find_liars,
     open_answers,
 };
-use galen_custody::ledger::Vote;
 use galen_sums::{Authored, ContributionSet, Endorsement, Round, ValueRange, check_certificate};
 use std::collections::BTreeSet;
 use std::time::Duration;

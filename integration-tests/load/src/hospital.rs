@@ -6,19 +6,19 @@ use galen_core::study::STUDY_SIGNATURE;
 use galen_core::{Code, Digest, PartyId, Refusal, Signed};
 use galen_custody::ledger::Vote;
 use galen_custody::{
-    LedgerState, OneRoundSecret, OpenedSeeds, answer, check_contribution, custodian, encrypt, endorse, open_answers,
-    open_sum,
+    LedgerState, OneRoundSecret, OpenedSeeds, answer, check_contribution, custodian, encrypt, endorse,
+    open_answers, open_sum,
 };
 use galen_net::protocol::{
     AttemptPhase, AttemptView, BlobKind, Item, PublishedRound, Request, Response, Statement, StudyPhase, View,
 };
-use galen_net::{BlobSink, Client, Peer, Tuning};
+use galen_net::{BlobSink, Client, NetError, Peer, Tuning};
 use galen_sums::fingerprint::{of_contribution, of_sum};
 use galen_sums::incarnation::{check_confirmation, check_incarnation, confirmations_needed};
 use galen_sums::statement::{OPENED, Opened};
 use galen_sums::{
-    Authored, Challenge, ContributionHeader, ContributionSet, Endorsement, FingerprintStatement, Round, RoundId,
-    check_certificate, check_header, check_sum,
+    Authored, Challenge, ContributionHeader, ContributionSet, Endorsement, FingerprintStatement, Round,
+    RoundId, check_certificate, check_header, check_sum,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -190,9 +190,13 @@ impl Hospital {
                     self.peer.close();
                     return Ok(());
                 }
-                self.act(attempt)
-                    .await
-                    .with_context(|| format!("{} in round {}", self.keys().name, attempt.round))?;
+                match self.act(attempt).await {
+                    // The round went on meanwhile; the next view says where it is.
+                    Err(error) if is_late(&error) => {}
+                    acted => {
+                        acted.with_context(|| format!("{} in round {}", self.keys().name, attempt.round))?
+                    }
+                }
             }
         }
     }
@@ -244,10 +248,12 @@ impl Hospital {
             }
             AttemptPhase::Collecting if self.contributed != Some(id) => self.contribute(id).await,
             AttemptPhase::Proposed if self.is_custodian() => {
-                self.check(id, attempt.sum.context("a proposal without a sum")?).await
+                self.check(id, attempt.sum.context("a proposal without a sum")?)
+                    .await
             }
             AttemptPhase::Endorsing if self.is_custodian() => {
-                self.endorse(id, attempt.sum.context("a proposal without a sum")?).await
+                self.endorse(id, attempt.sum.context("a proposal without a sum")?)
+                    .await
             }
             AttemptPhase::Certified => {
                 let sum = attempt.sum.context("a proposal without a sum")?;
@@ -257,7 +263,10 @@ impl Hospital {
                 }
                 self.endorse(id, sum).await?;
                 let name = self.keys().name.clone();
-                let mine = attempt.assignments.iter().filter(|(custodian, _)| *custodian == name);
+                let mine = attempt
+                    .assignments
+                    .iter()
+                    .filter(|(custodian, _)| *custodian == name);
                 for (_, pieces) in mine {
                     self.answer(id, pieces).await?;
                 }
@@ -377,8 +386,13 @@ impl Hospital {
             self.post(Statement::Incarnation(said.statement)).await?;
         }
         let nowhere = RoundId { round: 0, attempt: 0 };
-        let others = view.incarnations.iter().filter(|shown| shown.custodian != keys.name);
-        let unmet: Vec<_> = others.filter(|shown| !self.vouched.contains(&shown.nonce)).collect();
+        let others = view
+            .incarnations
+            .iter()
+            .filter(|shown| shown.custodian != keys.name);
+        let unmet: Vec<_> = others
+            .filter(|shown| !self.vouched.contains(&shown.nonce))
+            .collect();
         if !unmet.is_empty() {
             let incarnations = self.fetch(nowhere, Item::Incarnations).await?;
             for shown in unmet {
@@ -395,7 +409,10 @@ impl Hospital {
             }
         }
         let needed = confirmations_needed(roster);
-        let own = view.incarnations.iter().find(|shown| shown.custodian == keys.name);
+        let own = view
+            .incarnations
+            .iter()
+            .find(|shown| shown.custodian == keys.name);
         if !self.ledger.is_confirmed() && own.is_some_and(|own| own.confirmed.len() >= needed) {
             let mut by = BTreeMap::new();
             for authored in self.fetch(nowhere, Item::Confirmations).await? {
@@ -448,7 +465,15 @@ impl Hospital {
         self.ledger = self.ledger.observe(&keys.name, &round)?;
         self.ledger = self.ledger.sign(id, &Vote::of(&round, &agreed.set, sum))?;
         let (name, signing) = (&keys.name, &keys.signing);
-        let said = endorse(&round, name, signing, &self.ledger, &agreed.set, &agreed.opened, sum)?;
+        let said = endorse(
+            &round,
+            name,
+            signing,
+            &self.ledger,
+            &agreed.set,
+            &agreed.opened,
+            sum,
+        )?;
         self.post(Statement::Endorsement(said.statement)).await
     }
 
@@ -472,8 +497,19 @@ impl Hospital {
                 let keys = &shared.scene.keys[index];
                 let challenge = Challenge::new(&fixed);
                 let blob = File::open(shared.blob_path(&keys.name, id.round))?;
-                let own = of_contribution(&round, &challenge, &header, BufReader::with_capacity(1 << 18, blob))?;
-                Ok(FingerprintStatement::sign(&round, &challenge, &keys.name, &keys.signing, &own)?)
+                let own = of_contribution(
+                    &round,
+                    &challenge,
+                    &header,
+                    BufReader::with_capacity(1 << 18, blob),
+                )?;
+                Ok(FingerprintStatement::sign(
+                    &round,
+                    &challenge,
+                    &keys.name,
+                    &keys.signing,
+                    &own,
+                )?)
             })
             .await??
         };
@@ -543,7 +579,10 @@ impl Hospital {
                 let expected = (0..all).map(|index| values(&opening, index));
                 let mut total = vec![0i64; opened.values.len()];
                 for values in expected {
-                    total.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+                    total
+                        .iter_mut()
+                        .zip(values)
+                        .for_each(|(sum, value)| *sum += value);
                 }
                 ensure!(total == opened.values, "the sum is not exact");
                 Ok(opened.opening_secret)
@@ -569,11 +608,22 @@ impl Hospital {
     }
 }
 
+/// Whether a request came after the phase that it was for.
+fn is_late(error: &anyhow::Error) -> bool {
+    let late = |refusal: &Refusal| matches!(refusal.code, Code::WrongRound | Code::WrongPhase);
+    let refused = error.downcast_ref::<NetError>();
+    matches!(refused, Some(NetError::Refused(refusal)) if late(refusal))
+}
+
 /// What a hospital contributes: numbers within the plan's bounds.
 fn values(round: &Round, index: usize) -> Vec<i64> {
     let value = |(at, bound): (usize, u64)| {
         let magnitude = (at as u64).wrapping_mul(7919 + index as u64) % (bound + 1);
-        if at % 2 == 0 { magnitude as i64 } else { -(magnitude as i64) }
+        if at % 2 == 0 {
+            magnitude as i64
+        } else {
+            -(magnitude as i64)
+        }
     };
     round.plan().bounds().enumerate().map(value).collect()
 }
