@@ -5,6 +5,7 @@ use crate::offline::{self, Offline};
 use crate::study::{Scene, Shape};
 use anyhow::{Context, ensure};
 use galen_core::Digest;
+use galen_custody::ledger::Vote;
 use galen_custody::{
     OneRoundSecret, OpenedSeeds, answer, check_contribution, check_keys, encrypt, endorse, find_liars,
     open_answers,
@@ -59,7 +60,7 @@ pub(crate) fn measure(contributors: usize) -> anyhow::Result<()> {
     for ((keys, secret), ledger) in custodians.iter().zip(&secrets).zip(&mut ledgers) {
         let (time, said) = timed(|| {
             let opened = open_seeds(&round, keys, secret, &headers)?;
-            *ledger = ledger.sign(id, &certified)?;
+            *ledger = ledger.sign(id, &Vote::of(&round, &set, certified.sum))?;
             let (name, signing) = (&keys.name, &keys.signing);
             Ok(endorse(
                 &round,

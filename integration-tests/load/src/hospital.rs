@@ -4,22 +4,25 @@ use crate::study::{Keys, Scene};
 use anyhow::{Context, bail, ensure};
 use galen_core::study::STUDY_SIGNATURE;
 use galen_core::{Code, Digest, PartyId, Refusal, Signed};
+use galen_custody::ledger::Vote;
 use galen_custody::{
-    LedgerState, OneRoundSecret, OpenedSeeds, answer, check_contribution, encrypt, endorse, open_answers,
-    open_sum,
+    LedgerState, OneRoundSecret, OpenedSeeds, answer, check_contribution, custodian, encrypt, endorse,
+    open_answers, open_sum,
 };
 use galen_net::protocol::{
     AttemptPhase, AttemptView, BlobKind, Item, PublishedRound, Request, Response, Statement, StudyPhase, View,
 };
-use galen_net::{BlobSink, Client, Peer, Tuning};
+use galen_net::{BlobSink, Client, NetError, Peer, Tuning};
+use galen_sums::fingerprint::{of_contribution, of_sum};
+use galen_sums::incarnation::{check_confirmation, check_incarnation, confirmations_needed};
 use galen_sums::statement::{OPENED, Opened};
 use galen_sums::{
-    Authored, ContributionHeader, ContributionSet, Endorsement, Round, RoundId, check_certificate,
-    check_header,
+    Authored, Challenge, ContributionHeader, ContributionSet, Endorsement, FingerprintStatement, Round,
+    RoundId, check_certificate, check_header, check_sum,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufWriter, Seek, SeekFrom};
+use std::io::{BufReader, BufWriter, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -49,6 +52,7 @@ pub(crate) enum Mark {
     /// The last contribution was acknowledged; marked again with each.
     Contributed,
     Proposed,
+    Endorsing,
     Certified,
     Opening,
     Published,
@@ -105,6 +109,11 @@ pub(crate) struct Hospital {
     reported: Option<RoundId>,
     custody: Option<Custody>,
     ledger: LedgerState,
+    /// Incarnations of others that this custodian has confirmed.
+    vouched: BTreeSet<Digest>,
+    introduced: bool,
+    header: Option<ContributionHeader>,
+    fingerprinted: Option<RoundId>,
 }
 
 /// A custodian's part in an attempt.
@@ -118,6 +127,7 @@ struct Custody {
 struct Agreed {
     set: ContributionSet,
     opened: Vec<OpenedSeeds>,
+    endorsed: bool,
 }
 
 impl Hospital {
@@ -148,7 +158,11 @@ impl Hospital {
             contributed: None,
             reported: None,
             custody: None,
-            ledger: LedgerState::default(),
+            ledger: LedgerState::default().begin(Digest(galen_core::random::bytes()?)),
+            vouched: BTreeSet::new(),
+            introduced: false,
+            header: None,
+            fingerprinted: None,
         })
     }
 
@@ -168,14 +182,21 @@ impl Hospital {
             if let StudyPhase::Closed { reason, .. } = &view.study {
                 bail!("the study is closed: {reason}");
             }
+            if self.is_custodian() {
+                self.meet(&view).await.context("incarnations")?;
+            }
             if let Some(attempt) = &view.attempt {
                 if self.dies(attempt) {
                     self.peer.close();
                     return Ok(());
                 }
-                self.act(attempt)
-                    .await
-                    .with_context(|| format!("{} in round {}", self.keys().name, attempt.round))?;
+                match self.act(attempt).await {
+                    // The round went on meanwhile; the next view says where it is.
+                    Err(error) if is_late(&error) => {}
+                    acted => {
+                        acted.with_context(|| format!("{} in round {}", self.keys().name, attempt.round))?
+                    }
+                }
             }
         }
     }
@@ -194,9 +215,10 @@ impl Hospital {
             AttemptPhase::Announced => Mark::Announced,
             AttemptPhase::Collecting => Mark::Collecting,
             AttemptPhase::Proposed => Mark::Proposed,
+            AttemptPhase::Endorsing => Mark::Endorsing,
             AttemptPhase::Certified => Mark::Certified,
             AttemptPhase::Opening => Mark::Opening,
-            AttemptPhase::Published | AttemptPhase::Abandoned => return,
+            _ => return,
         };
         self.shared.mark(attempt.round, mark);
     }
@@ -221,10 +243,24 @@ impl Hospital {
             attempt: attempt.attempt,
         };
         match attempt.phase {
-            AttemptPhase::Announced if self.is_custodian() => self.announce(id).await,
+            AttemptPhase::Announced if self.is_custodian() && self.ledger.is_confirmed() => {
+                self.announce(id).await
+            }
             AttemptPhase::Collecting if self.contributed != Some(id) => self.contribute(id).await,
-            AttemptPhase::Proposed | AttemptPhase::Certified if self.is_custodian() => {
+            AttemptPhase::Proposed if self.is_custodian() => {
+                self.check(id, attempt.sum.context("a proposal without a sum")?)
+                    .await
+            }
+            AttemptPhase::Endorsing if self.is_custodian() => {
+                self.endorse(id, attempt.sum.context("a proposal without a sum")?)
+                    .await
+            }
+            AttemptPhase::Certified => {
                 let sum = attempt.sum.context("a proposal without a sum")?;
+                self.fingerprint(id, attempt.set_digest, sum).await?;
+                if !self.is_custodian() {
+                    return Ok(());
+                }
                 self.endorse(id, sum).await?;
                 let name = self.keys().name.clone();
                 let mine = attempt
@@ -238,6 +274,7 @@ impl Hospital {
             }
             AttemptPhase::Opening if self.reported != Some(id) => {
                 let sum = attempt.sum.context("an opening without a sum")?;
+                self.fingerprint(id, attempt.set_digest, sum).await?;
                 self.open(id, sum).await
             }
             _ => Ok(()),
@@ -322,6 +359,7 @@ impl Hospital {
         }
         self.shared.mark(id.round, Mark::Uploading);
         let said: ContributionHeader = header.statement.read_unverified()?;
+        self.header = Some(said.clone());
         let open = move |offset| {
             let mut file = File::open(path)?;
             file.seek(SeekFrom::Start(offset))?;
@@ -337,7 +375,59 @@ impl Hospital {
         Ok(())
     }
 
-    async fn endorse(&mut self, id: RoundId, sum: Digest) -> anyhow::Result<()> {
+    /// Custodians introduce themselves, vouch for each other, and take in what the others say of them.
+    async fn meet(&mut self, view: &View) -> anyhow::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let (roster, study) = (&shared.scene.roster, shared.scene.study.digest());
+        let keys = &shared.scene.keys[self.index];
+        if !self.introduced {
+            let said = custodian::incarnation(&keys.name, &keys.signing, &self.ledger, &study)?;
+            self.introduced = true;
+            self.post(Statement::Incarnation(said.statement)).await?;
+        }
+        let nowhere = RoundId { round: 0, attempt: 0 };
+        let others = view
+            .incarnations
+            .iter()
+            .filter(|shown| shown.custodian != keys.name);
+        let unmet: Vec<_> = others
+            .filter(|shown| !self.vouched.contains(&shown.nonce))
+            .collect();
+        if !unmet.is_empty() {
+            let incarnations = self.fetch(nowhere, Item::Incarnations).await?;
+            for shown in unmet {
+                let Some(authored) = incarnations.iter().find(|said| said.author == shown.custodian) else {
+                    continue;
+                };
+                let said = check_incarnation(roster, authored)?;
+                let (ledger, vouch) = self.ledger.vouch(&said);
+                self.ledger = ledger;
+                self.vouched.insert(said.nonce);
+                if let Some(word) = custodian::vouch(&said, &vouch, &keys.name, &keys.signing, &study)? {
+                    self.post(Statement::Confirmation(word.statement)).await?;
+                }
+            }
+        }
+        let needed = confirmations_needed(roster);
+        let own = view
+            .incarnations
+            .iter()
+            .find(|shown| shown.custodian == keys.name);
+        if !self.ledger.is_confirmed() && own.is_some_and(|own| own.confirmed.len() >= needed) {
+            let mut by = BTreeMap::new();
+            for authored in self.fetch(nowhere, Item::Confirmations).await? {
+                let said = check_confirmation(roster, &authored)?;
+                if said.custodian == keys.name {
+                    by.insert(authored.author, said);
+                }
+            }
+            self.ledger = self.ledger.confirmed(&by, needed)?;
+        }
+        Ok(())
+    }
+
+    /// Opens all seeds and says that they fit.
+    async fn check(&mut self, id: RoundId, sum: Digest) -> anyhow::Result<()> {
         let waiting = |custody: &Custody| custody.id == id && custody.agreed.is_none();
         if !self.custody.as_ref().is_some_and(waiting) {
             return Ok(());
@@ -351,18 +441,79 @@ impl Hospital {
             .iter()
             .map(|header| check_contribution(&round, &keys.name, &custody.secret, header))
             .collect::<Result<Vec<_>, _>>()?;
-        self.ledger = self.ledger.sign(id, &Endorsement::of(&set, sum))?;
+        let said = custodian::report_checked(&round, &keys.name, &keys.signing, &set, &opened, sum)?;
+        custody.agreed = Some(Agreed {
+            set,
+            opened,
+            endorsed: false,
+        });
+        self.post(Statement::Checked(said.statement)).await
+    }
+
+    async fn endorse(&mut self, id: RoundId, sum: Digest) -> anyhow::Result<()> {
+        self.check(id, sum).await?;
+        let round = self.round(id).await?;
+        let keys = &self.shared.scene.keys[self.index];
+        let Some(custody) = self.custody.as_mut().filter(|custody| custody.id == id) else {
+            return Ok(());
+        };
+        let agreed = custody.agreed.as_mut().context("not checked")?;
+        if agreed.endorsed {
+            return Ok(());
+        }
+        agreed.endorsed = true;
+        self.ledger = self.ledger.observe(&keys.name, &round)?;
+        self.ledger = self.ledger.sign(id, &Vote::of(&round, &agreed.set, sum))?;
+        let (name, signing) = (&keys.name, &keys.signing);
         let said = endorse(
             &round,
-            &keys.name,
-            &keys.signing,
+            name,
+            signing,
             &self.ledger,
-            &set,
-            &opened,
+            &agreed.set,
+            &agreed.opened,
             sum,
         )?;
-        custody.agreed = Some(Agreed { set, opened });
         self.post(Statement::Endorsement(said.statement)).await
+    }
+
+    /// Signs the fingerprint of what was sent.
+    async fn fingerprint(&mut self, id: RoundId, set: Option<Digest>, sum: Digest) -> anyhow::Result<()> {
+        if self.fingerprinted == Some(id) {
+            return Ok(());
+        }
+        self.fingerprinted = Some(id);
+        let round = self.round(id).await?;
+        let header = self.header.clone().context("nothing was contributed")?;
+        let fixed = Endorsement {
+            record: *round.digest(),
+            set: set.context("a certificate without a set")?,
+            sum,
+        };
+        let said = {
+            let _core = self.shared.cores.acquire().await?;
+            let (shared, index) = (Arc::clone(&self.shared), self.index);
+            tokio::task::spawn_blocking(move || -> anyhow::Result<Authored> {
+                let keys = &shared.scene.keys[index];
+                let challenge = Challenge::new(&fixed);
+                let blob = File::open(shared.blob_path(&keys.name, id.round))?;
+                let own = of_contribution(
+                    &round,
+                    &challenge,
+                    &header,
+                    BufReader::with_capacity(1 << 18, blob),
+                )?;
+                Ok(FingerprintStatement::sign(
+                    &round,
+                    &challenge,
+                    &keys.name,
+                    &keys.signing,
+                    &own,
+                )?)
+            })
+            .await??
+        };
+        self.post(Statement::Fingerprint(said.statement)).await
     }
 
     async fn answer(&mut self, id: RoundId, pieces: &[u32]) -> anyhow::Result<()> {
@@ -396,6 +547,8 @@ impl Hospital {
         let headers = self.fetch(id, Item::Headers).await?;
         let endorsements = self.fetch(id, Item::Endorsements).await?;
         let answers = self.fetch(id, Item::Answers).await?;
+        // Those that are there; a hospital would fetch the missing contributions.
+        let fingerprints = self.fetch(id, Item::Fingerprints).await?;
         let bytes = Arc::new(Mutex::new(Vec::new()));
         let sink = Sink {
             bytes: Arc::clone(&bytes),
@@ -414,6 +567,11 @@ impl Hospital {
                     check_header(&opening, header)?;
                 }
                 let certificate = check_certificate(&opening, &endorsements)?;
+                let challenge = Challenge::new(certificate.endorsement());
+                let sum = of_sum(&opening, &challenge, blob.as_slice())?;
+                if fingerprints.len() == set.len() {
+                    check_sum(&opening, &set, &challenge, &fingerprints, &BTreeMap::new(), &sum)?;
+                }
                 let key = open_answers(&opening, &certificate, &set, &keys.name, &keys.receiver, &answers)?;
                 let opened = open_sum(&opening, &certificate, &set, &key, blob.as_slice())?;
                 let all = shared.scene.keys.len();
@@ -434,18 +592,27 @@ impl Hospital {
                 known.insert(id.round, result);
             });
         }
-        let known = results.wait_for(|known| known.contains_key(&id.round)).await?;
+        let result = {
+            let known = results.wait_for(|known| known.contains_key(&id.round)).await?;
+            *known.get(&id.round).context("no result")?
+        };
         let said = Opened {
             record: *round.digest(),
-            result: *known.get(&id.round).context("no result")?,
+            result,
             max_noise: 0,
         };
-        drop(known);
         let (keys, study) = (self.keys(), self.shared.scene.study.digest());
         let said = Authored::sign(&keys.signing, &keys.name, OPENED, &study, &said)?;
         self.reported = Some(id);
         self.post(Statement::Opened(said.statement)).await
     }
+}
+
+/// Whether a request came after the phase that it was for.
+fn is_late(error: &anyhow::Error) -> bool {
+    let late = |refusal: &Refusal| matches!(refusal.code, Code::WrongRound | Code::WrongPhase);
+    let refused = error.downcast_ref::<NetError>();
+    matches!(refused, Some(NetError::Refused(refusal)) if late(refusal))
 }
 
 /// What a hospital contributes: numbers within the plan's bounds.

@@ -4,7 +4,7 @@ use crate::study::{Keys, Scene};
 use galen_coordinator::home::Home;
 use galen_core::Digest;
 use galen_core::study::Purpose;
-use galen_custody::{LedgerState, OneRoundSecret};
+use galen_custody::{LedgerState, OneRoundSecret, rehearsal};
 use galen_sums::plan::padded;
 use galen_sums::{PlanInputs, Round, RoundId, RoundRecord, SumPlan, ValueRange};
 
@@ -26,19 +26,23 @@ impl Offline {
         let (mut secrets, mut ledgers, mut one_round) = (Vec::new(), Vec::new(), Vec::new());
         for keys in custodians(scene) {
             let secret = OneRoundSecret::generate(id)?;
-            let ledger = LedgerState::default().announce(id, secret.public())?;
+            let fresh = rehearsal::fresh_ledger(Digest::of(keys.name.as_str().as_bytes()));
+            let ledger = fresh.announce(id, secret.public())?;
             one_round.push(secret.statement(&ledger, &keys.name, &keys.signing, roster.study())?);
             secrets.push(secret);
             ledgers.push(ledger);
         }
+        let all = custodians(scene).iter().map(|keys| (&keys.name, &keys.signing));
         let record = RoundRecord {
             study: *roster.study(),
             purpose: Purpose::Training,
             round: id,
             plan: SumPlan::new(&inputs)?,
             base: Digest::of(b"base"),
+            confirmations: rehearsal::confirmations(all, &one_round, roster.study())?,
             custodians: one_round,
             audit: galen_sums::AuditHead::default(),
+            earlier: Vec::new(),
         };
         let signed = record.sign(&Home::new(&scene.coordinator).signing()?)?;
         Ok(Self {
