@@ -6,7 +6,7 @@
 
 use super::{PUBLISHED, STATE_KEY, STATEMENTS, STATES};
 use crate::rounds::audit::{self, AuditLogError};
-use crate::rounds::state::{Published, StudyState};
+use crate::rounds::state::{Attempt, EarlierAttempt, Published, StudyState};
 use galen_core::study::FrozenStudy;
 use galen_core::{Digest, SigningKey, StudyDigest};
 use galen_models::agenda;
@@ -106,8 +106,20 @@ pub struct Standing {
 /// [`SuccessionError::Opening`] if custodians may be about to answer for a round: it has to end under the study as it is.
 pub fn standing(store: &Store, study: &FrozenStudy) -> Result<Standing, SuccessionError> {
     lineage(store, study)?;
-    let state = store.database().repository(&STATES)?.get(STATE_KEY)?;
-    let attempt = state.unwrap_or_default().attempt;
+    let stored = store.database().repository(&STATES)?.get(STATE_KEY)?;
+    let state = stored.unwrap_or_default();
+    let published = published(store)?;
+    // A custodian that answered for an earlier attempt of the round would not sign the successor.
+    if state
+        .earlier
+        .iter()
+        .any(|earlier| matches!(earlier, EarlierAttempt::Standing(_)))
+    {
+        return Err(SuccessionError::Opening {
+            round: published.len() as u32,
+            phase: "an earlier attempt of it may be open".into(),
+        });
+    }
     let harmless = [
         AttemptPhase::Announced,
         AttemptPhase::Collecting,
@@ -116,13 +128,13 @@ pub fn standing(store: &Store, study: &FrozenStudy) -> Result<Standing, Successi
         AttemptPhase::Abandoning,
         AttemptPhase::Abandoned,
     ];
-    if let Some(attempt) = attempt.filter(|attempt| !harmless.contains(&attempt.phase)) {
+    let asked = |attempt: &Attempt| !attempt.assignments.is_empty() || !harmless.contains(&attempt.phase);
+    if let Some(attempt) = state.attempt.filter(asked) {
         return Err(SuccessionError::Opening {
             round: attempt.round,
             phase: format!("{:?}", attempt.phase).to_lowercase(),
         });
     }
-    let published = published(store)?;
     Ok(Standing {
         rounds: published.len() as u32,
         state: published
