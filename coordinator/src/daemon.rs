@@ -9,6 +9,7 @@ use crate::rounds::engine::{Engine, EngineError};
 use crate::rounds::steps::Step;
 use crate::serving::{Service, ServiceError};
 use crate::status::Status;
+use crate::succession;
 use crate::traffic::Ledger;
 use galen_core::{Clock, SystemClock};
 use galen_net::{NetError, Server, Tuning};
@@ -37,6 +38,9 @@ pub enum DaemonError {
     /// Rounds cannot be driven.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The folder cannot go over to a successor study.
+    #[error(transparent)]
+    Succession(#[from] succession::Error),
     /// Queries cannot be served.
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -49,11 +53,19 @@ pub enum DaemonError {
 }
 
 /// Runs until `stop` resolves.
-pub async fn serve(home: Home, config: Config, stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
+///
+/// No round from `hold` on is announced, if it is given.
+pub async fn serve(
+    home: Home,
+    config: Config,
+    hold: Option<u32>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), DaemonError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    succession::settle(&home, &config)?;
     let study = home.study(&config)?;
     let identity = home.identity()?;
-    let pins: BTreeSet<_> = study.cards().iter().map(|card| card.certificate).collect();
+    let mut pins: BTreeSet<_> = study.cards().iter().map(|card| card.certificate).collect();
     let digest = study.digest();
     let opened = {
         let (home, clock) = (home.clone(), Arc::clone(&clock));
@@ -66,7 +78,13 @@ pub async fn serve(home: Home, config: Config, stop: impl Future<Output = ()>) -
         })
     };
     let (engine, service) = opened.await.map_err(|_| DaemonError::Task)??;
-    let mut server = Server::bind(config.listen, &identity, pins, digest, Tuning::default())?;
+    if let Some(round) = hold {
+        engine.hold_before(round);
+    }
+    // Who left is told that the study was succeeded; nobody else's requests reach the desk under its digest.
+    pins.extend(engine.former().iter().flat_map(|former| &former.certificates));
+    let former = engine.former().iter().map(|former| former.study).collect();
+    let mut server = Server::bind_after(config.listen, &identity, pins, digest, former, Tuning::default())?;
     let listen = server.local_addr().to_string();
     tracing::info!(%listen, study = %engine.study().study().name, digest = %digest.short(), "serving");
     let ledger = Arc::new(Ledger::default());

@@ -110,6 +110,11 @@ impl Home {
         self.0.join("status.json")
     }
 
+    /// An earlier version of the study.
+    pub fn former_path(&self, version: u32) -> PathBuf {
+        self.0.join("former").join(format!("v{version}.toml"))
+    }
+
     /// Where the store lives.
     pub fn store_path(&self) -> PathBuf {
         self.0.join("data")
@@ -174,6 +179,22 @@ pub fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), HomeError> {
         .and_then(|()| file.sync_all())
         .map_err(io(&temporary))?;
     fs::rename(&temporary, path).map_err(io(path))?;
+    sync_folder(path)
+}
+
+/// Makes the folder of a file.
+pub fn make_folder(path: &Path) -> Result<(), HomeError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(io(folder))
+}
+
+/// Removes a file; durable on return.
+pub fn remove_durably(path: &Path) -> Result<(), HomeError> {
+    fs::remove_file(path).map_err(io(path))?;
+    sync_folder(path)
+}
+
+fn sync_folder(path: &Path) -> Result<(), HomeError> {
     let folder = path
         .parent()
         .filter(|p| !p.as_os_str().is_empty())

@@ -20,6 +20,10 @@ pub struct Status {
     pub study: String,
     /// Its digest.
     pub digest: Digest,
+    /// Its version: 1, and one more for each successor.
+    pub version: u32,
+    /// How earlier versions ended, in words.
+    pub former: Vec<String>,
     /// Address that the daemon listens on.
     pub listen: String,
     /// In words: what the study is doing.
@@ -133,8 +137,28 @@ impl Status {
         Self {
             study: study.name.to_string(),
             digest: engine.study().digest(),
+            version: engine.study().version(),
+            former: engine
+                .former()
+                .iter()
+                .map(|former| {
+                    format!(
+                        "version {} ({}): {}",
+                        former.version,
+                        former.study.short(),
+                        former.reason
+                    )
+                })
+                .collect(),
             listen,
-            phase: phase_text(&step, engine.rounds(), attempt.as_ref()),
+            phase: if engine.holds() {
+                format!(
+                    "holding after {} rounds, as --hold-before says",
+                    state.published.len()
+                )
+            } else {
+                phase_text(&step, engine.rounds(), attempt.as_ref())
+            },
             missing: if let Step::AwaitConsent(missing) = &step {
                 missing.clone()
             } else {

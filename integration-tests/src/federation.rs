@@ -154,9 +154,23 @@ impl Federation {
         self.start_doomed(name, Some(point))
     }
 
+    /// Starts the coordinator's daemon so that it announces no round from this one on.
+    pub fn start_holding(&mut self, round: u32) -> anyhow::Result<()> {
+        self.start_with(
+            COORDINATOR,
+            None,
+            &["--hold-before".to_owned(), round.to_string()],
+        )
+    }
+
     fn start_doomed(&mut self, name: &str, kill_at: Option<&str>) -> anyhow::Result<()> {
+        self.start_with(name, kill_at, &[])
+    }
+
+    fn start_with(&mut self, name: &str, kill_at: Option<&str>, more: &[String]) -> anyhow::Result<()> {
         ensure!(!self.running.contains_key(name), "{name} runs already");
         let args = [OsString::from("serve"), "--dir".into(), self.home(name).into()];
+        let args = args.into_iter().chain(more.iter().map(OsString::from));
         let process = Process::start(&self.program, role(name), &self.logs, name, args, kill_at)?;
         self.running.insert(name.to_owned(), process);
         Ok(())
@@ -169,6 +183,31 @@ impl Federation {
             self.start(party.as_str())?;
         }
         Ok(())
+    }
+
+    /// Makes the folder of another hospital, with its table; it is in no study yet.
+    pub fn init_party(&mut self, party: &PartyId, table: &[u8]) -> anyhow::Result<()> {
+        let address = self.address.to_string();
+        let args = ["init", "--name", party.as_str(), "--coordinator", &address];
+        self.run(party.as_str(), &args)?;
+        Ok(std::fs::write(self.home(party.as_str()).join("data.csv"), table)?)
+    }
+
+    /// Has a party sign the frozen study in a file.
+    pub fn sign(&mut self, party: &PartyId, file: &Path, digest: &str) -> anyhow::Result<Value> {
+        let file = file.to_string_lossy().into_owned();
+        self.run(party.as_str(), &["study", "sign", &file, "--digest", digest])
+    }
+
+    /// From here on the federation is that of a successor study.
+    pub fn follow(&mut self, frozen: FrozenStudy) {
+        self.parties = frozen
+            .study()
+            .party
+            .iter()
+            .map(|member| member.name.clone())
+            .collect();
+        self.frozen = frozen;
     }
 
     /// Kills a daemon with SIGKILL.

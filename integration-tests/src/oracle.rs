@@ -82,12 +82,18 @@ impl Recomputed {
 
     /// Where what a party opened is not this, bit for bit; empty if it is this everywhere.
     pub fn differences(&self, party: &PartyId, opened: &[OpenedSum]) -> Vec<String> {
+        self.differences_since(0, party, opened)
+    }
+
+    /// The same for a party that joined before round `first`.
+    pub fn differences_since(&self, first: usize, party: &PartyId, opened: &[OpenedSum]) -> Vec<String> {
         let sums = self.sums();
         let mut found = Vec::new();
-        if opened.len() != sums.len() {
-            found.push(format!("{party} opened {} sums of {}", opened.len(), sums.len()));
+        let expected = sums.len().saturating_sub(first);
+        if opened.len() != expected {
+            found.push(format!("{party} opened {} sums of {expected}", opened.len()));
         }
-        for (round, (opened, sum)) in opened.iter().zip(&sums).enumerate() {
+        for (opened, (round, sum)) in opened.iter().zip(sums.iter().enumerate().skip(first)) {
             let set: BTreeSet<_> = opened.contributors.iter().cloned().collect();
             if opened.round as usize != round || Some(&set) != self.sets.get(round) {
                 found.push(format!(

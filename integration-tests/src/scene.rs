@@ -8,7 +8,7 @@ use crate::role::Program;
 use crate::watch::Snapshot;
 use anyhow::{Context, ensure};
 use galen_core::PartyId;
-use galen_core::study::{Release, Role, Study};
+use galen_core::study::{FrozenStudy, Release, Role, Study};
 use galen_models::agenda;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
@@ -77,6 +77,12 @@ impl Scene {
     /// The plan.
     pub fn study(&self) -> &Study {
         &self.study
+    }
+
+    /// From here on the scene is that of a successor study.
+    pub fn follow(&mut self, frozen: FrozenStudy) {
+        self.study = frozen.study().clone();
+        self.federation.follow(frozen);
     }
 
     /// Waits until so many rounds are published.

@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::error::PartyError;
 use crate::home::{self, Home};
 use crate::identity::Identity;
-use galen_core::study::{FrozenStudy, Release, Role, STUDY_SIGNATURE};
+use galen_core::study::{Changes, FrozenStudy, Release, Role, STUDY_SIGNATURE};
 use galen_core::{PartyId, Signed, StudyDigest};
 use std::fmt::Write;
 use std::path::Path;
@@ -20,6 +20,16 @@ pub fn summary(study: &FrozenStudy, me: &PartyId) -> String {
         let _ = writeln!(text, "{content}");
     };
     line(format!("Study \"{}\": {}", plan.name, plan.title));
+    if let Some(before) = study.predecessor() {
+        line(format!(
+            "Version {}: goes on from version {} ({}) after {} rounds, from state {}.",
+            study.version(),
+            before.version,
+            before.study.short(),
+            before.rounds,
+            before.state.short()
+        ));
+    }
     line("Digest, to compare with every other party by telephone:".into());
     line(format!("  {}", study.digest().spoken()));
     line("Parties (name, roles, certificate fingerprint):".into());
@@ -46,12 +56,11 @@ pub fn summary(study: &FrozenStudy, me: &PartyId) -> String {
         sums.agreement,
         sums.min_contributors
     ));
-    line(format!(
-        "  f = 2g - n - 1 = {}: so many custodians could cheat in an agreement of g = {} of n = {custodians} before two different \
-         sets could both be agreed.",
-        plan.tolerated_cheats(),
-        sums.agreement
-    ));
+    let agreement = plan.agreement();
+    line(format!("  {agreement} (f = 2g - n - 1)."));
+    if let Some(warning) = agreement.warning() {
+        line(format!("  {warning}."));
+    }
     line(
         "  This version takes the coordinator to be honest but curious. Agreement against a coordinator that lies is not complete \
          and is not claimed."
@@ -66,6 +75,42 @@ pub fn summary(study: &FrozenStudy, me: &PartyId) -> String {
         Release::Coordinator => "The trained model IS RELEASED IN CLEAR to the coordinator, which serves encrypted queries with it.".into(),
         Release::Contributors => "The trained model stays with the contributors; nothing is released to the coordinator.".into(),
     });
+    text
+}
+
+/// What changes with a successor, for the person who decides.
+pub fn changes(old: &FrozenStudy, new: &FrozenStudy) -> String {
+    let (before, after) = (old.study(), new.study());
+    let changes = Changes::between(before, after);
+    let mut text = String::from("Against the study that was signed here:\n");
+    let mut line = |what: &str, value: String| {
+        let _ = writeln!(text, "  {what:<8} {value}");
+    };
+    let names = |names: &[PartyId]| names.iter().map(PartyId::as_str).collect::<Vec<_>>().join(", ");
+    for (what, parties) in [
+        ("leave", &changes.left),
+        ("join", &changes.joined),
+        ("roles", &changes.other_roles),
+    ] {
+        if !parties.is_empty() {
+            line(what, names(parties));
+        }
+    }
+    let numbers = |plan: &galen_core::study::Study| {
+        format!(
+            "{} members, n = {}, t = {}, g = {}, at least {} contributors",
+            plan.party.len(),
+            plan.agreement().custodians,
+            plan.sums.threshold,
+            plan.sums.agreement,
+            plan.sums.min_contributors
+        )
+    };
+    line("before", numbers(before));
+    line("after", numbers(after));
+    text.push_str(
+        "Signing closes the old study here: its one-round keys and contributions are erased, and it is not talked to again.\n",
+    );
     text
 }
 
@@ -94,7 +139,7 @@ pub fn sign(
         let signed = signed_study(config)?;
         if signed.digest() != study.digest() {
             return Err(PartyError::Consent(format!(
-                "this folder signed study \"{}\" ({}) before; a folder serves one study, use another for this one",
+                "this folder signed study \"{}\" ({}) before; a folder serves one study and its successors, use another for this one",
                 signed.study().name,
                 signed.digest().short()
             )));
@@ -105,11 +150,16 @@ pub fn sign(
         .sign(STUDY_SIGNATURE, &study.digest(), &study.digest());
     let consent = consent.map_err(PartyError::internal)?;
     let bytes = postcard::to_stdvec(&consent).map_err(PartyError::internal)?;
+    write(home, config, text, &bytes)
+}
+
+/// Puts the frozen file and the consent where they belong. The consent is written last.
+pub(crate) fn write(home: &Home, config: &Config, text: &[u8], consent: &[u8]) -> Result<(), PartyError> {
     if let Some(parent) = config.study.parent() {
         std::fs::create_dir_all(parent).map_err(PartyError::file(parent))?;
     }
     home::write_durably(&config.study, text)?;
-    home::write_durably(&home.consent(), &bytes)
+    home::write_durably(&home.consent(), consent)
 }
 
 /// The study that this party signed.
@@ -135,12 +185,15 @@ pub fn load(home: &Home, study: &FrozenStudy, identity: &Identity) -> Result<Sig
     if !path.exists() {
         return Err(unsigned(&path));
     }
-    let signed: Signed = postcard::from_bytes(&home::read(&path)?).map_err(|_| unsigned(&path))?;
-    let digest = signed.open::<StudyDigest>(STUDY_SIGNATURE, &study.digest(), &identity.signing.public());
-    match digest {
-        Ok(digest) if digest == study.digest() => Ok(signed),
-        _ => Err(unsigned(&path)),
-    }
+    open(&home::read(&path)?, study, identity).ok_or_else(|| unsigned(&path))
+}
+
+/// A consent from its stored bytes, if it is this party's to this study.
+pub(crate) fn open(bytes: &[u8], study: &FrozenStudy, identity: &Identity) -> Option<Signed> {
+    let signed: Signed = postcard::from_bytes(bytes).ok()?;
+    let said = signed.open::<StudyDigest>(STUDY_SIGNATURE, &study.digest(), &identity.signing.public());
+    said.is_ok_and(|digest| digest == study.digest())
+        .then_some(signed)
 }
 
 #[cfg(test)]
@@ -243,7 +296,8 @@ mod tests {
             &study.cards()[2].certificate.spoken(),
             "any 2 of 3 custodians can open",
             "any 1 of them learn nothing",
-            "f = 2g - n - 1 = 0",
+            "agreement g = 2 of n = 3: safe against f = 0 cheating custodians, 1 may be absent",
+            "WARNING: that is less than the t - 1 = 1",
             "not claimed",
             "RELEASED IN CLEAR",
             "this party",

@@ -11,9 +11,11 @@ use crate::home::Home;
 use crate::identity::Identity;
 use crate::party::{End, Parts, Party};
 use crate::perform::blocking;
+use crate::restored::Restored;
 use crate::sealed::Sealed;
 use crate::status::Board;
 use crate::steps::Part;
+use crate::succession;
 use galen_core::Clock;
 use galen_core::envelope::Trouble;
 use galen_net::{Client, Peer, Tuning};
@@ -27,11 +29,18 @@ use tokio::sync::watch;
 pub struct Daemon {
     party: Party,
     address: String,
+    /// The folder of a party that was restored, until its incarnation is confirmed.
+    restored: Option<Home>,
 }
 
 impl Daemon {
     /// Reads folder, study, table and stored state. The first thing wrong with any of them is the error; nothing is half done.
     pub fn open(home: &Home, clock: Arc<dyn Clock>) -> Result<Self, PartyError> {
+        succession::finish(home)?;
+        let restored = Restored::read(home)?;
+        if restored.is_some() {
+            tracing::warn!("this party was restored from a backup: its custodian begins anew");
+        }
         let config = Config::load(home)?;
         let identity = Arc::new(Identity::load(home)?);
         let study = consent::signed_study(&config)?;
@@ -72,6 +81,7 @@ impl Daemon {
         Ok(Self {
             party,
             address: config.coordinator,
+            restored: restored.map(|_| home.clone()),
         })
     }
 
@@ -80,6 +90,11 @@ impl Daemon {
         let board = self.party.shared.board.clone();
         let writer = tokio::spawn(board.clone().keep_writing());
         let end = self.connect_and_serve(&mut stop).await;
+        if let Err(error) = &end
+            && error.is_succession()
+        {
+            self.close_for_good().await?;
+        }
         writer.abort();
         board.update(|status| {
             status.connected = false;
@@ -97,6 +112,12 @@ impl Daemon {
             tracing::warn!(%error, "status file");
         }
         end
+    }
+
+    /// Another study took the place of this one. What was drawn for it is of no use to anybody any more.
+    async fn close_for_good(&self) -> Result<(), PartyError> {
+        let shared = Arc::clone(&self.party.shared);
+        blocking(move || succession::close(&shared.store, &shared.identity)).await
     }
 
     async fn connect_and_serve(&mut self, stop: &mut watch::Receiver<bool>) -> Result<End, PartyError> {
@@ -139,6 +160,28 @@ impl Daemon {
         }
     }
 
+    /// Removes the mark of a restored party once its peers have confirmed its incarnation; one that is no custodian has none.
+    async fn note_confirmed(&mut self) -> Result<(), PartyError> {
+        let Some(home) = self.restored.clone() else {
+            return Ok(());
+        };
+        let shared = Arc::clone(&self.party.shared);
+        let confirmed = blocking(move || {
+            let standing = shared.custodian.standing()?;
+            let confirmed = !shared.part.custodian || standing.is_some_and(|standing| standing.confirmed);
+            if confirmed {
+                Restored::confirmed(&home)?;
+            }
+            Ok(confirmed)
+        })
+        .await?;
+        if confirmed {
+            tracing::info!("the restored party takes part again");
+            self.restored = None;
+        }
+        Ok(())
+    }
+
     async fn converse(&mut self, peer: &Peer) -> Result<End, PartyError> {
         let link = self.party.hello(Arc::new(peer.clone())).await?;
         let mut seen = 0;
@@ -148,6 +191,7 @@ impl Daemon {
             if let Some(end) = self.party.turn(&link, &view).await? {
                 return Ok(end);
             }
+            self.note_confirmed().await?;
         }
     }
 }

@@ -33,9 +33,21 @@ pub enum DeriveError {
     /// The released model cannot be encoded.
     #[error("the released model cannot be encoded: {0}")]
     Encoding(#[from] postcard::Error),
+    /// A state whose content is not what its digest names.
+    #[error("the state is not what its digest names: {0}")]
+    Untrue(&'static str),
     /// No preprocessing follows from the statistics.
     #[error(transparent)]
     Preprocess(#[from] PreprocessError),
+}
+
+/// What one round added to the digest of the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Link {
+    /// Digest of what was derived.
+    object: Digest,
+    /// What only those who opened the round have.
+    secret: Digest,
 }
 
 /// What follows from the sums opened so far.
@@ -43,6 +55,10 @@ pub enum DeriveError {
 pub struct Derived {
     applied: u32,
     digest: Digest,
+    /// Digest of the state before the first link.
+    origin: Digest,
+    /// How the digest came about, round by round, so that the content can be checked against it wherever it is taken to.
+    chain: Vec<Link>,
     statistics: Option<Vec<i64>>,
     /// Parameters after the last training round; the initial model follows from the study.
     params: Option<Vec<f64>>,
@@ -50,11 +66,15 @@ pub struct Derived {
 }
 
 impl Derived {
-    /// The state before the first round.
+    /// The state before the first round under a study. If that is not the first round of all, only the digest of the state is known, and a
+    /// contributor needs the state itself ([`crate::handover`]).
     pub fn initial(study: &FrozenStudy) -> Self {
+        let digest = agenda::first_state(study);
         Self {
-            applied: 0,
-            digest: agenda::initial_state(&study.digest()),
+            applied: study.first_round(),
+            digest,
+            origin: digest,
+            chain: Vec::new(),
             statistics: None,
             params: None,
             histograms: None,
@@ -101,8 +121,62 @@ impl Derived {
             }
         };
         next.applied += 1;
+        next.chain.push(Link {
+            object,
+            secret: *opening_secret,
+        });
         next.digest = agenda::next_state(&self.digest, &object, opening_secret);
         Ok(next)
+    }
+
+    /// Checks that this is the state that a digest names, after so many rounds: the digest is computed again, round by round, and what
+    /// the state holds must be what it was computed from.
+    ///
+    /// # Errors
+    /// [`DeriveError::Untrue`]; and what keeps the content from being used.
+    pub fn verify(&self, study: &Study, rounds: u32, digest: &Digest) -> Result<(), DeriveError> {
+        let untrue = |holds: bool, what| {
+            if holds {
+                Ok(())
+            } else {
+                Err(DeriveError::Untrue(what))
+            }
+        };
+        let link = |state: Digest, link: &Link| agenda::next_state(&state, &link.object, &link.secret);
+        untrue(
+            self.applied == rounds && self.chain.len() == rounds as usize,
+            "it is after another number of rounds",
+        )?;
+        untrue(
+            self.digest == *digest && self.chain.iter().fold(self.origin, link) == *digest,
+            "its rounds lead to another digest",
+        )?;
+        let object = |round: u32| self.chain.get(round as usize).map(|link| link.object);
+        let sums = |sums: &Option<Vec<i64>>| sums.as_deref().map(agenda::sums_digest);
+        untrue(
+            sums(&self.statistics) == object(0),
+            "other statistics were opened",
+        )?;
+        if self.statistics.is_some() {
+            self.preprocessor(study)?;
+        }
+        let trained = rounds.saturating_sub(1).min(study.training.rounds);
+        untrue(
+            self.params.is_some() == (trained > 0),
+            "it has a model before training, or none after",
+        )?;
+        if trained > 0 {
+            untrue(
+                Some(self.model(study)?.digest()) == object(trained),
+                "another model was derived",
+            )?;
+        }
+        untrue(
+            sums(&self.histograms) == object(study.training.rounds.saturating_add(1)),
+            "other histograms were opened",
+        )?;
+        self.histograms(study)?;
+        Ok(())
     }
 
     /// The model after the rounds taken in.
@@ -158,5 +232,84 @@ impl Derived {
             input_ranges: self.preprocessor(study)?.input_ranges(),
         };
         Ok(postcard::to_stdvec(&released)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    /// A state after each number of rounds of the small study.
+    fn states() -> Vec<Derived> {
+        let study = testing::study();
+        let mut states = vec![Derived::initial(&testing::frozen(&[]))];
+        for round in 0..agenda::rounds(&study) {
+            let shape = agenda::shape(&study, round).unwrap().unwrap();
+            let sums = match shape.purpose {
+                Purpose::Statistics => vec![30, 12, 30, 5 << 20, 9 << 20],
+                Purpose::Training => (1..=shape.values as i64).map(|i| i << 20).collect(),
+                Purpose::Evaluation => vec![1; shape.values],
+            };
+            let secret = Digest::of(&round.to_be_bytes());
+            let next = states.last().unwrap().apply(&study, &sums, &secret).unwrap();
+            states.push(next);
+        }
+        states
+    }
+
+    #[test]
+    fn a_state_is_what_its_digest_names() {
+        let study = testing::study();
+        for (rounds, state) in (0..).zip(states()) {
+            state.verify(&study, rounds, &state.digest()).unwrap();
+            assert!(state.verify(&study, rounds + 1, &state.digest()).is_err());
+            assert!(state.verify(&study, rounds, &Digest::of(b"other")).is_err());
+            let stored: Derived = postcard::from_bytes(&postcard::to_stdvec(&state).unwrap()).unwrap();
+            stored.verify(&study, rounds, &state.digest()).unwrap();
+        }
+    }
+
+    /// Whatever is exchanged in a state, its digest tells.
+    #[test]
+    fn no_part_of_a_state_can_be_exchanged() {
+        let study = testing::study();
+        let whole = states().pop().unwrap();
+        let changes: [fn(&mut Derived); 9] = [
+            |s| {
+                s.statistics = s.statistics.take().map(|mut sums| {
+                    sums[0] += 1;
+                    sums
+                })
+            },
+            |s| s.statistics = None,
+            |s| {
+                s.params = s.params.take().map(|mut params| {
+                    params[3] += 1e-9;
+                    params
+                })
+            },
+            |s| s.params = None,
+            |s| {
+                s.histograms = s.histograms.take().map(|mut sums| {
+                    sums[0] += 1;
+                    sums
+                })
+            },
+            |s| s.histograms = None,
+            |s| s.chain[1].object = Digest::of(b"x"),
+            |s| s.chain[2].secret = Digest::of(b"x"),
+            |s| s.origin = Digest::of(b"x"),
+        ];
+        for (index, change) in changes.into_iter().enumerate() {
+            let mut state = whole.clone();
+            change(&mut state);
+            let error = state.verify(&study, 4, &whole.digest()).unwrap_err();
+            assert!(matches!(error, DeriveError::Untrue(_)), "{index}: {error}");
+        }
+        // An older model under the newest digest is no help either.
+        let mut state = whole.clone();
+        state.params = states().swap_remove(2).params;
+        assert!(state.verify(&study, 4, &whole.digest()).is_err());
     }
 }

@@ -40,6 +40,9 @@ pub enum PartyError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A backup that cannot be made, read or restored.
+    #[error(transparent)]
+    Backup(#[from] crate::backup::BackupError),
     /// A study file that cannot be used.
     #[error(transparent)]
     Study(#[from] StudyError),
@@ -159,6 +162,7 @@ impl PartyError {
             Self::Study(_) => 105,
             Self::Consent(_) => 106,
             Self::Device(_) => 107,
+            Self::Backup(error) => error.number(),
             Self::Data(_) => 201,
             Self::Store(_) => 301,
             Self::Spoilt(_) => 302,
@@ -198,10 +202,11 @@ impl PartyError {
             Self::Home { .. } => "`party init --dir DIR --name NAME` makes a party's folder",
             Self::File { .. } => "check that the path exists and that this user may read and write it",
             Self::Keys { .. } => {
-                "restore the keys/ folder from where you keep it safe; keys of a signed study cannot be replaced"
+                "`party keys restore FILE --dir NEW` brings the keys back from their backup; keys of a signed study cannot be replaced"
             }
             Self::Study(_) => "ask the operator for the frozen study file, unchanged",
             Self::Consent(_) => "compare the digest with the other parties by telephone before signing",
+            Self::Backup(error) => error.hint(),
             Self::Device(_) => "set device = \"cpu\" in config.toml, or run a build that has the device",
             Self::Data(_) => "correct the named line of the table; the study file describes every column",
             Self::Store(_) => "check the disk and that no other `party serve` runs on this folder",
@@ -238,8 +243,10 @@ impl PartyError {
             | Self::Keys { .. }
             | Self::Study(_)
             | Self::Consent(_)
+            | Self::Backup(_)
             | Self::Device(_) => Exit::Setup,
             Self::Data(_) => Exit::Data,
+            Self::Net(_) if self.is_succession() => Exit::Closed,
             Self::Net(_) => Exit::Network,
             Self::Untrue(_)
             | Self::Mismatch { .. }
@@ -260,6 +267,12 @@ impl PartyError {
     /// Whether it goes away by connecting again.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Net(error) if error.is_transient())
+    }
+
+    /// Whether the coordinator said that a successor took the place of the study.
+    pub fn is_succession(&self) -> bool {
+        self.refusal()
+            .is_some_and(|refusal| refusal.code == Code::StudySucceeded)
     }
 
     /// The refusal of the other side, if that is what this is.

@@ -74,6 +74,21 @@ impl Home {
         self.root.join("consent.bin")
     }
 
+    /// The mark of a party that was restored from a backup.
+    pub fn restored(&self) -> PathBuf {
+        self.root.join("restored.toml")
+    }
+
+    /// Earlier versions of the study, each as `v1.toml`.
+    pub fn former(&self) -> PathBuf {
+        self.root.join("former")
+    }
+
+    /// The journal of a change to a successor study that is not finished.
+    pub fn succession(&self) -> PathBuf {
+        self.root.join("succession.bin")
+    }
+
     /// State of the daemon.
     pub fn store(&self) -> PathBuf {
         self.root.join("store")
@@ -150,6 +165,24 @@ fn write_beside(path: &Path, bytes: &[u8], durable: bool) -> Result<(), PartyErr
         Ok(())
     };
     write().map_err(PartyError::file(path))
+}
+
+/// Gives a file or folder another name beside others of the party. Durable when this returns.
+pub fn rename_durably(from: &Path, to: &Path) -> Result<(), PartyError> {
+    fs::rename(from, to)
+        .and_then(|()| from.parent().map_or(Ok(()), sync_folder))
+        .and_then(|()| to.parent().map_or(Ok(()), sync_folder))
+        .map_err(PartyError::file(to))
+}
+
+/// Removes a file; one that is not there counts as removed. Durable when this returns.
+pub fn remove_durably(path: &Path) -> Result<(), PartyError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => path.parent().map_or(Ok(()), sync_folder),
+    }
+    .map_err(PartyError::file(path))
 }
 
 /// Makes renames in a folder durable.

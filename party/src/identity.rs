@@ -27,12 +27,23 @@ impl std::fmt::Debug for Identity {
     }
 }
 
+const SIGNING_FILE: &str = "signing.pkcs8";
+const SEALING_FILE: &str = "sealing.key";
+
+/// The files in `keys/` that make a party this party.
+pub const FILES: [&str; 4] = [
+    galen_net::CERTIFICATE_FILE,
+    galen_net::KEY_FILE,
+    SIGNING_FILE,
+    SEALING_FILE,
+];
+
 fn signing_path(home: &Home) -> PathBuf {
-    home.keys().join("signing.pkcs8")
+    home.keys().join(SIGNING_FILE)
 }
 
 fn sealing_path(home: &Home) -> PathBuf {
-    home.keys().join("sealing.key")
+    home.keys().join(SEALING_FILE)
 }
 
 impl Identity {
@@ -59,24 +70,36 @@ impl Identity {
     /// Reads the keys and checks that they are those of the card.
     pub fn load(home: &Home) -> Result<Self, PartyError> {
         let card: Card = galen_core::config::load(&home.card())?;
-        let keys = home.keys();
-        let tls = TlsIdentity::load(&keys).map_err(|e| PartyError::keys(&keys, e))?;
-        let path = signing_path(home);
-        let bytes = Zeroizing::new(home::read(&path)?);
-        let signing = SigningKey::from_pkcs8(&bytes).map_err(|e| PartyError::keys(&path, e))?;
-        let path = sealing_path(home);
-        let bytes = Zeroizing::new(home::read(&path)?);
-        let sealing = ReceiverKey::from_bytes(&bytes).map_err(|e| PartyError::keys(&path, e))?;
+        Self::from_files(&card, |name| {
+            Ok(Zeroizing::new(home::read(&home.keys().join(name))?))
+        })
+    }
+
+    /// Reads the keys from the contents of [`FILES`], which `file` gives by name, and checks that they are those of the card.
+    ///
+    /// # Errors
+    /// [`PartyError::Keys`], which names the file.
+    pub fn from_files(
+        card: &Card,
+        file: impl Fn(&str) -> Result<Zeroizing<Vec<u8>>, PartyError>,
+    ) -> Result<Self, PartyError> {
+        let (certificate, key) = (file(galen_net::CERTIFICATE_FILE)?, file(galen_net::KEY_FILE)?);
+        let tls = TlsIdentity::from_pem(&certificate, &key)
+            .map_err(|error| PartyError::keys(galen_net::KEY_FILE, error))?;
+        let signing = SigningKey::from_pkcs8(&file(SIGNING_FILE)?)
+            .map_err(|error| PartyError::keys(SIGNING_FILE, error))?;
+        let sealing = ReceiverKey::from_bytes(&file(SEALING_FILE)?)
+            .map_err(|error| PartyError::keys(SEALING_FILE, error))?;
         let identity = Self {
             name: card.name.clone(),
             tls,
             signing,
             sealing,
         };
-        if identity.card() != card {
+        if identity.card() != *card {
             return Err(PartyError::keys(
-                home.card(),
-                "the keys in keys/ are not those of this card",
+                "keys/",
+                "the keys are not those of the card of this party",
             ));
         }
         Ok(identity)

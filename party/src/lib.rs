@@ -9,6 +9,8 @@
 //! | module | idea |
 //! |---|---|
 //! | [`home`], [`identity`], [`config`], [`consent`] | the folder, the keys, the configuration, the signed study |
+//! | [`backup`], [`restored`] | the keys encrypted under a passphrase, and a party that came back from them |
+//! | [`succession`], [`handover`] | from a study to its successor; the derived state for a hospital that joins |
 //! | [`data`] | the hospital's table, checked and split |
 //! | [`steps`] | what is due, given the own state and the coordinator's view; pure |
 //! | [`party`] | asks [`steps`], has each step carried out |
@@ -28,6 +30,7 @@
 
 pub mod audit;
 pub mod authentic;
+pub mod backup;
 pub mod carrier;
 pub mod cli;
 pub mod config;
@@ -39,6 +42,7 @@ pub mod daemon;
 pub mod data;
 pub mod derive;
 pub mod error;
+pub mod handover;
 pub mod home;
 pub mod identity;
 pub mod link;
@@ -46,11 +50,13 @@ pub mod opening;
 pub mod party;
 mod perform;
 pub mod query;
+pub mod restored;
 pub mod rounds;
 pub mod sealed;
 pub mod sinks;
 pub mod status;
 pub mod steps;
+pub mod succession;
 #[cfg(test)]
 mod testing;
 pub mod traffic;

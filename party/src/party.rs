@@ -9,6 +9,7 @@ use crate::custody::anchor::Anchor;
 use crate::data::Patients;
 use crate::derive::Derived;
 use crate::error::PartyError;
+use crate::handover;
 use crate::identity::Identity;
 use crate::link::Link;
 use crate::opening::Opening;
@@ -128,7 +129,11 @@ impl Party {
         for (digest, _) in store.blobs().list()? {
             store.blobs().delete(&digest)?;
         }
-        let state = sealed.state(&study.digest())?.unwrap_or_else(|| State {
+        let state = sealed.state(&study.digest())?;
+        if handover::is_needed(&study, part.contributor, state.as_ref()) {
+            return Err(handover::needed(&study));
+        }
+        let state = state.unwrap_or_else(|| State {
             study: study.digest(),
             derived: Derived::initial(&study),
             security: None,

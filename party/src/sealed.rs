@@ -150,7 +150,7 @@ impl Sealed {
 
     /// The derived state, if there is one for this study.
     pub fn state(&self, study: &StudyDigest) -> Result<Option<State>, PartyError> {
-        let Some(state) = self.read::<State>(STATE)? else {
+        let Some(state) = self.any_state()? else {
             return Ok(None);
         };
         if state.study == *study {
@@ -163,13 +163,25 @@ impl Sealed {
         }
     }
 
-    /// The opened sums of the first `rounds` rounds.
-    pub fn sums(&self, rounds: u32) -> Result<Vec<OpenedSum>, PartyError> {
-        let sum = |round| {
-            let missing = || PartyError::home(self.path(&sum_name(round)), "is missing");
-            self.read(&sum_name(round))?.ok_or_else(missing)
+    /// The opened sums of the rounds before `rounds`. Those before `first` may be missing: a party that joined has not opened them.
+    pub fn sums(&self, first: u32, rounds: u32) -> Result<Vec<OpenedSum>, PartyError> {
+        let sum = |round| match self.read(&sum_name(round)) {
+            Ok(None) if round >= first => {
+                Some(Err(PartyError::home(self.path(&sum_name(round)), "is missing")))
+            }
+            read => read.transpose(),
         };
-        (0..rounds).map(sum).collect()
+        (0..rounds).filter_map(sum).collect()
+    }
+
+    /// Removes the derived state, if there is one. Durable when this returns.
+    pub fn remove_state(&self) -> Result<(), PartyError> {
+        home::remove_durably(&self.path(STATE))
+    }
+
+    /// The derived state, whatever study it belongs to.
+    pub fn any_state(&self) -> Result<Option<State>, PartyError> {
+        self.read(STATE)
     }
 }
 
@@ -212,11 +224,18 @@ mod tests {
         assert!(sealed.state(&Digest::of(b"other")).is_err());
         sealed.put_sum(&sum(0)).unwrap();
         sealed.put_sum(&sum(1)).unwrap();
-        assert_eq!(sealed.sums(2).unwrap(), [sum(0), sum(1)]);
-        let error = sealed.sums(3).unwrap_err().to_string();
+        assert_eq!(sealed.sums(0, 2).unwrap(), [sum(0), sum(1)]);
+        let error = sealed.sums(0, 3).unwrap_err().to_string();
         assert!(error.contains("sum-00002"), "{error}");
         // One file cannot take another's place.
         std::fs::copy(sealed.path("sum-00000"), sealed.path("sum-00001")).unwrap();
-        assert!(sealed.sums(2).is_err());
+        assert!(sealed.sums(0, 2).is_err());
+        // Who joined has no older ones.
+        std::fs::remove_file(sealed.path("sum-00000")).unwrap();
+        sealed.put_sum(&sum(1)).unwrap();
+        assert_eq!(sealed.sums(1, 2).unwrap(), [sum(1)]);
+        assert!(sealed.sums(0, 2).is_err());
+        sealed.remove_state().unwrap();
+        assert_eq!(sealed.any_state().unwrap(), None);
     }
 }

@@ -479,3 +479,183 @@ fn an_audit_log_is_verified_offline_and_told_in_words() {
         &format!("line {} is missing", lines.len()),
     );
 }
+
+/// A passphrase in a file, as automation gives it.
+fn passphrase(site: &Site, name: &str, text: &str) -> String {
+    let path = site.dir(name);
+    std::fs::write(&path, format!("{text}\n")).unwrap();
+    path
+}
+
+#[test]
+fn keys_are_backed_up_verified_and_restored() {
+    let site = Site::new();
+    let (frozen, study) = site.frozen();
+    let dir = site.dir("cleveland");
+    assert!(
+        party(&["study", "sign", &study, "--dir", &dir, "--yes"])
+            .status
+            .success()
+    );
+    let secret = passphrase(&site, "passphrase", "six random words would be good");
+    let file = site.dir("cleveland.galen-backup");
+    let (status, made) = json(&[
+        "keys",
+        "backup",
+        &file,
+        "--dir",
+        &dir,
+        "--passphrase-file",
+        &secret,
+    ]);
+    assert_eq!((status, made["ok"].as_bool()), (0, Some(true)), "{made}");
+    assert_eq!(made["result"]["party"].as_str(), Some("cleveland"));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0);
+    }
+    let before = std::fs::read(&file).unwrap();
+    let (status, again) = json(&[
+        "keys",
+        "backup",
+        &file,
+        "--dir",
+        &dir,
+        "--passphrase-file",
+        &secret,
+    ]);
+    assert_eq!((status, again["error"]["code"].as_str()), (3, Some("P115")));
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+    // For people, and from the environment.
+    let said = Command::new(env!("CARGO_BIN_EXE_party"))
+        .args(["keys", "verify", &file, "--dir", &dir, "--study", &study])
+        .env("GALEN_PASSPHRASE", "six random words would be good")
+        .output()
+        .unwrap();
+    let said = (said.status.code(), text(&said.stdout), text(&said.stderr));
+    assert_eq!(said.0, Some(0), "{said:?}");
+    for part in [
+        "party \"cleveland\"",
+        &frozen.digest().spoken(),
+        "signing.pkcs8, sealing.key",
+        "card, signed study, party in the folder, given study",
+        "Nothing was written",
+    ] {
+        assert!(said.1.contains(part), "{part}\n{said:?}");
+    }
+    let new = site.dir("cleveland-new");
+    let (status, restored) = json(&[
+        "keys",
+        "restore",
+        &file,
+        "--dir",
+        &new,
+        "--passphrase-file",
+        &secret,
+    ]);
+    assert_eq!((status, restored["ok"].as_bool()), (0, Some(true)), "{restored}");
+    for name in [
+        "card.toml",
+        "consent.bin",
+        "study.toml",
+        "config.toml",
+        "keys/tls-key.pem",
+    ] {
+        let read = |dir: &str| std::fs::read(Path::new(dir).join(name)).unwrap();
+        assert_eq!(read(&dir), read(&new), "{name}");
+    }
+    assert!(Path::new(&new).join("restored.toml").exists());
+    assert!(!Path::new(&new).join("store").exists());
+    // The restored party backs itself up again.
+    let second = site.dir("second.galen-backup");
+    let (status, _) = json(&[
+        "keys",
+        "backup",
+        &second,
+        "--dir",
+        &new,
+        "--passphrase-file",
+        &secret,
+    ]);
+    assert_eq!(status, 0);
+}
+
+#[test]
+fn what_is_wrong_with_a_backup_is_told_apart() {
+    let site = Site::new();
+    let dir = site.dir("cleveland");
+    let secret = passphrase(&site, "passphrase", "six random words would be good");
+    let file = site.dir("cleveland.galen-backup");
+    let (status, made) = json(&[
+        "keys",
+        "backup",
+        &file,
+        "--dir",
+        &dir,
+        "--passphrase-file",
+        &secret,
+    ]);
+    assert_eq!(status, 0, "{made}");
+    let good = std::fs::read(&file).unwrap();
+    let refused = |args: &[&str], code: &str, part: &str| {
+        let (status, said) = json(args);
+        assert_eq!(
+            (status, said["error"]["code"].as_str()),
+            (3, Some(code)),
+            "{args:?} {said}"
+        );
+        let message = said["error"]["message"].as_str().unwrap();
+        assert!(message.contains(part), "{message}");
+        assert!(
+            said["error"]["hint"]
+                .as_str()
+                .is_some_and(|hint| !hint.is_empty())
+        );
+        assert!(!said.to_string().contains("random words"));
+    };
+    let verify = ["keys", "verify", &file, "--passphrase-file"];
+    let other = passphrase(&site, "other", "six random words would be bad");
+    refused(&[&verify[..], &[&other]].concat(), "P113", "does not open");
+    let short = passphrase(&site, "short", "short");
+    let out = site.dir("out");
+    refused(
+        &["keys", "backup", &out, "--dir", &dir, "--passphrase-file", &short],
+        "P113",
+        "too short",
+    );
+    assert!(!Path::new(&out).exists());
+    let zurich = site.dir("zurich");
+    refused(
+        &[&verify[..], &[&secret, "--dir", &zurich]].concat(),
+        "P114",
+        "of \"cleveland\"",
+    );
+    refused(
+        &[
+            "keys",
+            "restore",
+            &file,
+            "--dir",
+            &zurich,
+            "--passphrase-file",
+            &secret,
+        ],
+        "P115",
+        "not an empty folder",
+    );
+    let write = |change: fn(&mut Vec<u8>)| {
+        let mut bytes = good.clone();
+        change(&mut bytes);
+        std::fs::write(&file, bytes).unwrap();
+    };
+    write(|bytes| bytes[40] ^= 1);
+    refused(&[&verify[..], &[&secret]].concat(), "P111", "damaged");
+    write(|bytes| bytes.truncate(100));
+    refused(&[&verify[..], &[&secret]].concat(), "P111", "damaged");
+    write(|bytes| bytes[7] = 2);
+    refused(&[&verify[..], &[&secret]].concat(), "P112", "format version 2");
+    write(|bytes| bytes.insert(0, b' '));
+    refused(&[&verify[..], &[&secret]].concat(), "P111", "no Galen backup");
+}

@@ -76,6 +76,8 @@ codes! {
     WrongSum = 1411, "the coordinator served another sum than that of the set; the hospitals should ask its operator";
     /// The study is not active.
     StudyInactive = 1501, "every party must sign the study first";
+    /// A message of a study that a successor took the place of.
+    StudySucceeded = 1502, "read and sign the successor that the operator sent: `party study sign FILE`";
     /// No model has been published for serving.
     NoModel = 1601, "wait until training has finished";
     /// No evaluation key is registered for this party.

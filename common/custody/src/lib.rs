@@ -35,6 +35,7 @@ pub mod error;
 pub mod identity;
 pub mod key_sum;
 pub mod ledger;
+pub mod letter;
 pub mod open;
 pub mod rehearsal;
 mod seal;

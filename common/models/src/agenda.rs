@@ -7,7 +7,7 @@ use crate::fedavg::FedAvg;
 use crate::histogram::Histograms;
 use crate::statistics::Statistics;
 use crate::{ModelSpec, Range, SpecError};
-use galen_core::study::{Purpose, Study};
+use galen_core::study::{FrozenStudy, Purpose, Study};
 use galen_core::{Digest, StudyDigest, Transcript};
 use serde::{Deserialize, Serialize};
 
@@ -83,6 +83,13 @@ pub fn schedule_shapes(study: &Study) -> Result<Vec<(Purpose, u32, u64)>, SpecEr
 /// Digest of the state before the first round.
 pub fn initial_state(study: &StudyDigest) -> Digest {
     Transcript::new("galen initial state v1").field(&study.0).digest()
+}
+
+/// Digest of the state that the first round under a study starts from: that of its predecessor, if it has one.
+pub fn first_state(study: &FrozenStudy) -> Digest {
+    study
+        .predecessor()
+        .map_or_else(|| initial_state(&study.digest()), |before| before.state)
 }
 
 /// Digest of the state after a round: the state before it, what was derived from the opened sum (the model after

@@ -6,11 +6,12 @@ use crate::gate::Gate;
 use crate::identity::{Identity, NAME};
 use crate::peer::Peer;
 use crate::pins;
+use crate::protocol::Request;
 use crate::traffic::Traffic;
 use crate::transport::{self, Tuning};
 use crate::wire::Wire;
 use backon::{ExponentialBuilder, Retryable};
-use galen_core::{Digest, StudyDigest};
+use galen_core::{Code, Digest, StudyDigest};
 use quinn::{Endpoint, TokioRuntime};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -132,9 +133,16 @@ impl Client {
             .await?;
         let wire = Wire::new(self.study, Arc::clone(&self.traffic), self.tuning);
         let mut greeting = connection.accept_uni().await?;
-        wire.read_frame(&mut greeting, &[FrameKind::Greeting], self.tuning.stall)
-            .await?
-            .ok_or(FrameError::Ended)?;
+        match wire
+            .read_frame(&mut greeting, &[FrameKind::Greeting], self.tuning.stall)
+            .await
+        {
+            Ok(greeting) => greeting.ok_or(FrameError::Ended)?,
+            Err(error @ NetError::Frame(FrameError::WrongStudy { .. })) => {
+                return Err(why_another(&connection, &wire).await.unwrap_or(error));
+            }
+            Err(error) => return Err(error),
+        };
         Ok(Peer::new(connection, wire, Gate::new())?.dialled_from(endpoint))
     }
 
@@ -151,5 +159,20 @@ impl Client {
             .when(NetError::is_transient)
             .notify(failed)
             .await
+    }
+}
+
+/// Asks a coordinator that serves another study whether that is a successor of this one; `None` if it does not say so.
+async fn why_another(connection: &quinn::Connection, wire: &Wire) -> Option<NetError> {
+    let (mut send, mut recv) = connection.open_bi().await.ok()?;
+    wire.write_message(&mut send, &Request::Poll { seen: 0 })
+        .await
+        .ok()?;
+    let _ = send.finish();
+    match wire.read_answer(&mut recv).await {
+        Err(NetError::Refused(refusal)) if refusal.code == Code::StudySucceeded => {
+            Some(NetError::Refused(refusal))
+        }
+        _ => None,
     }
 }

@@ -40,7 +40,7 @@ impl Exchange {
                 _pass: pass,
             }),
             Err(NetError::Frame(error)) => {
-                let refusal = Refusal::new(error.code(), error.to_string());
+                let refusal = wire.refusal(&error);
                 wire.refuse(&mut send, &mut recv, refusal).await?;
                 Err(error.into())
             }

@@ -15,8 +15,10 @@ use zeroize::Zeroizing;
 /// The name in every certificate. It identifies nobody: the certificate's fingerprint does.
 pub(crate) const NAME: &str = "galen";
 
-const CERTIFICATE_FILE: &str = "tls-certificate.pem";
-const KEY_FILE: &str = "tls-key.pem";
+/// The certificate in a directory of keys.
+pub const CERTIFICATE_FILE: &str = "tls-certificate.pem";
+/// Its private key, in the same directory.
+pub const KEY_FILE: &str = "tls-key.pem";
 
 /// A self-signed certificate with its Ed25519 key. The study names the certificate by its fingerprint; there is no authority, and no
 /// expiry is looked at. Debug prints the fingerprint only.
@@ -50,12 +52,20 @@ impl Identity {
 
     /// Reads the files that [`Identity::save`] wrote.
     pub fn load(dir: &Path) -> Result<Self, NetError> {
-        let unparsed = |error: rustls::pki_types::pem::Error| NetError::Identity(error.to_string());
         let key = Zeroizing::new(read(&dir.join(KEY_FILE))?);
         let certificate = read(&dir.join(CERTIFICATE_FILE))?;
-        let key = PrivatePkcs8KeyDer::from_pem_slice(&key).map_err(unparsed)?;
+        Self::from_pem(&certificate, &key)
+    }
+
+    /// Reads the contents of those files.
+    ///
+    /// # Errors
+    /// [`NetError::Identity`] if they are no certificate and key, or do not belong together.
+    pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, NetError> {
+        let unparsed = |error: rustls::pki_types::pem::Error| NetError::Identity(error.to_string());
+        let key = PrivatePkcs8KeyDer::from_pem_slice(key).map_err(unparsed)?;
         Self::new(
-            CertificateDer::from_pem_slice(&certificate).map_err(unparsed)?,
+            CertificateDer::from_pem_slice(certificate).map_err(unparsed)?,
             Zeroizing::new(key.secret_pkcs8_der().to_vec()),
         )
     }

@@ -43,7 +43,7 @@ pub use client::Client;
 pub use error::NetError;
 pub use exchange::Exchange;
 pub use frame::FrameError;
-pub use identity::Identity;
+pub use identity::{CERTIFICATE_FILE, Identity, KEY_FILE};
 pub use message::Message;
 pub use peer::Peer;
 pub use protocol::{Request, Response};

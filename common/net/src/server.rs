@@ -49,6 +49,19 @@ impl Server {
         study: StudyDigest,
         tuning: Tuning,
     ) -> Result<Self, NetError> {
+        Self::bind_after(address, identity, pins, study, Vec::new(), tuning)
+    }
+
+    /// The same for a study that succeeded others: whoever still speaks of one of those is refused with
+    /// [`Code::StudySucceeded`](galen_core::Code::StudySucceeded).
+    pub fn bind_after(
+        address: SocketAddr,
+        identity: &Identity,
+        pins: BTreeSet<Digest>,
+        study: StudyDigest,
+        former: Vec<StudyDigest>,
+        tuning: Tuning,
+    ) -> Result<Self, NetError> {
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(pins::server(identity, pins)?));
         config.transport_config(tuning.transport());
         let bind = |source| NetError::Bind { address, source };
@@ -63,7 +76,8 @@ impl Server {
         let local = endpoint.local_addr().map_err(bind)?;
         let gate = Gate::new();
         let (sender, peers) = mpsc::channel(HANDSHAKES);
-        tokio::spawn(listen(endpoint.clone(), gate.clone(), study, tuning, sender));
+        let wire = Wire::new(study, Arc::default(), tuning).after(former.into());
+        tokio::spawn(listen(endpoint.clone(), gate.clone(), wire, sender));
         Ok(Self {
             endpoint,
             local,
@@ -103,13 +117,7 @@ impl Server {
     }
 }
 
-async fn listen(
-    endpoint: Endpoint,
-    gate: Gate,
-    study: StudyDigest,
-    tuning: Tuning,
-    peers: mpsc::Sender<Peer>,
-) {
+async fn listen(endpoint: Endpoint, gate: Gate, wire: Wire, peers: mpsc::Sender<Peer>) {
     let permits = Arc::new(Semaphore::new(HANDSHAKES));
     loop {
         let incoming = tokio::select! {
@@ -122,11 +130,11 @@ async fn listen(
             incoming.refuse();
             continue;
         };
-        let wire = Wire::new(study, Arc::default(), tuning);
+        let wire = wire.of_one_connection();
         let (gate, peers) = (gate.clone(), peers.clone());
         tokio::spawn(async move {
             let remote = incoming.remote_address();
-            match timeout(tuning.dial, greet(incoming, wire, gate)).await {
+            match timeout(wire.tuning.dial, greet(incoming, wire, gate)).await {
                 Ok(Ok(peer)) => {
                     // Fails only when the server is gone.
                     let _ = peers.send(peer).await;

@@ -6,7 +6,7 @@ use crate::message::Message;
 use crate::protocol::Response;
 use crate::traffic::Traffic;
 use crate::transport::Tuning;
-use galen_core::{Refusal, StudyDigest};
+use galen_core::{Code, Refusal, StudyDigest};
 use quinn::{RecvStream, SendStream, VarInt};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +29,8 @@ pub(crate) struct Wire {
     pub(crate) study: StudyDigest,
     pub(crate) traffic: Arc<Traffic>,
     pub(crate) tuning: Tuning,
+    /// Studies that came before this one, whose members are told so.
+    former: Arc<[StudyDigest]>,
     long_frames: Arc<Semaphore>,
 }
 
@@ -38,7 +40,28 @@ impl Wire {
             study,
             traffic,
             tuning,
+            former: Arc::default(),
             long_frames: Arc::new(Semaphore::new(LONG_FRAMES)),
+        }
+    }
+
+    pub(crate) fn after(self, former: Arc<[StudyDigest]>) -> Self {
+        Self { former, ..self }
+    }
+
+    /// The same for another connection, with counts and limits of its own.
+    pub(crate) fn of_one_connection(&self) -> Self {
+        Self::new(self.study, Arc::default(), self.tuning).after(Arc::clone(&self.former))
+    }
+
+    /// What a peer is told whose frame cannot be read.
+    pub(crate) fn refusal(&self, error: &FrameError) -> Refusal {
+        match error {
+            FrameError::WrongStudy { found, expected } if self.former.contains(found) => Refusal::new(
+                Code::StudySucceeded,
+                format!("study {} was succeeded by {}", found.short(), expected.short()),
+            ),
+            error => Refusal::new(error.code(), error.to_string()),
         }
     }
 

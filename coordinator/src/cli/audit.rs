@@ -93,7 +93,11 @@ fn read(dir: &Path) -> anyhow::Result<Log> {
     let store = Store::open(&path).map_err(DaemonError::from)?;
     let (log, head) = AuditLog::open(store.database(), study.digest()).map_err(EngineError::from)?;
     let mut chain = Chain::new(study.digest(), *roster.coordinator());
-    let mut checker = Checker::new(roster);
+    let checker = Checker::new(roster);
+    let mut checker = match study.predecessor() {
+        Some(before) => checker.after(before),
+        None => checker,
+    };
     let mut lines = Vec::new();
     while chain.head().lines < head.lines {
         let some = log.lines(chain.head().lines, usize::MAX)?;

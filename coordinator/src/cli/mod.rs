@@ -6,6 +6,7 @@ mod output;
 mod serve;
 mod status;
 mod study;
+mod succeed;
 mod version;
 
 use clap::error::ErrorKind;
@@ -45,7 +46,10 @@ In order:
   (each hospital)                           compare the digest; party study sign
   coordinator serve --dir DIR               run it; each hospital: party serve
   coordinator status --dir DIR              see how far it is
-  coordinator audit show --dir DIR          see what was opened to whom";
+  coordinator audit show --dir DIR          see what was opened to whom
+
+When a hospital joins or leaves, with the daemon stopped:
+  coordinator study succeed --dir DIR ...   draft the successor; then freeze it, and let all sign it";
 
 const AFTER: &str = "\
 Exit codes:
@@ -75,6 +79,9 @@ enum Command {
         /// The coordinator's folder.
         #[arg(long)]
         dir: PathBuf,
+        /// Announce no round from this one on, counted from 0, so that the study can be succeeded between rounds.
+        #[arg(long, value_name = "ROUND")]
+        hold_before: Option<u32>,
     },
     /// Read the audit log: who was let do what, and what was opened to whom.
     #[command(subcommand)]
@@ -99,15 +106,18 @@ enum StudyCommand {
     /// Join a study with the cards of its parties, so that its digest can be compared and signed.
     #[command(long_about = study::FREEZE)]
     Freeze {
-        /// The study, as its author wrote it.
+        /// The study, as its author wrote it, or the draft of a successor.
         file: PathBuf,
         /// The coordinator's folder; the frozen study is put there.
         #[arg(long)]
         dir: PathBuf,
-        /// A party's card.toml; once per party.
-        #[arg(long = "card", required = true)]
+        /// A party's card.toml; once per party. The draft of a successor has the cards in it.
+        #[arg(long = "card")]
         cards: Vec<PathBuf>,
     },
+    /// Draft the successor under which hospitals join or leave.
+    #[command(long_about = succeed::LONG)]
+    Succeed(succeed::Args),
 }
 
 #[derive(Subcommand)]
@@ -166,9 +176,10 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Study(StudyCommand::Freeze { file, dir, cards }) => {
             ("study freeze", study::freeze(&file, &dir, &cards))
         }
-        Command::Serve { dir } => ("serve", serve::run(&dir)),
         Command::Audit(AuditCommand::Show { dir, from }) => ("audit show", audit::show(&dir, from)),
         Command::Audit(AuditCommand::Export { dir, out }) => ("audit export", audit::export(&dir, &out)),
+        Command::Serve { dir, hold_before } => ("serve", serve::run(&dir, hold_before)),
+        Command::Study(StudyCommand::Succeed(args)) => ("study succeed", succeed::run(&args)),
         Command::Status { dir } => ("status", status::run(&dir)),
     };
     output::finish(name, cli.format, result)

@@ -3,6 +3,8 @@
 use super::Format;
 use crate::daemon::DaemonError;
 use crate::home::HomeError;
+use crate::rounds::engine::EngineError;
+use crate::succession;
 use galen_core::config::ConfigError;
 use galen_core::envelope::{self, Trouble};
 use galen_core::study::StudyError;
@@ -99,6 +101,11 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<(&'static str, &'s
         "is the address in config.toml free, and a UDP port that may be opened?",
         5,
     );
+    const SUCCESSION: (&str, &str, u8) = (
+        "C104",
+        "`coordinator status` tells where the study stands; docs/membership.md explains successors",
+        3,
+    );
     if let Some(home) = cause.downcast_ref::<HomeError>() {
         return Some(match home {
             HomeError::Config(_) => FILE,
@@ -110,8 +117,18 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<(&'static str, &'s
         return match daemon {
             DaemonError::Home(home) => known(home),
             DaemonError::Store(_) => Some(STORE),
+            DaemonError::Succession(error) => known(error),
+            DaemonError::Engine(EngineError::Succession(_)) => Some(SUCCESSION),
             DaemonError::Net(_) => Some(NET),
             _ => None,
+        };
+    }
+    if let Some(error) = cause.downcast_ref::<succession::Error>() {
+        return match error {
+            succession::Error::Home(home) => known(home),
+            succession::Error::Succession(_) | succession::Error::Audit(_) => Some(SUCCESSION),
+            succession::Error::Store(_) => Some(STORE),
+            succession::Error::Study(_) => Some(STUDY),
         };
     }
     if cause.is::<ConfigError>() {

@@ -11,10 +11,12 @@ use std::path::Path;
 pub(crate) const LONG: &str = "\
 Runs the daemon: listens on the UDP address of config.toml, admits the study's parties by their pinned certificates, and drives the study from signatures over rounds to serving. Every step is on disk before it is acknowledged, so the daemon may be killed at any moment and started again. Ctrl-C or SIGTERM ends it gracefully.
 
+With --hold-before ROUND no round from ROUND on (counted from 0) is announced: for letting a hospital join or leave between rounds.
+
 Example: coordinator serve --dir coordinator
 See:     coordinator status --dir coordinator";
 
-pub(crate) fn run(dir: &Path) -> anyhow::Result<Outcome> {
+pub(crate) fn run(dir: &Path, hold: Option<u32>) -> anyhow::Result<Outcome> {
     let home = Home::new(dir);
     let config = home.config().context("run `coordinator init` first")?;
     telemetry::start(&config.log.filter, config.log.format);
@@ -33,7 +35,7 @@ pub(crate) fn run(dir: &Path) -> anyhow::Result<Outcome> {
         .enable_all()
         .build()
         .context("the async runtime cannot start")?;
-    runtime.block_on(daemon::serve(home, config, stop_signal()))?;
+    runtime.block_on(daemon::serve(home, config, hold, stop_signal()))?;
     // Work on the blocking pool is resumed at the next start; waiting for it would delay the end.
     runtime.shutdown_background();
     Ok(Outcome {

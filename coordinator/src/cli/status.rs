@@ -35,6 +35,12 @@ pub(crate) fn run(dir: &Path) -> anyhow::Result<Outcome> {
 
 fn describe(status: &Status, now_ms: u64) -> String {
     let mut out = format!("study     {} ({})\n", status.study, status.digest.short());
+    if status.version > 1 {
+        let _ = writeln!(out, "version   {}", status.version);
+    }
+    for former in &status.former {
+        let _ = writeln!(out, "before    {former}");
+    }
     let age = now_ms.saturating_sub(status.updated_ms);
     let running = if age > STALE_MS {
         format!("not running (last seen {} s ago)", age / 1000)

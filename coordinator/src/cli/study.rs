@@ -1,9 +1,11 @@
 //! `coordinator study check` and `coordinator study freeze`.
 
 use super::output::Outcome;
+use crate::config::Config;
 use crate::home::{self, Home};
+use crate::succession;
 use anyhow::{Context, bail};
-use galen_core::study::{Card, FrozenStudy, Role, Study};
+use galen_core::study::{Card, Draft, FrozenStudy, Role, Study, Written};
 use galen_models::{ModelSpec, agenda};
 use galen_sums::schedule::Schedule;
 use galen_sums::{PieceTable, SumPlan};
@@ -19,11 +21,14 @@ Example: coordinator study check study.toml";
 pub(crate) const FREEZE: &str = "\
 Joins a study with the public cards of the coordinator and of every party into one file, whose digest covers every byte that matters. The file goes into the coordinator's folder; send it to every hospital. Each hospital compares the digest with the others by telephone, and signs it with `party study sign`. Any later change of the file is noticed.
 
+The draft of a successor (`coordinator study succeed`) has the cards in it. Freezing it closes the study in the folder, while the daemon does not run; the successor goes on from it when all its members have signed.
+
 Example: coordinator study freeze study.toml --dir coordinator --card a/card.toml --card b/card.toml --card c/card.toml
 Next:    coordinator serve --dir coordinator";
 
 pub(crate) fn check(file: &Path) -> anyhow::Result<Outcome> {
-    let study: Study = galen_core::config::load(file)?;
+    let written = Written::load(file)?;
+    let study = written.study();
     let problems = study.check();
     if !problems.is_empty() {
         let lines: Vec<_> = problems.iter().map(|p| format!("  {p}")).collect();
@@ -34,18 +39,38 @@ pub(crate) fn check(file: &Path) -> anyhow::Result<Outcome> {
             lines.join("\n")
         );
     }
-    let (text, data) = summary(&study)?;
+    let (mut text, mut data) = summary(study)?;
+    if let Written::Successor(draft) = &written {
+        let before = &draft.predecessor;
+        let _ = write!(
+            text,
+            "\n  version {}, goes on from {} after {} rounds",
+            before.version.saturating_add(1),
+            before.study.short(),
+            before.rounds
+        );
+        data["predecessor"] = json!(before);
+    }
     Ok(Outcome { text, data })
 }
 
 pub(crate) fn freeze(file: &Path, dir: &Path, cards: &[PathBuf]) -> anyhow::Result<Outcome> {
-    let study: Study = galen_core::config::load(file)?;
     let home = Home::new(dir);
     let config = home.config().context("run `coordinator init` first")?;
+    let study = match Written::load(file)? {
+        Written::New(study) => study,
+        Written::Successor(draft) if cards.is_empty() => {
+            return freeze_successor(&home, &config, *draft, file);
+        }
+        Written::Successor(_) => {
+            bail!("the draft of a successor has all cards in it; --card is for a new study")
+        }
+    };
     let target = home.study_path(&config);
     if target.exists() {
         bail!(
-            "{} exists: a frozen study is never overwritten; use another folder for another study",
+            "{} exists: a frozen study is never overwritten; use another folder for another study, and `coordinator study succeed` for a \
+             successor of this one",
             target.display()
         );
     }
@@ -55,26 +80,50 @@ pub(crate) fn freeze(file: &Path, dir: &Path, cards: &[PathBuf]) -> anyhow::Resu
         .collect::<Result<_, _>>()?;
     let frozen =
         FrozenStudy::freeze(study, home.card()?, cards).with_context(|| file.display().to_string())?;
-    let (summary, mut data) = summary(frozen.study())?;
     home::write_durably(&target, frozen.to_toml()?.as_bytes())?;
+    frozen_outcome(&frozen, &target, String::new())
+}
+
+/// Freezes a successor of the study in the folder and goes over to it.
+fn freeze_successor(home: &Home, config: &Config, draft: Draft, file: &Path) -> anyhow::Result<Outcome> {
+    let (old, _) = succession::standing(home, config)?;
+    let frozen = draft.freeze(&old).with_context(|| file.display().to_string())?;
+    succession::adopt(home, config, &frozen)?;
+    let closed = format!(
+        "Version {} ({}) is closed: succeeded by version {}.\n",
+        old.version(),
+        old.digest().short(),
+        frozen.version()
+    );
+    frozen_outcome(&frozen, &home.study_path(config), closed)
+}
+
+fn frozen_outcome(frozen: &FrozenStudy, target: &Path, closed: String) -> anyhow::Result<Outcome> {
+    let (summary, mut data) = summary(frozen.study())?;
     let text = format!(
-        "{summary}\nFrozen as {}\nDigest, to compare by telephone:\n  {}\nSend the file to every hospital; each runs: party study sign FILE --dir DIR",
+        "{summary}\n{closed}Frozen as {}\nDigest, to compare by telephone:\n  {}\nSend the file to every hospital; each runs: party study sign FILE --dir DIR",
         target.display(),
         frozen.digest().spoken()
     );
     data["digest"] = json!(frozen.digest());
+    data["version"] = json!(frozen.version());
     data["file"] = json!(target);
     Ok(Outcome { text, data })
 }
 
-fn summary(study: &Study) -> anyhow::Result<(String, Value)> {
+pub(crate) fn summary(study: &Study) -> anyhow::Result<(String, Value)> {
     let custodians = study.with_role(Role::Custodian).len();
     let contributors = study.with_role(Role::Contributor).len();
     let sums = &study.sums;
     let pieces = PieceTable::new(custodians, sums.threshold as usize)?.len();
     let spec = ModelSpec::from_plan(&study.data, &study.model)?;
+    let agreement = study.agreement();
+    let warning = agreement
+        .warning()
+        .map(|warning| format!("  {warning}\n"))
+        .unwrap_or_default();
     let mut text = format!(
-        "{}\n  {contributors} contributors, {custodians} custodians, of whom any {} open and {} must endorse; keys in {pieces} pieces\n  model: {} inputs, widths {:?}, {} parameters\n",
+        "{}\n  {contributors} contributors, {custodians} custodians, of whom any {} open and {} must endorse; keys in {pieces} pieces\n  {agreement}\n{warning}  model: {} inputs, widths {:?}, {} parameters\n",
         study.title,
         sums.threshold,
         sums.agreement,
@@ -108,6 +157,9 @@ fn summary(study: &Study) -> anyhow::Result<(String, Value)> {
             "n": plan.degree, "log2_q": plan.log2_q(), "bound": plan.security_bound(),
         }));
     }
-    let data = json!({ "title": study.title, "pieces": pieces, "parameters": spec.parameter_count(), "rounds": rounds });
+    let data = json!({
+        "title": study.title, "custodians": custodians, "threshold": sums.threshold, "agreement": sums.agreement,
+        "tolerated_cheats": agreement.tolerated_cheats(), "enough": agreement.is_enough(), "pieces": pieces, "parameters": spec.parameter_count(), "rounds": rounds,
+    });
     Ok((text.trim_end().to_owned(), data))
 }

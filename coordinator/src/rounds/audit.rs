@@ -5,6 +5,7 @@
 //! the state before and after ([`told`]), so that no transition can be forgotten.
 
 use super::state::{Attempt, StudyState};
+use galen_core::study::FrozenStudy;
 use galen_core::{Code, Refusal, SignError, Signed, SigningKey, StudyDigest};
 use galen_net::protocol::{AttemptPhase, Statement};
 use galen_store::{Batch, Database, Repository, StoreError, Table};
@@ -15,6 +16,8 @@ use galen_sums::roster::Roster;
 const LINES: Table<Signed> = Table::new("audit", *b"AUDI", 1);
 const HEADS: Table<AuditHead> = Table::new("audit-head", *b"AUDH", 1);
 const HEAD_KEY: &str = "head";
+/// Lines of studies that were succeeded, under the study's version and their number.
+const FORMER: Table<Signed> = Table::new("audit-former", *b"AUDF", 1);
 
 /// Most lines of one answer.
 const MAX_LINES: usize = 4096;
@@ -117,6 +120,43 @@ impl AuditLog {
         }
         Ok(found)
     }
+}
+
+/// Moves the log of a study that is succeeded aside, in a batch; the successor's begins anew. If the study was not over, `reason` is its
+/// last line.
+pub fn retire(
+    database: &Database,
+    batch: &mut Batch,
+    old: &FrozenStudy,
+    signing: &SigningKey,
+    now_ms: u64,
+    reason: Option<&str>,
+) -> Result<(), AuditLogError> {
+    let (log, head) = AuditLog::open(database, old.digest())?;
+    let former = database.repository(&FORMER)?;
+    let key = |number: &[u8]| [&old.version().to_be_bytes(), number].concat();
+    for entry in log.lines.iter() {
+        let (number, line) = entry?;
+        batch.put(&former, key(&number), &line)?;
+        batch.delete(&log.lines, number);
+    }
+    batch.delete(&log.heads, HEAD_KEY);
+    if let Some(reason) = reason {
+        let event = AuditEvent::Closed {
+            completed: false,
+            reason: reason.to_owned(),
+        };
+        let (line, next) = AuditLine::sign(signing, &old.digest(), &head, now_ms, event)?;
+        batch.put(&former, key(&next.lines.to_be_bytes()), &line)?;
+    }
+    Ok(())
+}
+
+/// The log of a study that was succeeded, as it ended.
+pub fn retired(database: &Database, version: u32) -> Result<Vec<Signed>, StoreError> {
+    let former = database.repository(&FORMER)?;
+    let lines = former.prefix(&version.to_be_bytes());
+    lines.map(|entry| entry.map(|(_, line)| line)).collect()
 }
 
 /// What a change of state tells, apart from what needs a signed statement.

@@ -53,6 +53,8 @@ pub struct Frame {
     pub parties: Vec<PartyId>,
     /// Number of rounds.
     pub rounds: u32,
+    /// Number of the first round under this study: those before were published under its predecessors.
+    pub first: u32,
     /// Digest of the state before the first round.
     pub initial: Digest,
     /// Where the model goes.
@@ -86,7 +88,7 @@ impl StudyState {
             Some(_) => return Step::Attempt,
             None => {}
         }
-        if round == 0 {
+        if round == frame.first {
             // Whoever is confirmed after others have given out keys sits out the round.
             let all = self.standing(rules).confirmed.len() == rules.custodians().len();
             let stalled = now_ms.saturating_sub(self.introduced_ms) >= rules.patience_ms;

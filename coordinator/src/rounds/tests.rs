@@ -907,6 +907,7 @@ fn introduce(state: &mut StudyState) {
 
 fn frame(rounds: u32, release: Release) -> Frame {
     Frame {
+        first: 0,
         parties: NAMES.iter().map(|n| id(n)).collect(),
         rounds,
         initial: digest("initial"),

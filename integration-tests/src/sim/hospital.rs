@@ -135,7 +135,7 @@ impl Hospital {
         let applied = sealed
             .state(&study.digest())?
             .map_or(0, |state| state.derived.applied());
-        Ok((Vault::open(&store)?, sealed.sums(applied)?))
+        Ok((Vault::open(&store)?, sealed.sums(0, applied)?))
     }
 }
 

@@ -29,7 +29,11 @@ impl Log {
     fn read(study: &FrozenStudy, bytes: &[u8]) -> Result<Self, PartyError> {
         let roster = Arc::new(Roster::from_study(study).map_err(PartyError::internal)?);
         let mut chain = Chain::new(study.digest(), *roster.coordinator());
-        let mut checker = Checker::new(roster);
+        let checker = Checker::new(roster);
+        let mut checker = match study.predecessor() {
+            Some(before) => checker.after(before),
+            None => checker,
+        };
         let (mut lines, mut signed, mut digests) = (Vec::new(), Vec::new(), Vec::new());
         for text in bytes.split_inclusive(|byte| *byte == b'\n') {
             let number = chain.head().lines + 1;

@@ -60,10 +60,12 @@ pub(super) enum Command {
         Needs: a name (a-z, 0-9, '-') that the study will use, and a folder that no party lives in. Nothing is ever \
         overwritten.\n\n\
         Example:\n  party init --dir /srv/galen --name st-mary --title \"St Mary's Hospital\" --coordinator galen.example.org:7700\n\n\
-        Next: send card.toml to the study's operator and tell them its fingerprint by telephone. Back up keys/ where nobody else \
-        can read it: keys of a signed study cannot be replaced."
+        Next: send card.toml to the study's operator and tell them its fingerprint by telephone. Make a backup with `party keys \
+        backup`: keys of a signed study cannot be replaced."
     )]
     Init(InitArgs),
+    /// Back up this party's keys, check a backup, restore one
+    Keys(KeysCommand),
     /// Read, compare and sign the study
     Study(StudyCommand),
     /// Take part in the study
@@ -112,6 +114,8 @@ pub(super) enum Command {
     Model(ModelCommand),
     /// The audit log: who was let do what, and what was opened to whom
     Audit(AuditCommand),
+    /// The derived state, for a hospital that joins
+    State(StateCommand),
 }
 
 impl Command {
@@ -119,6 +123,11 @@ impl Command {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Init(_) => "init",
+            Self::Keys(keys) => match keys.command {
+                KeysAction::Backup(_) => "keys backup",
+                KeysAction::Verify(_) => "keys verify",
+                KeysAction::Restore(_) => "keys restore",
+            },
             Self::Study(_) => "study sign",
             Self::Serve(_) => "serve",
             Self::Status(_) => "status",
@@ -131,6 +140,10 @@ impl Command {
             Self::Audit(AuditCommand {
                 command: AuditAction::Show(_),
             }) => "audit show",
+            Self::State(state) => match state.command {
+                StateAction::Export(_) => "state export",
+                StateAction::Import(_) => "state import",
+            },
         }
     }
 }
@@ -155,6 +168,98 @@ pub(super) struct InitArgs {
     pub(super) data: Option<String>,
 }
 
+/// Commands about the keys.
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
+pub(super) struct KeysCommand {
+    #[command(subcommand)]
+    pub(super) command: KeysAction,
+}
+
+/// What can be done with the keys.
+#[derive(Debug, Subcommand)]
+pub(super) enum KeysAction {
+    /// Write an encrypted backup of the keys
+    #[command(
+        long_about = "Writes the long-term keys, the card, the configuration and the signed study to a file, encrypted under a passphrase.\n\n\
+        Needs: a party's folder; the daemon may run. The passphrase (12 bytes or more) is asked for twice, or comes from \
+        --passphrase-file or the variable GALEN_PASSPHRASE; it is never an argument. An existing file is not overwritten.\n\n\
+        Not in the backup, on purpose: one-round keys and contributions, which must be gone when their round is over; the key of the \
+        local storage; what was opened, which a restored party fetches again; the hospital's table; keys of queries.\n\n\
+        Example:\n  party keys backup st-mary.galen-backup --dir /srv/galen\n\n\
+        Next: `party keys verify FILE`, then keep it elsewhere than the machine, and the passphrase elsewhere than the file. Make another \
+        after signing a study."
+    )]
+    Backup(BackupArgs),
+    /// Say what is in a backup, and whether it is good
+    #[command(
+        long_about = "Opens a backup and says for which party and study it is, when it was made, and whether its keys are those of its card, \
+        of the study, and of this party. Writes nothing.\n\n\
+        Needs: the file and its passphrase. With --dir the backup is compared with the party in that folder, with --study with the \
+        card in that frozen study.\n\n\
+        Example:\n  party keys verify st-mary.galen-backup --dir /srv/galen"
+    )]
+    Verify(KeysVerifyArgs),
+    /// Make a party from a backup, on a new machine
+    #[command(
+        long_about = "Puts the party of a backup into a new folder. Nothing is ever overwritten.\n\n\
+        Needs: the file, its passphrase, and a folder that does not exist or is empty. No other machine may serve as this party any \
+        more: two that sign under the same keys contradict each other.\n\n\
+        The folder is marked as restored: as a custodian the party begins anew and takes part in no attempt that it might have \
+        answered before. As a contributor it fetches and opens again what was opened.\n\n\
+        Example:\n  party keys restore st-mary.galen-backup --dir /srv/galen\n\n\
+        Next: put the hospital's table where config.toml says, then `party serve --dir /srv/galen`."
+    )]
+    Restore(RestoreArgs),
+}
+
+/// Arguments of `keys backup`.
+#[derive(Debug, Args)]
+pub(super) struct BackupArgs {
+    /// File to write; an existing one is not overwritten
+    pub(super) file: PathBuf,
+    /// The party's folder
+    #[arg(long)]
+    pub(super) dir: PathBuf,
+    #[command(flatten)]
+    pub(super) passphrase: PassphraseArgs,
+}
+
+/// Arguments of `keys verify`.
+#[derive(Debug, Args)]
+pub(super) struct KeysVerifyArgs {
+    /// The backup
+    pub(super) file: PathBuf,
+    /// A party's folder: the backup must be of that party
+    #[arg(long)]
+    pub(super) dir: Option<PathBuf>,
+    /// A frozen study: the backup must be of one of its parties
+    #[arg(long)]
+    pub(super) study: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) passphrase: PassphraseArgs,
+}
+
+/// Arguments of `keys restore`.
+#[derive(Debug, Args)]
+pub(super) struct RestoreArgs {
+    /// The backup
+    pub(super) file: PathBuf,
+    /// Folder to make the party in; it must not exist, or be empty
+    #[arg(long)]
+    pub(super) dir: PathBuf,
+    #[command(flatten)]
+    pub(super) passphrase: PassphraseArgs,
+}
+
+/// Where the passphrase comes from, if it is not asked for.
+#[derive(Debug, Args)]
+pub(super) struct PassphraseArgs {
+    /// File whose first line is the passphrase; without it, GALEN_PASSPHRASE is looked at, then it is asked for
+    #[arg(long, value_name = "FILE")]
+    pub(super) passphrase_file: Option<PathBuf>,
+}
+
 /// Commands about the study.
 #[derive(Debug, Args)]
 #[command(arg_required_else_help = true)]
@@ -174,6 +279,8 @@ pub(super) enum StudyAction {
         Before you agree: compare the digest with the other parties by telephone. Everything that follows is bound to it.\n\n\
         Example:\n  party study sign study.toml --dir /srv/galen\n  \
         party study sign study.toml --dir /srv/galen --digest 3f2a...   (no question asked: the digest was compared)\n\n\
+        A successor of the study that this party takes part in (a hospital joins or leaves) is signed in the same folder, while the daemon \
+        does not run. From then on the old study is closed here: what was drawn for it is erased.\n\n\
         Next: `party serve --dir /srv/galen`."
     )]
     Sign(SignArgs),
@@ -329,6 +436,60 @@ pub(super) struct ShowArgs {
     /// First line to print
     #[arg(long, default_value_t = 1)]
     pub(super) from: u64,
+}
+
+/// Commands about the derived state.
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
+pub(super) struct StateCommand {
+    #[command(subcommand)]
+    pub(super) command: StateAction,
+}
+
+/// What can be done with the derived state.
+#[derive(Debug, Subcommand)]
+pub(super) enum StateAction {
+    /// Seal the derived state for a hospital that joins
+    #[command(
+        long_about = "Writes what follows from the opened sums so far (the statistics and the model) to a file, sealed to the card of a hospital \
+        that joins. Nobody else can read it.\n\n\
+        Needs: a successor study with that hospital, signed here, and the state that it starts from: export before the study goes on.\n\n\
+        Example:\n  party state export for-basel.galen-state --to basel/card.toml --dir /srv/galen\n\n\
+        Next: send the file to the hospital that joins; any way will do."
+    )]
+    Export(StateExportArgs),
+    /// Take in the state that another member exported
+    #[command(
+        long_about = "Takes in the derived state that a member exported for this hospital. It is accepted only if it is the state that the \
+        frozen study names, whoever sent it.\n\n\
+        Needs: a signed successor study, and a daemon that does not run.\n\n\
+        Example:\n  party state import for-basel.galen-state --dir /srv/galen\n\n\
+        Next: `party serve --dir /srv/galen`."
+    )]
+    Import(StateImportArgs),
+}
+
+/// Arguments of `state export`.
+#[derive(Debug, Args)]
+pub(super) struct StateExportArgs {
+    /// File to write; an existing one is not overwritten
+    pub(super) file: PathBuf,
+    /// Card of the hospital that joins
+    #[arg(long, value_name = "CARD")]
+    pub(super) to: PathBuf,
+    /// The party's folder
+    #[arg(long)]
+    pub(super) dir: PathBuf,
+}
+
+/// Arguments of `state import`.
+#[derive(Debug, Args)]
+pub(super) struct StateImportArgs {
+    /// The exported state
+    pub(super) file: PathBuf,
+    /// The party's folder
+    #[arg(long)]
+    pub(super) dir: PathBuf,
 }
 
 #[cfg(test)]

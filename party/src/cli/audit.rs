@@ -6,7 +6,6 @@ use crate::PartyError;
 use crate::audit::verify::{self, Log};
 use crate::config::Config;
 use crate::consent;
-use crate::home::Home;
 use galen_core::study::FrozenStudy;
 use galen_sums::audit::{AuditEvent, Report, words};
 use serde::Serialize;
@@ -46,7 +45,7 @@ fn read(args: &LogArgs) -> anyhow::Result<Found> {
             own: None,
         });
     };
-    let home = Home::open(dir)?;
+    let home = super::open(dir)?;
     let study = consent::signed_study(&Config::load(&home)?)?;
     let own = verify::own(&study, &home)?;
     Ok(match &args.file {

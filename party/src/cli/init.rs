@@ -36,7 +36,7 @@ pub(super) fn run(args: &InitArgs, output: &Output) -> anyhow::Result<()> {
              [[party]]\nname = \"{name}\"\ntitle = {title}\nroles = [\"contributor\", \"custodian\", \"querier\"]\n\n\
              2. Tell the operator the certificate fingerprint by telephone:\n   {spoken}\n\n\
              3. Set `coordinator` and `data` in {config}.\n\n\
-             4. Back up {keys}; nobody else may read it.\n\n\
+             4. Back up the keys in {keys}: party keys backup FILE --dir {dir}\n\n\
              Next, when the frozen study arrives: party study sign FILE --dir {dir}",
             name = args.name,
             dir = args.dir.display(),

@@ -3,20 +3,26 @@
 mod args;
 mod audit;
 mod init;
+mod keys;
 mod model;
 mod opened;
 mod output;
+mod passphrase;
 mod query;
 mod serve;
+mod state;
 mod status;
 mod study;
 mod version;
 
+use crate::home::Home;
+use crate::{PartyError, succession};
 use args::{Cli, Command};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use output::Output;
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Runs the command line of this process.
@@ -46,9 +52,21 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// The folder of an existing party; a change to a successor study that was interrupted is finished first.
+fn open(dir: &Path) -> Result<Home, PartyError> {
+    let home = Home::open(dir)?;
+    succession::finish(&home)?;
+    Ok(home)
+}
+
 fn run(command: Command, output: &Output) -> anyhow::Result<()> {
     match command {
         Command::Init(args) => init::run(&args, output),
+        Command::Keys(args::KeysCommand { command }) => match command {
+            args::KeysAction::Backup(args) => keys::backup(&args, output),
+            args::KeysAction::Verify(args) => keys::verify(&args, output),
+            args::KeysAction::Restore(args) => keys::restore(&args, output),
+        },
         Command::Study(args::StudyCommand {
             command: args::StudyAction::Sign(args),
         }) => study::sign(&args, output),
@@ -65,5 +83,9 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::Audit(args::AuditCommand {
             command: args::AuditAction::Show(args),
         }) => audit::show(&args, output),
+        Command::State(args::StateCommand { command }) => match command {
+            args::StateAction::Export(args) => state::export(&args, output),
+            args::StateAction::Import(args) => state::import(&args, output),
+        },
     }
 }

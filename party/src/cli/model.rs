@@ -5,7 +5,7 @@ use super::output::Output;
 use crate::PartyError;
 use crate::config::Config;
 use crate::consent;
-use crate::home::{self, Home};
+use crate::home;
 use crate::sealed::Sealed;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ struct Exported {
 
 /// Writes the trained model to a file.
 pub(super) fn export(args: &ExportArgs, output: &Output) -> anyhow::Result<()> {
-    let home = Home::open(&args.dir)?;
+    let home = super::open(&args.dir)?;
     let config = Config::load(&home)?;
     let study = consent::signed_study(&config)?;
     let state = Sealed::open(&home)?.state(&study.digest())?;

@@ -4,7 +4,6 @@ use super::args::DirArgs;
 use super::output::Output;
 use crate::config::Config;
 use crate::consent;
-use crate::home::Home;
 use crate::sealed::{OpenedSum, Sealed, SumSecurity};
 use serde::Serialize;
 use std::fmt::Write;
@@ -20,7 +19,7 @@ struct Report {
 
 /// Prints every opened sum.
 pub(super) fn run(args: &DirArgs, output: &Output) -> anyhow::Result<()> {
-    let home = Home::open(&args.dir)?;
+    let home = super::open(&args.dir)?;
     let config = Config::load(&home)?;
     let study = consent::signed_study(&config)?;
     let sealed = Sealed::open(&home)?;
@@ -34,7 +33,7 @@ pub(super) fn run(args: &DirArgs, output: &Output) -> anyhow::Result<()> {
             .map(|state| state.derived.digest().to_hex())
             .unwrap_or_default(),
         security: state.and_then(|state| state.security),
-        sums: sealed.sums(rounds)?,
+        sums: sealed.sums(study.first_round(), rounds)?,
     };
     output.say(&report, || text(&report))
 }

@@ -3,7 +3,7 @@
 use super::args::QueryArgs;
 use super::output::Output;
 use crate::PartyError;
-use crate::home::{self, Home};
+use crate::home;
 use crate::query::report::{self, Report};
 use crate::query::{self, Question, Stage};
 use anyhow::Context;
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 /// Asks the model.
 pub(super) fn run(args: &QueryArgs, output: &Output) -> anyhow::Result<()> {
-    let home = Home::open(&args.dir)?;
+    let home = super::open(&args.dir)?;
     telemetry::start("warn", LogFormat::Text);
     if let Some(out) = &args.out {
         check_target(out)?;

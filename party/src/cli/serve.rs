@@ -4,7 +4,6 @@ use super::args::DirArgs;
 use super::output::Output;
 use crate::config::Config;
 use crate::daemon::Daemon;
-use crate::home::Home;
 use crate::party::End;
 use anyhow::Context;
 use galen_core::SystemClock;
@@ -27,7 +26,7 @@ struct Ended {
 
 /// Takes part in the study.
 pub(super) fn run(args: &DirArgs, output: &Output) -> anyhow::Result<()> {
-    let home = Home::open(&args.dir)?;
+    let home = super::open(&args.dir)?;
     let config = Config::load(&home)?;
     telemetry::start(&config.log.filter, config.log.format);
     let backend = kernel::select().context("GALEN_KERNEL")?;

@@ -2,14 +2,13 @@
 
 use super::args::DirArgs;
 use super::output::Output;
-use crate::home::Home;
 use crate::status::{self, Status};
 use galen_core::{Clock, SystemClock};
 use std::fmt::Write;
 
 /// Shows what the daemon last said.
 pub(super) fn run(args: &DirArgs, output: &Output) -> anyhow::Result<()> {
-    let home = Home::open(&args.dir)?;
+    let home = super::open(&args.dir)?;
     let mut status = status::read(&home)?;
     if let Some(queries) = crate::query::totals(&home)? {
         status.traffic.insert("query".into(), queries);

@@ -6,28 +6,36 @@ use crate::PartyError;
 use crate::config::Config;
 use crate::consent;
 use crate::data::Patients;
-use crate::home::{self, Home};
+use crate::handover;
+use crate::home::Home;
 use crate::identity::Identity;
+use crate::sealed::Sealed;
+use crate::succession;
 use anyhow::Context;
 use galen_core::study::{FrozenStudy, Role};
 use serde::Serialize;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 #[derive(Serialize)]
 struct SignedStudy {
     study: String,
     digest: String,
+    version: u32,
+    /// Whether the derived state has to be imported first.
+    needs_state: bool,
     file: PathBuf,
     patients: Option<usize>,
 }
 
 /// Shows the study and signs it.
 pub(super) fn sign(args: &SignArgs, output: &Output) -> anyhow::Result<()> {
-    let home = Home::open(&args.dir)?;
+    let home = super::open(&args.dir)?;
     let config = Config::load(&home)?;
     let identity = Identity::load(&home)?;
-    let text = home::read(&args.file)?;
-    let study = FrozenStudy::load(&args.file).map_err(PartyError::from)?;
+    let text = std::fs::read_to_string(&args.file).map_err(PartyError::file(&args.file))?;
+    let study = FrozenStudy::parse(&args.file, &text).map_err(PartyError::from)?;
+    let old = predecessor(&home, &config, &study)?;
     identity.check_member(&study)?;
     if let Some(expected) = args.digest
         && expected != study.digest()
@@ -38,6 +46,7 @@ pub(super) fn sign(args: &SignArgs, output: &Output) -> anyhow::Result<()> {
         ))
         .into());
     }
+    let contributor = study.study().has_role(&identity.name, Role::Contributor);
     let patients = check_table(&config, &study, &identity)?;
     complain(&consent::summary(&study, &identity.name));
     match patients {
@@ -47,23 +56,56 @@ pub(super) fn sign(args: &SignArgs, output: &Output) -> anyhow::Result<()> {
         )),
         None => complain("The table was not checked; `party serve` checks it before anything else."),
     }
+    if let Some(old) = &old {
+        complain(&consent::changes(old, &study));
+    }
     if args.digest.is_none() && !args.yes {
         confirm()?;
     }
-    consent::sign(&home, &config, &identity, &study, &text).context("signing the study")?;
+    match old {
+        Some(_) => succession::sign(&home, &config, &Arc::new(identity), &study, &text),
+        None => consent::sign(&home, &config, &identity, &study, text.as_bytes()),
+    }
+    .context("signing the study")?;
+    let needs_state = needs_state(&home, &study, contributor)?;
     let signed = SignedStudy {
         study: study.study().name.to_string(),
         digest: study.digest().to_hex(),
+        version: study.version(),
+        needs_state,
         file: config.study.clone(),
         patients,
     };
     output.say(signed, || {
-        format!(
-            "Signed study \"{}\".\nNext: party serve --dir {}",
-            study.study().name,
-            args.dir.display()
-        )
+        let (dir, name) = (args.dir.display(), &study.study().name);
+        let next = if needs_state {
+            format!(
+                "another member runs `party state export FILE --to CARD` with this party's card; then: party state import FILE --dir {dir}"
+            )
+        } else {
+            format!("party serve --dir {dir}")
+        };
+        format!("Signed study \"{name}\", version {}.\nNext: {next}", study.version())
     })
+}
+
+/// The study that is signed here, if this one is its successor.
+fn predecessor(home: &Home, config: &Config, study: &FrozenStudy) -> Result<Option<FrozenStudy>, PartyError> {
+    if !home.consent().exists() || !config.study.exists() {
+        return Ok(None);
+    }
+    let signed = consent::signed_study(config)?;
+    Ok(succession::follows(&signed, study).then_some(signed))
+}
+
+/// Whether another member must hand over the derived state before this party can take part.
+fn needs_state(home: &Home, study: &FrozenStudy, contributor: bool) -> Result<bool, PartyError> {
+    let state = match Sealed::open(home) {
+        Ok(sealed) => sealed.state(&study.digest())?,
+        Err(PartyError::NotYet(_)) => None,
+        Err(error) => return Err(error),
+    };
+    Ok(handover::is_needed(study, contributor, state.as_ref()))
 }
 
 /// A table that is there must fit; one that is not there yet may come later.

@@ -196,6 +196,22 @@ impl Contributor {
         Ok(())
     }
 
+    /// Goes over to a successor of the study: forgets what was drawn for its rounds under the old one, whose bytes the vault has erased.
+    pub fn succeed(&self, first_round: u32) -> Result<(), PartyError> {
+        let mut batch = self.store.database().batch();
+        for stored in self.contributions.keys(&[]) {
+            let stored = stored?;
+            if id_of(&stored).is_some_and(|id| id.round >= first_round) {
+                batch.delete(&self.contributions, stored);
+            }
+        }
+        batch.commit()?;
+        self.erased_before(RoundId {
+            round: first_round,
+            attempt: 0,
+        })
+    }
+
     fn note(&self, id: RoundId, events: &[Event]) -> Result<(), PartyError> {
         let stored = self.contributions.get(key(id))?;
         let mut contribution =

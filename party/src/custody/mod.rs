@@ -7,6 +7,7 @@
 
 pub mod anchor;
 mod incarnations;
+pub(crate) mod succession;
 
 use crate::error::PartyError;
 use crate::identity::Identity;
@@ -23,7 +24,7 @@ pub use incarnations::Standing;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-const LEDGER: Table<LedgerState> = Table::new("custody", *b"LEDG", 3);
+const LEDGER: Table<LedgerState> = Table::new("custody", *b"LEDG", 4);
 const LEDGER_KEY: &str = "ledger";
 
 /// What a custodian says of a proposed set.

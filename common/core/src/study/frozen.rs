@@ -2,6 +2,7 @@
 
 use super::check::Problem;
 use super::plan::Study;
+use super::successor::Predecessor;
 use crate::config::{self, ConfigError};
 use crate::hash::digest_of;
 use crate::id::{Digest, PartyId, StudyDigest};
@@ -32,6 +33,7 @@ pub struct FrozenStudy {
     study: Study,
     coordinator: Card,
     cards: Vec<Card>,
+    predecessor: Option<Predecessor>,
     digest: StudyDigest,
 }
 
@@ -39,6 +41,8 @@ pub struct FrozenStudy {
 #[serde(deny_unknown_fields)]
 struct FrozenFile {
     digest: StudyDigest,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    predecessor: Option<Predecessor>,
     coordinator: Card,
     card: Vec<Card>,
     study: Study,
@@ -83,6 +87,15 @@ pub enum StudyError {
 impl FrozenStudy {
     /// Joins a study with the cards of its members; cards may come in any order.
     pub fn freeze(study: Study, coordinator: Card, cards: Vec<Card>) -> Result<Self, StudyError> {
+        Self::join(study, coordinator, cards, None)
+    }
+
+    pub(super) fn join(
+        study: Study,
+        coordinator: Card,
+        cards: Vec<Card>,
+        predecessor: Option<Predecessor>,
+    ) -> Result<Self, StudyError> {
         let problems = study.check();
         if !problems.is_empty() {
             return Err(StudyError::Problems(problems));
@@ -113,19 +126,28 @@ impl FrozenStudy {
                 }
             }
         }
-        let digest = digest(&study, &coordinator, &ordered)?;
+        let digest = digest(&study, &coordinator, &ordered, predecessor.as_ref())?;
         Ok(Self {
             study,
             coordinator,
             cards: ordered,
+            predecessor,
             digest,
         })
     }
 
     /// Reads a frozen study and checks its digest and its contents.
     pub fn load(path: &Path) -> Result<Self, StudyError> {
-        let file: FrozenFile = config::load(path)?;
-        let frozen = Self::freeze(file.study, file.coordinator, file.card)?;
+        Self::read(path, config::load(path)?)
+    }
+
+    /// The same from text that came from `path`.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, StudyError> {
+        Self::read(path, config::parse(path, text)?)
+    }
+
+    fn read(path: &Path, file: FrozenFile) -> Result<Self, StudyError> {
+        let frozen = Self::join(file.study, file.coordinator, file.card, file.predecessor)?;
         if frozen.digest != file.digest {
             let file_name = path.display().to_string();
             return Err(StudyError::Digest {
@@ -141,6 +163,7 @@ impl FrozenStudy {
     pub fn to_toml(&self) -> Result<String, StudyError> {
         let file = FrozenFile {
             digest: self.digest,
+            predecessor: self.predecessor.clone(),
             coordinator: self.coordinator.clone(),
             card: self.cards.clone(),
             study: self.study.clone(),
@@ -156,6 +179,11 @@ impl FrozenStudy {
     /// The digest that the parties compare and sign.
     pub fn digest(&self) -> StudyDigest {
         self.digest
+    }
+
+    /// What this study goes on from; `None` for the first version.
+    pub fn predecessor(&self) -> Option<&Predecessor> {
+        self.predecessor.as_ref()
     }
 
     /// The coordinator's identity.
@@ -179,7 +207,16 @@ impl FrozenStudy {
     }
 }
 
-fn digest(study: &Study, coordinator: &Card, cards: &[Card]) -> Result<StudyDigest, StudyError> {
-    digest_of("galen frozen study v1", &(study, coordinator, cards))
-        .map_err(|e| StudyError::Encoding(e.to_string()))
+/// A study with a predecessor is hashed under a domain of its own, so that neither form can pass for the other.
+fn digest(
+    study: &Study,
+    coordinator: &Card,
+    cards: &[Card],
+    predecessor: Option<&Predecessor>,
+) -> Result<StudyDigest, StudyError> {
+    match predecessor {
+        None => digest_of("galen frozen study v1", &(study, coordinator, cards)),
+        Some(before) => digest_of("galen successor study v1", &(study, coordinator, cards, before)),
+    }
+    .map_err(|e| StudyError::Encoding(e.to_string()))
 }

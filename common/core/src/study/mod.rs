@@ -2,13 +2,17 @@
 //!
 //! An operator writes a [`Study`] as TOML, [`Study::check`] finds what is wrong with it, and [`FrozenStudy::freeze`] joins it with the
 //! identity [`Card`]s of the coordinator and of every party. The digest of the frozen study is what parties compare by
-//! telephone and sign; it is bound into every message after.
+//! telephone and sign; it is bound into every message after. A hospital joins or leaves by a successor ([`Draft`]): another frozen
+//! study, which names the one that it goes on from.
 
+mod agreement;
 mod check;
 mod data;
 mod frozen;
 mod plan;
+mod successor;
 
+pub use agreement::Agreement;
 pub use check::Problem;
 pub use data::{Column, ColumnKind, DataSchema, Target};
 pub use frozen::{Card, FrozenStudy, STUDY_SIGNATURE, StudyError};
@@ -16,3 +20,4 @@ pub use plan::{
     EvaluationPlan, Member, ModelPlan, Purpose, Receivers, Release, Role, ServingPlan, Study, SumsPolicy,
     TrainingPlan,
 };
+pub use successor::{Changes, Draft, Predecessor, Written};

@@ -199,11 +199,4 @@ impl Study {
             .iter()
             .any(|m| &m.name == party && m.roles.contains(&role))
     }
-
-    /// f = 2g - n - 1: how many custodians may cheat in agreement without two conflicting sets being agreed (design of the agreement
-    /// step; it protects nothing while the coordinator is trusted to follow the protocol).
-    pub fn tolerated_cheats(&self) -> u32 {
-        let n = self.with_role(Role::Custodian).len() as u32;
-        (2 * self.sums.agreement).saturating_sub(n + 1)
-    }
 }

@@ -132,6 +132,8 @@ pub struct LedgerState {
     recorded: Option<RoundId>,
     /// Up to which attempt something may have been signed and forgotten.
     forgotten: Option<RoundId>,
+    /// The newest attempt that was answered.
+    answered: Option<RoundId>,
     peers: Peers,
 }
 
@@ -242,6 +244,24 @@ impl LedgerState {
     /// Number of changes so far.
     pub fn seq(&self) -> u64 {
         self.seq
+    }
+
+    /// The newest attempt that was answered.
+    pub fn answered(&self) -> Option<RoundId> {
+        self.answered
+    }
+
+    /// The ledger under a successor of the study. What binds beyond one round stays: what was answered or may have been forgotten, and
+    /// which quantities were endorsed. Attempts are counted anew, and the others' incarnations and keys are those of the old study.
+    #[must_use]
+    pub fn succeed(&self) -> Self {
+        Self {
+            seq: self.seq,
+            quantities: self.quantities.clone(),
+            forgotten: self.forgotten,
+            answered: self.answered,
+            ..Self::default()
+        }
     }
 
     /// The number at which the current incarnation began: what the disk knew then.
@@ -474,9 +494,10 @@ impl LedgerState {
     pub fn answer(&self, round: RoundId, certified: &Endorsement) -> Result<Self, LedgerError> {
         let entry = self.live(round)?;
         match &entry.phase {
-            Phase::Signed(bound) if bound == certified => {
-                Ok(self.changed(|next| next.enter(Phase::Answered(certified.clone()))))
-            }
+            Phase::Signed(bound) if bound == certified => Ok(self.changed(|next| {
+                next.answered = next.answered.max(Some(round));
+                next.enter(Phase::Answered(certified.clone()));
+            })),
             Phase::Answered(bound) if bound == certified => Ok(self.clone()),
             Phase::Signed(_) | Phase::Answered(_) => Err(LedgerError::Conflict { round, what: "set" }),
             Phase::Announced | Phase::Abandoned | Phase::Erased => Err(refused(entry)),

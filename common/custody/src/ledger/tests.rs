@@ -394,3 +394,39 @@ fn peers_vouch_for_what_is_not_older_than_what_they_know() {
     let (_, vouch) = replaced.vouch(&incarnation(b"one", 9));
     assert_eq!(vouch, Vouch::Retired);
 }
+
+#[test]
+fn a_successor_of_the_study_keeps_what_binds_beyond_a_round() {
+    let state = answered().erase(FIRST).unwrap();
+    assert_eq!(state.answered(), Some(FIRST));
+    assert_eq!(announced().sign(FIRST, &vote(0..4)).unwrap().answered(), None);
+    let successor = state.succeed();
+    assert_eq!(successor, successor.succeed());
+    assert_eq!(
+        (successor.answered(), successor.newest(), successor.seq()),
+        (Some(FIRST), None, state.seq())
+    );
+    // Its incarnation is another one.
+    let next = RoundId { round: 4, attempt: 0 };
+    let refused = successor.announce(next, &[2; 32]).unwrap_err();
+    assert_eq!(refused, LedgerError::NoIncarnation);
+    let begun = confirmed(successor.begin(Digest::of(b"under the successor")));
+    let announced = begun.announce(next, &[2; 32]).unwrap();
+    // A quantity that was endorsed before is not opened in another round.
+    let refused = announced.sign(next, &vote(0..4)).unwrap_err();
+    assert_eq!(
+        refused,
+        LedgerError::Quantity {
+            round: next,
+            before: 3
+        }
+    );
+    // What may have been forgotten stays so.
+    let restored = LedgerState {
+        forgotten: Some(SECOND),
+        ..state
+    };
+    let begun = confirmed(restored.succeed().begin(Digest::of(b"nonce")));
+    let refused = begun.announce(FIRST, &[2; 32]).unwrap_err();
+    assert!(matches!(refused, LedgerError::Forgotten { .. }), "{refused}");
+}

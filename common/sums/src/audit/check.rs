@@ -12,7 +12,7 @@ use crate::authored::{ABANDONED, Authored, ENDORSEMENT};
 use crate::record::RoundId;
 use crate::roster::Roster;
 use crate::set::{ContributionSet, Endorsement};
-use galen_core::study::Purpose;
+use galen_core::study::{Predecessor, Purpose};
 use galen_core::{Digest, PartyId};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -280,7 +280,9 @@ pub struct Checker {
     joined: BTreeSet<PartyId>,
     incarnations: BTreeSet<(PartyId, Digest)>,
     attempts: BTreeMap<RoundId, Attempt>,
-    /// Attempt and state of the published rounds, in order.
+    /// Rounds that were published under an earlier version of the study, and the state after them.
+    before: (u32, Option<Digest>),
+    /// Attempt and state of the published rounds after those, in order.
     published: Vec<(RoundId, Digest)>,
     opened: BTreeMap<(&'static str, Digest), RoundId>,
     headers: BTreeMap<Digest, RoundId>,
@@ -302,12 +304,26 @@ impl Checker {
             joined: BTreeSet::new(),
             incarnations: BTreeSet::new(),
             attempts: BTreeMap::new(),
+            before: (0, None),
             published: Vec::new(),
             opened: BTreeMap::new(),
             headers: BTreeMap::new(),
             blobs: BTreeMap::new(),
             released: BTreeMap::new(),
         }
+    }
+
+    /// A checker of the log of a study that goes on from another: rounds are counted through.
+    pub fn after(self, predecessor: &Predecessor) -> Self {
+        Self {
+            before: (predecessor.rounds, Some(predecessor.state)),
+            ..self
+        }
+    }
+
+    /// Number of rounds published so far, under this study and before.
+    fn rounds(&self) -> u32 {
+        self.before.0.saturating_add(self.published.len() as u32)
     }
 
     /// Reads the next line. What is wrong with it is noted, and reading goes on.
@@ -508,7 +524,7 @@ impl Checker {
         (record, base): (Digest, Digest),
         standing: &BTreeMap<u32, BTreeSet<PartyId>>,
     ) -> Vec<Verdict> {
-        let published = self.published.len() as u32;
+        let published = self.rounds();
         let order = if id.round == published {
             Ok(())
         } else {
@@ -526,7 +542,7 @@ impl Checker {
         } else {
             Err(Inconsistency::NotAbandoned { id })
         };
-        let last = self.published.last().map(|(_, state)| *state);
+        let last = self.published.last().map(|(_, state)| *state).or(self.before.1);
         let of_round = self.attempts.range(RoundId { attempt: 0, ..id }..id);
         let mut of_round = of_round
             .filter_map(|(_, attempt)| attempt.record)
@@ -790,7 +806,7 @@ impl Checker {
 
     fn published(&mut self, line: &AuditLine, id: RoundId, sum: Digest, result: Digest) -> Vec<Verdict> {
         let mut verdicts = vec![self.open(), self.was_opened(id)];
-        let count = self.published.len() as u32;
+        let count = self.rounds();
         if id.round != count {
             verdicts.push(Err(Inconsistency::Order { id, published: count }));
         }

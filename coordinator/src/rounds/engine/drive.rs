@@ -26,6 +26,7 @@ impl Engine {
                 (inner.state.clone(), inner.round.clone())
             };
             match self.next_step(&state) {
+                Step::Announce { round, .. } if self.is_held(round) => return Ok(()),
                 Step::Announce { round, attempt, base } => {
                     tracing::info!(round, attempt, "announcing");
                     self.change(|state, now| state.announce(round, attempt, base, now))?;

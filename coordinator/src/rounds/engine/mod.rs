@@ -7,6 +7,7 @@ mod drive;
 mod incarnations;
 mod intake;
 mod reading;
+pub mod succession;
 
 pub use self::arriving::ArrivalCheck;
 use self::arriving::Arrived;
@@ -30,7 +31,9 @@ use galen_sums::schedule::Schedule;
 use galen_sums::set::{Certificate, check_certificate};
 use galen_sums::{PlanError, SumsError};
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use succession::{Former, Lineage, SuccessionError};
 use tokio::sync::{Notify, watch};
 
 const STATES: Table<StudyState> = Table::new("study", *b"STUD", 1);
@@ -60,6 +63,9 @@ pub enum EngineError {
     /// The audit log cannot be read or written.
     #[error(transparent)]
     Audit(#[from] AuditLogError),
+    /// The store belongs to another study.
+    #[error(transparent)]
+    Succession(#[from] SuccessionError),
     /// Signing failed.
     #[error(transparent)]
     Sign(#[from] galen_core::SignError),
@@ -90,6 +96,9 @@ pub struct Engine {
     version: watch::Sender<u64>,
     wake: Notify,
     arrived: Arrived,
+    lineage: Lineage,
+    /// The first round that is not announced.
+    hold: AtomicU32,
 }
 
 struct Inner {
@@ -115,9 +124,11 @@ impl Engine {
         let frame = Frame {
             parties: plan.party.iter().map(|m| m.name.clone()).collect(),
             rounds: agenda::rounds(plan),
-            initial: agenda::initial_state(&study.digest()),
+            first: study.first_round(),
+            initial: agenda::first_state(&study),
             release: plan.serving.release,
         };
+        let lineage = succession::lineage(&store, &study)?;
         let states = store.database().repository(&STATES)?;
         let statements = store.database().repository(&STATEMENTS)?;
         let published = store.database().repository(&PUBLISHED)?;
@@ -156,6 +167,8 @@ impl Engine {
             statements,
             audit,
             clock,
+            lineage,
+            hold: AtomicU32::new(u32::MAX),
         };
         engine.reload_round()?;
         engine.sweep()?;
@@ -165,6 +178,25 @@ impl Engine {
     /// The study.
     pub fn study(&self) -> &FrozenStudy {
         &self.study
+    }
+
+    /// The studies before this one, oldest first.
+    pub fn former(&self) -> &[Former] {
+        &self.lineage.former
+    }
+
+    /// Announces no round from this one on, until the study is opened again: so that it can be succeeded between rounds.
+    pub fn hold_before(&self, round: u32) {
+        self.hold.store(round, Ordering::Relaxed);
+    }
+
+    /// Whether the next round is held back.
+    pub fn holds(&self) -> bool {
+        matches!(self.step(), Step::Announce { round, .. } if self.is_held(round))
+    }
+
+    fn is_held(&self, round: u32) -> bool {
+        round >= self.hold.load(Ordering::Relaxed)
     }
 
     /// The store.
