@@ -8,7 +8,7 @@
 )]
 
 use galen_integration_tests::sim::shrink::Failure;
-use galen_integration_tests::sim::{Bug, Kinds, Node, Schedule};
+use galen_integration_tests::sim::{Bug, Fault, Kinds, Node, Schedule};
 
 const SEEDS: std::ops::Range<u64> = 0..200;
 
@@ -30,6 +30,22 @@ fn every_invariant_holds_in_every_schedule() {
     assert!(faults > 1000, "only {faults} faults");
 }
 
+/// Hundreds of lies, and no sum is opened that should not be.
+#[test]
+fn a_coordinator_that_lies_gains_nothing() {
+    let mut failures = String::new();
+    let mut lies = 0;
+    for seed in 0..100 {
+        let schedule = Schedule::of_lies(seed, Kinds::default());
+        lies += schedule.lies.len();
+        if let Some(failure) = Failure::of(&schedule).unwrap() {
+            failures.push_str(&failure.shrink().unwrap().to_string());
+        }
+    }
+    assert!(failures.is_empty(), "{failures}");
+    assert!(lies > 400, "only {lies} lies");
+}
+
 /// Seed, study and turns are the same whenever a schedule is run.
 #[test]
 fn a_schedule_runs_the_same_way_twice() {
@@ -37,7 +53,10 @@ fn a_schedule_runs_the_same_way_twice() {
         let schedule = Schedule::of(seed, Kinds::default());
         let [first, second] = [schedule.run_traced(), schedule.run_traced()].map(Result::unwrap);
         let plain = |trace: &[String]| trace.iter().map(|line| without_digests(line)).collect::<Vec<_>>();
-        assert_eq!(plain(&first.trace), plain(&second.trace), "seed {seed}");
+        for (first, second) in plain(&first.trace).into_iter().zip(plain(&second.trace)) {
+            assert_eq!(first, second, "seed {seed}");
+        }
+        assert_eq!(first.trace.len(), second.trace.len(), "seed {seed}");
         assert!(first.trace.len() > 100);
     }
 }
@@ -51,7 +70,7 @@ fn without_digests(line: &str) -> String {
         .join(" ")
 }
 
-/// A program that is broken on purpose is found, and what remains of the schedule is the one fault that it takes.
+/// A program that is broken on purpose is found, and what remains of the schedule are the faults that it takes.
 #[test]
 fn a_disk_that_lies_is_found_and_the_schedule_shrunk() {
     let broken = |node: Node| {

@@ -40,7 +40,7 @@ const STOPPED: u64 = 40;
 /// How long a party rests before it connects again.
 const REST: u64 = 12;
 /// A lying disk writes for real at every so many turns.
-const LYING: u64 = 40;
+const LYING: u64 = 150;
 
 /// A party's place in the world.
 struct Seat {
