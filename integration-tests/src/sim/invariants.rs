@@ -80,9 +80,10 @@ impl Checker<'_, '_> {
     /// The sums that custodians made readable, or partly so.
     fn candidates(&mut self, held: Held) {
         let recorder = &self.world.recorder;
+        let cheaters = self.world.cheaters();
         let mut readable: BTreeMap<u32, BTreeSet<&Candidate>> = BTreeMap::new();
         let mut partly: BTreeMap<u32, BTreeSet<&Candidate>> = BTreeMap::new();
-        for (id, candidate, complete) in recorder.candidates() {
+        for (id, candidate, complete) in recorder.candidates(&cheaters) {
             partly.entry(id.round).or_default().insert(candidate);
             if complete {
                 readable.entry(id.round).or_default().insert(candidate);
@@ -191,8 +192,9 @@ impl Checker<'_, '_> {
                 format!("round {round}: {name} opened a sum over {:?}", sum.contributors),
             );
         }
+        let cheaters = self.world.cheaters();
         let record = recorder
-            .candidates()
+            .candidates(&cheaters)
             .find(|(id, candidate, complete)| {
                 (id.round, id.attempt) == (sum.round, sum.attempt) && candidate.sum == sum.sum && *complete
             })
