@@ -33,14 +33,15 @@ pub mod wire;
 pub mod world;
 
 pub use cheat::{Change, Lie};
-pub use fork::{Crossing, Fork};
 pub use fault::{Fault, Node};
+pub use fork::{Crossing, Fork};
 pub use invariants::{Invariant, Violation};
 pub use world::Bug;
 
 use choice::Choice;
 use invariants::Held;
 use shape::{Cast, Shape};
+use std::collections::BTreeSet;
 use std::fmt;
 use world::World;
 
@@ -134,25 +135,21 @@ impl Schedule {
         let mut world = World::new(&cast, self, trace)?;
         world.run();
         let honest = self.lies.is_empty() && self.fork.is_none();
-        let liveness = honest && self.is_survivable();
+        let held = Held {
+            liveness: honest,
+            completion: honest && self.is_survivable(),
+        };
         Ok(Outcome {
-            violations: invariants::check(&world, Held { liveness }),
+            violations: invariants::check(&world, held),
             turns: world.turn,
             closed: world.closed(),
             trace: world.trace(),
         })
     }
 
-    /// Whether so few are lost that the others can go on.
+    /// Whether so few parties are lost, for a round or for ever, that the others can go on.
     fn is_survivable(&self) -> bool {
-        let lost: std::collections::BTreeSet<usize> = self
-            .faults
-            .iter()
-            .filter_map(|fault| match *fault {
-                Fault::Gone { party, .. } | Fault::Restored { party, .. } => Some(party),
-                _ => None,
-            })
-            .collect();
+        let lost: BTreeSet<usize> = self.faults.iter().filter_map(Fault::loses).collect();
         lost.len() <= self.shape().spare()
     }
 }

@@ -44,7 +44,8 @@ impl Failure {
     /// As [`Self::of`].
     pub fn shrink(mut self) -> anyhow::Result<Self> {
         let wanted = self.invariants();
-        let len = |schedule: &Schedule| schedule.faults.len() + schedule.lies.len() + schedule.crossings.len();
+        let len =
+            |schedule: &Schedule| schedule.faults.len() + schedule.lies.len() + schedule.crossings.len();
         let mut part = len(&self.schedule).div_ceil(2).max(1);
         loop {
             let mut at = 0;

@@ -4,8 +4,8 @@
 #![allow(clippy::print_stdout, reason = "a command line tool")]
 
 use clap::Parser;
-use galen_integration_tests::sim::shrink::Failure;
 use galen_integration_tests::sim::Schedule;
+use galen_integration_tests::sim::shrink::Failure;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,7 +39,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let options = Options::parse();
     if options.trace {
         let schedule = schedule(options.first, &options);
-        println!("{schedule}");
+        println!("{:?}\n{schedule}", schedule.shape());
         let outcome = schedule.run_traced()?;
         for line in &outcome.trace {
             println!("{line}");
