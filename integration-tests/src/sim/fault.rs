@@ -94,6 +94,8 @@ pub enum Fault {
         to: u64,
         /// When.
         turn: u64,
+        /// Whether the machine is switched off for it.
+        power: bool,
     },
     /// A party leaves and never comes back.
     Gone {
@@ -116,15 +118,8 @@ const REQUESTS: u64 = 45;
 /// The coordinator's disk makes about this many writes.
 const WRITES: u64 = 260;
 
-/// Which kinds of faults a schedule may have.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Kinds {
-    /// Old disks.
-    pub restores: bool,
-}
-
 /// The faults of a seed.
-pub fn faults(choice: &Choice, shape: &Shape, kinds: Kinds) -> Vec<Fault> {
+pub fn faults(choice: &Choice, shape: &Shape) -> Vec<Fault> {
     let count = choice.below("faults", 0, 15);
     let mut losses = 0;
     let mut faults = Vec::new();
@@ -165,12 +160,18 @@ pub fn faults(choice: &Choice, shape: &Shape, kinds: Kinds) -> Vec<Fault> {
             },
             80..=81 => Fault::Killed { party, turn, turns },
             82..=84 => Fault::Reboot { party, turn, turns },
-            85..=91 if kinds.restores && spare => {
+            85..=91 if spare => {
                 losses += 1;
                 let to = choice.below("to", number, turn);
-                Fault::Restored { party, to, turn }
+                let power = choice.percent("power", number, 50);
+                Fault::Restored {
+                    party,
+                    to,
+                    turn,
+                    power,
+                }
             }
-            92..=95 if spare => {
+            92..=94 if spare => {
                 losses += 1;
                 Fault::Gone { party, turn }
             }
@@ -187,6 +188,20 @@ pub(super) fn code_of(node: Node) -> String {
 }
 
 impl Fault {
+    /// The party that is lost with it for a round or for ever: it leaves, or its custodian cannot rule out that it forgot something.
+    pub fn loses(&self) -> Option<usize> {
+        match *self {
+            Self::Crash {
+                node: Node::Party(party),
+                ..
+            }
+            | Self::Reboot { party, .. }
+            | Self::Restored { party, .. }
+            | Self::Gone { party, .. } => Some(party),
+            _ => None,
+        }
+    }
+
     /// The fault as it stands in a program.
     pub fn code(&self) -> String {
         let text = format!("Fault::{self:?}");

@@ -6,7 +6,7 @@ use galen_core::Clock;
 use galen_core::study::FrozenStudy;
 use galen_party::audit::AuditCopy;
 use galen_party::consequence::may_pass;
-use galen_party::custody::anchor::Memory;
+use galen_party::custody::anchor::{Anchor, Memory};
 use galen_party::party::{End, Parts, Party};
 use galen_party::sealed::Sealed;
 use galen_party::status::Board;
@@ -52,6 +52,23 @@ impl Hospital {
             memory: Memory::default(),
             line: Arc::default(),
             process: None,
+        }
+    }
+
+    /// Gives the machine power if it has none. Its memory is empty then.
+    pub fn switch_on(&mut self) {
+        if self.disk.is_off() {
+            self.disk.start();
+            self.memory.lose();
+        }
+    }
+
+    /// Has the machine remember what another one does.
+    pub fn remember_as(&mut self, other: &Self) {
+        self.memory = Memory::default();
+        if let Some(known) = other.memory.read() {
+            // It is memory: writing cannot fail.
+            let _ = self.memory.write(&known);
         }
     }
 
@@ -139,7 +156,6 @@ impl Hospital {
     }
 }
 
-/// The copy of the audit log among a store's files.
 struct Unpark(Thread);
 
 impl Wake for Unpark {

@@ -33,6 +33,8 @@ pub enum Invariant {
     Erased,
     /// The study ends, published or closed with a reason.
     Ends,
+    /// A study that loses no more parties than it stands is completed.
+    Completes,
     /// A process ends with an error only when its machine fails.
     Runs,
 }
@@ -46,8 +48,10 @@ impl fmt::Display for Violation {
 /// What a schedule is held to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// Whether the study must end and every process go on: not when somebody cheats, or too many are lost.
+    /// Whether the study must end, and every process go on: not when somebody cheats.
     pub liveness: bool,
+    /// Whether it must be completed: not when too many are lost.
+    pub completion: bool,
 }
 
 struct Checker<'a, 'w> {
@@ -64,7 +68,7 @@ pub fn check(world: &World<'_>, held: Held) -> Vec<Violation> {
     checker.candidates(held);
     checker.parties(held);
     if held.liveness {
-        checker.end();
+        checker.end(held);
     }
     checker.found
 }
@@ -80,9 +84,10 @@ impl Checker<'_, '_> {
     /// The sums that custodians made readable, or partly so.
     fn candidates(&mut self, held: Held) {
         let recorder = &self.world.recorder;
+        let cheaters = self.world.cheaters();
         let mut readable: BTreeMap<u32, BTreeSet<&Candidate>> = BTreeMap::new();
         let mut partly: BTreeMap<u32, BTreeSet<&Candidate>> = BTreeMap::new();
-        for (id, candidate, complete) in recorder.candidates() {
+        for (id, candidate, complete) in recorder.candidates(&cheaters) {
             partly.entry(id.round).or_default().insert(candidate);
             if complete {
                 readable.entry(id.round).or_default().insert(candidate);
@@ -191,8 +196,9 @@ impl Checker<'_, '_> {
                 format!("round {round}: {name} opened a sum over {:?}", sum.contributors),
             );
         }
+        let cheaters = self.world.cheaters();
         let record = recorder
-            .candidates()
+            .candidates(&cheaters)
             .find(|(id, candidate, complete)| {
                 (id.round, id.attempt) == (sum.round, sum.attempt) && candidate.sum == sum.sum && *complete
             })
@@ -229,7 +235,7 @@ impl Checker<'_, '_> {
         }
     }
 
-    fn end(&mut self) {
+    fn end(&mut self, held: Held) {
         let state = self.world.coordinator.state();
         // A study that somebody left without having signed it never begins, and there is nothing to end.
         let begins = state.as_ref().is_none_or(|state| {
@@ -247,6 +253,11 @@ impl Checker<'_, '_> {
                 Invariant::Ends,
                 format!("after {} turns the study is not over: {at:?}", self.world.turn),
             );
+        }
+        if let Some((false, reason)) = self.world.closed()
+            && held.completion
+        {
+            self.fail(Invariant::Completes, reason);
         }
         for stop in &self.world.stops {
             self.found.push(Violation {

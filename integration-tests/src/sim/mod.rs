@@ -9,7 +9,7 @@
 //! | [`choice`] | chance, as a function of the seed |
 //! | [`shape`] | the study of a seed |
 //! | [`fault`] | what goes wrong, as a list |
-//! | [`cheat`] | how the coordinator lies |
+//! | [`cheat`], [`fork`] | how the coordinator lies, and how it leads two lives |
 //! | [`wire`], [`coordinator`], [`hospital`] | network and machines |
 //! | [`world`] | who acts next |
 //! | [`record`], [`span`], [`invariants`] | what happened, what sums tell together, and what must hold |
@@ -22,6 +22,7 @@ pub mod cheat;
 pub mod choice;
 pub mod coordinator;
 pub mod fault;
+pub mod fork;
 pub mod hospital;
 pub mod invariants;
 pub mod record;
@@ -32,13 +33,15 @@ pub mod wire;
 pub mod world;
 
 pub use cheat::{Change, Lie};
-pub use fault::{Fault, Kinds, Node};
+pub use fault::{Fault, Node};
+pub use fork::{Crossing, Fork};
 pub use invariants::{Invariant, Violation};
 pub use world::Bug;
 
 use choice::Choice;
 use invariants::Held;
 use shape::{Cast, Shape};
+use std::collections::BTreeSet;
 use std::fmt;
 use world::World;
 
@@ -51,6 +54,10 @@ pub struct Schedule {
     pub faults: Vec<Fault>,
     /// What the coordinator lies about.
     pub lies: Vec<Lie>,
+    /// Whether the coordinator leads two lives.
+    pub fork: Option<Fork>,
+    /// Which parties are connected to its other life, and when.
+    pub crossings: Vec<Crossing>,
     /// What is wrong with the programs, if the simulation itself is tested.
     pub bug: Option<Bug>,
 }
@@ -70,21 +77,32 @@ pub struct Outcome {
 
 impl Schedule {
     /// The schedule of a seed.
-    pub fn of(seed: u64, kinds: Kinds) -> Self {
+    pub fn of(seed: u64) -> Self {
         let choice = Choice::of(seed);
         Self {
             seed,
-            faults: fault::faults(&choice, &Shape::of(&choice), kinds),
+            faults: fault::faults(&choice, &Shape::of(&choice)),
             lies: Vec::new(),
+            fork: None,
+            crossings: Vec::new(),
             bug: None,
         }
     }
 
     /// The schedule of a seed in which the coordinator lies, and a few things go wrong besides.
-    pub fn of_lies(seed: u64, kinds: Kinds) -> Self {
-        let mut schedule = Self::of(seed, kinds);
+    pub fn of_lies(seed: u64) -> Self {
+        let mut schedule = Self::of(seed);
         schedule.faults.truncate(4);
         schedule.lies = cheat::lies(&Choice::of(seed), &schedule.shape());
+        schedule
+    }
+
+    /// The schedule of a seed in which the coordinator leads two lives and parties cheat, and a few things go wrong besides.
+    pub fn of_fork(seed: u64) -> Self {
+        let mut schedule = Self::of(seed);
+        schedule.faults.truncate(5);
+        let (fork, crossings) = fork::fork(&Choice::of(seed), &schedule.shape());
+        (schedule.fork, schedule.crossings) = (Some(fork), crossings);
         schedule
     }
 
@@ -116,25 +134,22 @@ impl Schedule {
         let _entered = runtime.enter();
         let mut world = World::new(&cast, self, trace)?;
         world.run();
-        let liveness = self.lies.is_empty() && self.is_survivable();
+        let honest = self.lies.is_empty() && self.fork.is_none();
+        let held = Held {
+            liveness: honest,
+            completion: honest && self.is_survivable(),
+        };
         Ok(Outcome {
-            violations: invariants::check(&world, Held { liveness }),
+            violations: invariants::check(&world, held),
             turns: world.turn,
             closed: world.closed(),
             trace: world.trace(),
         })
     }
 
-    /// Whether so few are lost that the others can go on.
+    /// Whether so few parties are lost, for a round or for ever, that the others can go on.
     fn is_survivable(&self) -> bool {
-        let lost: std::collections::BTreeSet<usize> = self
-            .faults
-            .iter()
-            .filter_map(|fault| match *fault {
-                Fault::Gone { party, .. } | Fault::Restored { party, .. } => Some(party),
-                _ => None,
-            })
-            .collect();
+        let lost: BTreeSet<usize> = self.faults.iter().filter_map(Fault::loses).collect();
         lost.len() <= self.shape().spare()
     }
 }
@@ -154,6 +169,15 @@ impl fmt::Display for Schedule {
             writeln!(f, "        {text},")?;
         }
         writeln!(f, "    ],")?;
+        match &self.fork {
+            None => writeln!(f, "    fork: None,")?,
+            Some(fork) => writeln!(
+                f,
+                "    fork: Some(Fork {{ turn: {}, cheaters: vec!{:?}, second: vec!{:?} }}),",
+                fork.turn, fork.cheaters, fork.second
+            )?,
+        }
+        writeln!(f, "    crossings: vec!{:?},", self.crossings)?;
         match self.bug {
             None => writeln!(f, "    bug: None,")?,
             Some(Bug::LyingDisk(node)) => {

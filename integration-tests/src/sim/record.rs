@@ -136,13 +136,17 @@ impl Recorder {
         self.sets.get(set)
     }
 
-    /// The candidates of each round for which any custodian answered, and whether every piece was answered, so that the receivers can read
-    /// the sum.
-    pub fn candidates(&self) -> impl Iterator<Item = (RoundId, &Candidate, bool)> {
-        self.answered.iter().filter_map(|(candidate, pieces)| {
+    /// The candidates of each round for which any custodian answered, and whether every piece was answered or is held by somebody who cheats,
+    /// so that the receivers can read the sum.
+    pub fn candidates(&self, cheaters: &[&PartyId]) -> impl Iterator<Item = (RoundId, &Candidate, bool)> {
+        self.answered.iter().filter_map(move |(candidate, pieces)| {
             let round = self.records.get(&candidate.record)?;
+            let mut known = pieces.clone();
+            for cheater in cheaters {
+                known.extend(round.held_by(cheater).iter().copied());
+            }
             let all = round.roster().pieces().len();
-            Some((round.id(), candidate, pieces.len() >= all))
+            Some((round.id(), candidate, known.len() >= all))
         })
     }
 

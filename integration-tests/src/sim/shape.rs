@@ -23,6 +23,7 @@ agreement = 2
 min_contributors = 3
 quorum = 3
 patience_s = 30
+give_up_s = 1200
 max_attempts = 12
 receivers = "contributors"
 
@@ -111,6 +112,12 @@ impl Shape {
             quorum: choice.between("quorum", 0, MIN_CONTRIBUTORS as u64, parties as u64 - 1) as u32,
             training: 1 + u32::from(choice.percent("training", 0, 20)),
         }
+    }
+
+    /// f = 2g - n - 1: how many custodians may cheat, if fewer than t do.
+    pub fn cheaters(&self) -> usize {
+        let f = (2 * self.agreement as usize).saturating_sub(self.parties + 1);
+        f.min(self.threshold as usize - 1)
     }
 
     /// How many parties may be lost without the study standing still for ever: enough custodians must endorse, enough contributors fill

@@ -38,13 +38,14 @@ impl Failure {
             .collect()
     }
 
-    /// Takes faults and lies out as long as the same invariant fails: halves first, then smaller parts, down to single ones.
+    /// Takes faults, lies and crossings out as long as the same invariant fails: halves first, then smaller parts, down to single ones.
     ///
     /// # Errors
     /// As [`Self::of`].
     pub fn shrink(mut self) -> anyhow::Result<Self> {
         let wanted = self.invariants();
-        let len = |schedule: &Schedule| schedule.faults.len() + schedule.lies.len();
+        let len =
+            |schedule: &Schedule| schedule.faults.len() + schedule.lies.len() + schedule.crossings.len();
         let mut part = len(&self.schedule).div_ceil(2).max(1);
         loop {
             let mut at = 0;
@@ -71,7 +72,7 @@ impl Failure {
     }
 }
 
-/// The schedule without some of its faults and lies, counted in this order.
+/// The schedule without some of its faults, lies and crossings, counted in this order.
 fn without(schedule: &Schedule, part: Range<usize>) -> Schedule {
     let mut smaller = schedule.clone();
     let faults = schedule.faults.len();
@@ -82,6 +83,10 @@ fn without(schedule: &Schedule, part: Range<usize>) -> Schedule {
     let mut index = faults..;
     smaller
         .lies
+        .retain(|_| index.next().is_none_or(|index| !part.contains(&index)));
+    let mut index = faults + schedule.lies.len()..;
+    smaller
+        .crossings
         .retain(|_| index.next().is_none_or(|index| !part.contains(&index)));
     smaller
 }

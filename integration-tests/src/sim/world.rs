@@ -8,6 +8,7 @@ use super::cheat::{Liar, Lie};
 use super::choice::Choice;
 use super::coordinator::{Coordinator, may_wait};
 use super::fault::{Fault, Node};
+use super::fork::{Crossing, Fork};
 use super::hospital::{Ended, Hospital};
 use super::record::Recorder;
 use super::shape::Cast;
@@ -40,10 +41,14 @@ const STOPPED: u64 = 40;
 /// How long a party rests before it connects again.
 const REST: u64 = 12;
 /// A lying disk writes for real at every so many turns.
-const LYING: u64 = 40;
+const LYING: u64 = 150;
 
 /// A party's place in the world.
 struct Seat {
+    /// Which party; twins of cheaters come after all parties.
+    member: usize,
+    /// Which coordinator it is connected to.
+    side: usize,
     hospital: Hospital,
     /// Requests so far, those that only ask what there is to do left out.
     requests: u64,
@@ -72,14 +77,16 @@ struct Flight {
 /// A message that arrives after its sender has stopped waiting.
 struct Late {
     party: usize,
+    side: usize,
     message: Message,
     at: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Action {
-    Drive,
+    Drive(usize),
     Start(Node),
+    StartTwin(usize),
     Go(usize),
     Arrive(usize),
     ArriveLate(usize),
@@ -93,6 +100,10 @@ pub struct World<'a> {
     bug: Option<Bug>,
     lies: &'a [Lie],
     liar: Liar,
+    fork: Option<&'a Fork>,
+    crossings: &'a [Crossing],
+    /// The coordinator's second life.
+    pub(super) second: Option<Coordinator>,
     clock: Arc<ManualClock>,
     time: Arc<dyn Clock>,
     pub(super) coordinator: Coordinator,
@@ -114,6 +125,8 @@ impl<'a> World<'a> {
         let choice = Choice::of(schedule.seed);
         let clock = Arc::new(ManualClock::at(1_700_000_000_000));
         let seat = |party: usize| Seat {
+            member: party,
+            side: 0,
             hospital: Hospital::new(),
             requests: 0,
             flight: None,
@@ -129,6 +142,9 @@ impl<'a> World<'a> {
             faults: &schedule.faults,
             bug: schedule.bug,
             lies: &schedule.lies,
+            fork: schedule.fork.as_ref(),
+            crossings: &schedule.crossings,
+            second: None,
             liar: Liar::new(cast.members.iter().map(|member| member.name().clone()).collect()),
             time: Arc::clone(&clock) as Arc<dyn Clock>,
             clock,
@@ -173,7 +189,9 @@ impl<'a> World<'a> {
 
     /// Whether nobody has anything left to do.
     pub fn is_over(&self) -> bool {
-        self.seats.iter().all(|seat| seat.gone || seat.over) && self.closed().is_some()
+        let second = self.second.as_ref();
+        let two = second.is_some_and(|second| second.state().is_none_or(|state| state.closed.is_none()));
+        !two && self.seats.iter().all(|seat| seat.gone || seat.over) && self.closed().is_some()
     }
 
     /// How the study ended, if it did: whether it was completed, and why it ended.
@@ -182,12 +200,25 @@ impl<'a> World<'a> {
         Some((closed.completed, closed.reason))
     }
 
-    /// The hospitals with their names, and whether they left.
+    /// The honest hospitals with their names, and whether they left.
     pub fn hospitals(&self) -> impl Iterator<Item = (&PartyId, &Hospital, bool)> {
-        let members = self.cast.members.iter();
+        let members = self.cast.members.iter().enumerate();
+        let seats = members.zip(&self.seats);
+        let honest = seats.filter(|((party, _), _)| !self.cheats(*party));
+        honest.map(|((_, member), seat)| (member.name(), &seat.hospital, seat.gone))
+    }
+
+    fn cheats(&self, party: usize) -> bool {
+        self.fork.is_some_and(|fork| fork.cheaters.contains(&party))
+    }
+
+    /// The names of the cheaters.
+    pub fn cheaters(&self) -> Vec<&PartyId> {
+        let members = self.cast.members.iter().enumerate();
         members
-            .zip(&self.seats)
-            .map(|(member, seat)| (member.name(), &seat.hospital, seat.gone))
+            .filter(|(party, _)| self.cheats(*party))
+            .map(|(_, member)| member.name())
+            .collect()
     }
 
     /// What happened, turn by turn, if it was asked for.
@@ -203,15 +234,77 @@ impl<'a> World<'a> {
     }
 
     fn nodes(&self) -> Vec<Node> {
-        let parties = (0..self.seats.len()).map(Node::Party);
+        let parties = (0..self.cast.members.len()).map(Node::Party);
         std::iter::once(Node::Coordinator).chain(parties).collect()
     }
 
     fn name(&self, node: Node) -> String {
         match node {
             Node::Coordinator => "coordinator".into(),
-            Node::Party(party) => self.cast.members[party].name().to_string(),
+            Node::Party(party) => self.member(party).to_string(),
         }
+    }
+
+    /// The name of the party in a seat.
+    fn member(&self, seat: usize) -> &'a PartyId {
+        self.cast.members[self.seats[seat].member].name()
+    }
+
+    /// The coordinator of a side.
+    fn coordinator(&mut self, side: usize) -> &mut Coordinator {
+        match &mut self.second {
+            Some(second) if side == 1 => second,
+            _ => &mut self.coordinator,
+        }
+    }
+
+    /// The coordinator begins to lead two lives.
+    fn part(&mut self, fork: &Fork) {
+        self.note(|| "from here on there are two coordinators".into());
+        let mut second = Coordinator::new();
+        second.disk.put_back(&self.coordinator.disk.image());
+        if let Err(error) = second.start(self.cast, &self.time) {
+            self.stops
+                .push(format!("turn {}: the second coordinator: {error:#}", self.turn));
+            return;
+        }
+        self.second = Some(second);
+        for &party in &fork.second {
+            self.cross(party);
+        }
+        for &party in &fork.cheaters {
+            let mut twin = Seat {
+                member: party,
+                side: 1,
+                hospital: Hospital::new(),
+                requests: 0,
+                flight: None,
+                ready: false,
+                down_until: Some(self.turn),
+                gone: false,
+                over: false,
+                weight: self.seats[party].weight,
+            };
+            let primary = &self.seats[party].hospital;
+            twin.hospital.disk.put_back(&primary.disk.image());
+            twin.hospital.remember_as(primary);
+            self.seats.push(twin);
+        }
+    }
+
+    /// A party is connected to the other side; what it waits for is lost.
+    fn cross(&mut self, party: usize) {
+        if self.second.is_none() {
+            return;
+        }
+        let seat = &mut self.seats[party];
+        seat.side = 1 - seat.side;
+        let side = seat.side;
+        if seat.flight.take().is_some() {
+            seat.hospital.line().answer(Err(NetError::Cancelled));
+            seat.ready = true;
+        }
+        self.note(|| format!("party {party} is connected to side {side}"));
     }
 
     fn now_ms(&self) -> u64 {
@@ -226,13 +319,24 @@ impl<'a> World<'a> {
         {
             self.lying = Some(self.disk(node).image());
         }
+        if let Some(fork) = self.fork.filter(|fork| fork.turn == turn) {
+            self.part(fork);
+        }
+        for crossing in self.crossings.iter().filter(|crossing| crossing.turn == turn) {
+            self.cross(crossing.party);
+        }
         for fault in self.faults {
             match *fault {
                 Fault::Restored { party, to, .. } if to == turn => {
                     let image = self.seats[party].hospital.disk.image();
                     self.images.push((party, image));
                 }
-                Fault::Restored { party, to, turn: at } if at == turn => self.restore(party, to),
+                Fault::Restored {
+                    party,
+                    to,
+                    turn: at,
+                    power,
+                } if at == turn => self.restore(party, to, power),
                 Fault::Reboot {
                     party,
                     turn: at,
@@ -263,14 +367,19 @@ impl<'a> World<'a> {
         }
     }
 
-    fn restore(&mut self, party: usize, to: u64) {
+    fn restore(&mut self, party: usize, to: u64, power: bool) {
         if self.seats[party].gone {
             return;
         }
         let taken = self.images.iter().position(|(whose, _)| *whose == party);
         let image = taken.map_or_else(Image::default, |at| self.images.remove(at).1);
         self.note(|| format!("the disk of party {party} is put back to turn {to}"));
-        self.fail(Node::Party(party), 5);
+        if power {
+            self.fail(Node::Party(party), 5);
+        } else {
+            self.stop(party);
+            self.seats[party].down_until = Some(self.turn + 5);
+        }
         self.seats[party].hospital.disk.put_back(&image);
         self.seats[party].over = false;
     }
@@ -324,7 +433,13 @@ impl<'a> World<'a> {
             && self.choice.percent("ghost", self.turn, 60)
         {
             let at = self.turn + self.choice.below("ghost at", self.turn, 60);
-            self.late.push(Late { party, message, at });
+            let side = self.seats[party].side;
+            self.late.push(Late {
+                party,
+                side,
+                message,
+                at,
+            });
         }
     }
 
@@ -362,18 +477,34 @@ impl<'a> World<'a> {
             actions.push((Action::Start(Node::Coordinator), 2));
         }
         if self.coordinator.is_due(self.now_ms()) {
-            actions.push((Action::Drive, 3));
+            actions.push((Action::Drive(0), 3));
         }
-        let version = self.coordinator.version();
+        if self
+            .second
+            .as_ref()
+            .is_some_and(|second| second.is_due(self.now_ms()))
+        {
+            actions.push((Action::Drive(1), 3));
+        }
+        let versions = [
+            self.coordinator.version(),
+            self.second.as_ref().and_then(Coordinator::version),
+        ];
+        let parties = self.cast.members.len();
         for (party, seat) in self.seats.iter().enumerate() {
             if due(seat.down_until) {
-                actions.push((Action::Start(Node::Party(party)), seat.weight));
+                let start = if party < parties {
+                    Action::Start(Node::Party(party))
+                } else {
+                    Action::StartTwin(party)
+                };
+                actions.push((start, seat.weight));
             }
             if seat.ready {
                 actions.push((Action::Go(party), seat.weight));
             }
             let arrives = seat.flight.as_ref().is_some_and(|flight| {
-                let waits = may_wait(&flight.message, version)
+                let waits = may_wait(&flight.message, versions[seat.side])
                     && self.now_ms() < flight.sent_ms + POLL_MS
                     && !self.is_severed(party);
                 flight.arrives <= self.turn && !waits
@@ -409,9 +540,9 @@ impl<'a> World<'a> {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Drive => {
+            Action::Drive(side) => {
                 let now = self.now_ms();
-                let driven = self.coordinator.drive(now);
+                let driven = self.coordinator(side).drive(now);
                 self.note(|| "the coordinator does what is due".into());
                 self.after_coordinator();
                 if let Err(error) = driven
@@ -422,14 +553,14 @@ impl<'a> World<'a> {
                 }
             }
             Action::Start(Node::Coordinator) => self.start_coordinator(),
-            Action::Start(Node::Party(party)) => self.start_party(party),
+            Action::Start(Node::Party(party)) | Action::StartTwin(party) => self.start_party(party),
             Action::Go(party) => self.go(party),
             Action::Arrive(party) => self.arrive(party),
             Action::ArriveLate(index) => {
                 let late = self.late.remove(index);
-                let name = self.cast.members[late.party].name().clone();
+                let name = self.member(late.party);
                 self.note(|| format!("{name}: {} arrives late", late.message.name()));
-                let _ = self.coordinator.answer(&name, late.message);
+                let _ = self.coordinator(late.side).answer(name, late.message);
                 self.after_coordinator();
             }
         }
@@ -462,13 +593,13 @@ impl<'a> World<'a> {
 
     fn start_party(&mut self, party: usize) {
         let seat = &mut self.seats[party];
-        if seat.hospital.disk.is_off() {
-            seat.hospital.disk.start();
-        }
+        seat.hospital.switch_on();
         seat.down_until = None;
-        self.arm(Node::Party(party));
-        let member = &self.cast.members[party];
+        if party < self.cast.members.len() {
+            self.arm(Node::Party(party));
+        }
         let seat = &mut self.seats[party];
+        let member = &self.cast.members[seat.member];
         match seat.hospital.start(self.cast, member, &self.time) {
             Ok(()) => seat.ready = true,
             Err(error) => {
@@ -500,7 +631,7 @@ impl<'a> World<'a> {
     }
 
     fn end(&mut self, party: usize, ended: Ended) {
-        let name = self.cast.members[party].name();
+        let name = self.member(party);
         let seat = &mut self.seats[party];
         let text = match ended {
             Ok(End::Completed(_) | End::Stopped) => {
@@ -523,7 +654,7 @@ impl<'a> World<'a> {
 
     /// A party has sent something and waits for the answer.
     fn send(&mut self, party: usize) {
-        let name = self.cast.members[party].name();
+        let name = self.member(party);
         let now = self.clock.now_ms();
         let seat = &mut self.seats[party];
         let Some(message) = seat.hospital.line().take_sent() else {
@@ -574,6 +705,7 @@ impl<'a> World<'a> {
                         let again = flight.message.again();
                         self.late.extend(again.map(|message| Late {
                             party,
+                            side: seat.side,
                             message,
                             at: self.turn + turns,
                         }));
@@ -582,6 +714,18 @@ impl<'a> World<'a> {
                 }
             }
         }
+        // What is said on one side may be said on the other, too.
+        if self.second.is_some()
+            && self.choice.percent("leak", self.turn, 60)
+            && let Some(message) = flight.message.again().filter(|message| !message.is_idle())
+        {
+            self.late.push(Late {
+                party,
+                side: 1 - seat.side,
+                message,
+                at: self.turn + self.choice.below("leak at", self.turn, 80),
+            });
+        }
         seat.flight = Some(flight);
     }
 
@@ -589,20 +733,21 @@ impl<'a> World<'a> {
         let Some(flight) = self.seats[party].flight.take() else {
             return;
         };
-        let name = self.cast.members[party].name().clone();
+        let name = self.member(party);
         let text = flight.message.name();
         let answer = if matches!(flight.message, Message::Rest) {
             Ok(galen_net::Response::Ok)
         } else if flight.lost || self.is_severed(party) {
             Err(NetError::Cancelled)
         } else {
-            let answer = self.ask(party, &name, flight.message, flight.request.as_ref());
+            let answer = self.ask(party, name, flight.message, flight.request.as_ref());
             self.after_coordinator();
-            let arrives = self.coordinator.runs() && !flight.unanswered;
+            let side = self.seats[party].side;
+            let arrives = self.coordinator(side).runs() && !flight.unanswered;
             if let (Ok(response), Some(request)) = (&answer, &flight.request)
                 && arrives
             {
-                self.recorder.answered(&name, request, response);
+                self.recorder.answered(name, request, response);
             }
             if arrives { answer } else { Err(NetError::Cancelled) }
         };
@@ -620,20 +765,21 @@ impl<'a> World<'a> {
 impl World<'_> {
     /// The coordinator's answer, or what a lying one makes of it.
     fn ask(&mut self, party: usize, name: &PartyId, message: Message, request: Option<&Request>) -> Answer {
+        let side = self.seats[party].side;
         if self.lies.is_empty() {
-            return self.coordinator.answer(name, message);
+            return self.coordinator(side).answer(name, message);
         }
         let message = match message {
             Message::Get { digest, sink } => match self.liar.changes_blob(self.lies, party) {
                 Some(which) => {
                     self.note(|| format!("{name} gets a spoilt blob"));
-                    return self.coordinator.spoil(name, &digest, sink, which);
+                    return self.coordinator(side).spoil(name, &digest, sink, which);
                 }
                 None => Message::Get { digest, sink },
             },
             message => message,
         };
-        let answer = self.coordinator.answer(name, message);
+        let answer = self.coordinator(side).answer(name, message);
         let Some(request) = request else { return answer };
         if let Ok(response) = &answer {
             // What the liar knows may be said to somebody later.

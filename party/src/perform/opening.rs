@@ -11,7 +11,7 @@ use galen_core::{Digest, PartyId};
 use galen_custody::cross_check::Finding;
 use galen_net::protocol::{BlobKind, Item, Statement};
 use galen_sums::statement::{JUDGED, Judged, OPENED, OPENING_FAILED, Opened, OpeningFailed};
-use galen_sums::{ContributionHeader, Endorsement, Round, RoundId};
+use galen_sums::{ContributionHeader, ContributionSet, Endorsement, Round, RoundId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -249,6 +249,7 @@ impl Party {
         sum: Digest,
     ) -> Result<(), PartyError> {
         let round = self.round(link, id).await?;
+        let headers = link.fetch(id, Item::Headers).await?;
         let record = *round.digest();
         let shared = Arc::clone(&self.shared);
         let fixed = Endorsement { record, set, sum };
@@ -256,6 +257,14 @@ impl Party {
             let Some(parcel) = shared.contributor.sent(id)? else {
                 return Ok(None);
             };
+            // A party that came back from an old disk may have drawn a second contribution; the set has the first.
+            let shown = ContributionSet::new(&round, &headers).ok();
+            let shown = shown.filter(|shown| shown.digest() == set);
+            let member = shown.and_then(|shown| shown.members.get(&shared.identity.name).copied());
+            if member != Some(parcel.header.digest()) {
+                tracing::warn!(%id, "the set has another contribution of this party than the one that is kept here");
+                return Ok(None);
+            }
             let header: ContributionHeader = parcel
                 .header
                 .statement

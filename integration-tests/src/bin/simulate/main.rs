@@ -4,8 +4,8 @@
 #![allow(clippy::print_stdout, reason = "a command line tool")]
 
 use clap::Parser;
+use galen_integration_tests::sim::Schedule;
 use galen_integration_tests::sim::shrink::Failure;
-use galen_integration_tests::sim::{Kinds, Schedule};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +27,9 @@ struct Options {
     /// The coordinator lies.
     #[arg(long)]
     lies: bool,
+    /// The coordinator leads two lives, and parties cheat.
+    #[arg(long, conflicts_with = "lies")]
+    forks: bool,
     /// Shows one schedule turn by turn: that of the first seed.
     #[arg(long)]
     trace: bool,
@@ -35,8 +38,8 @@ struct Options {
 fn main() -> anyhow::Result<ExitCode> {
     let options = Options::parse();
     if options.trace {
-        let schedule = schedule(options.first, options.lies);
-        println!("{schedule}");
+        let schedule = schedule(options.first, &options);
+        println!("{:?}\n{schedule}", schedule.shape());
         let outcome = schedule.run_traced()?;
         for line in &outcome.trace {
             println!("{line}");
@@ -58,7 +61,7 @@ fn main() -> anyhow::Result<ExitCode> {
                 if seed >= end {
                     return Ok(());
                 }
-                let schedule = schedule(seed, options.lies);
+                let schedule = schedule(seed, &options);
                 let outcome = schedule.run()?;
                 let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
                 totals.note(&schedule, &outcome);
@@ -133,11 +136,13 @@ impl Totals {
     }
 }
 
-fn schedule(seed: u64, lies: bool) -> Schedule {
-    if lies {
-        Schedule::of_lies(seed, Kinds::default())
+fn schedule(seed: u64, options: &Options) -> Schedule {
+    if options.lies {
+        Schedule::of_lies(seed)
+    } else if options.forks {
+        Schedule::of_fork(seed)
     } else {
-        Schedule::of(seed, Kinds::default())
+        Schedule::of(seed)
     }
 }
 
