@@ -34,6 +34,7 @@ const LIMITS: QueryLimits = QueryLimits { batch: 0, key: 0 };
 
 impl Coordinator {
     /// A machine that is not started yet.
+    #[allow(clippy::new_without_default)] // A machine is built on purpose.
     pub fn new() -> Self {
         Self {
             disk: MemoryDisk::new(),

@@ -46,6 +46,7 @@ fn folder() -> PathBuf {
 
 impl Hospital {
     /// A machine that is not started yet.
+    #[allow(clippy::new_without_default)] // A machine is built on purpose.
     pub fn new() -> Self {
         Self {
             disk: MemoryDisk::new(),

@@ -70,7 +70,7 @@ mod tests {
     fn sets(texts: &[&str]) -> Vec<BTreeSet<PartyId>> {
         let set = |text: &&str| {
             text.chars()
-                .map(|c| PartyId::new(&c.to_string()).unwrap())
+                .map(|c| PartyId::new(c.to_string()).unwrap())
                 .collect()
         };
         texts.iter().map(set).collect()

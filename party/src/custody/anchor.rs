@@ -63,9 +63,8 @@ impl VolatileFile {
 
 #[cfg(target_os = "linux")]
 fn is_volatile(folder: &Path) -> bool {
-    // linux/magic.h
-    const TMPFS_MAGIC: i64 = 0x0102_1994;
-    rustix::fs::statfs(folder).is_ok_and(|status| i64::from(status.f_type) == TMPFS_MAGIC)
+    // TMPFS_MAGIC of linux/magic.h; the field's type differs between architectures.
+    rustix::fs::statfs(folder).is_ok_and(|status| status.f_type == 0x0102_1994)
 }
 
 /// Whether the file is this user's: everybody may write to that folder.

@@ -170,6 +170,7 @@ fn sum(derived: &Derived, values: Vec<i64>) -> OpenedSum {
         result: derived.digest(),
         max_noise: 1,
         noise_bound: 9,
+        unchecked: Default::default(),
         values,
     }
 }

@@ -45,6 +45,7 @@ pub struct Draft {
 
 /// A study as it comes to be frozen.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant)] // One is read from a file and taken apart at once.
 pub enum Written {
     /// A new study; cards are still to be joined.
     New(Study),
