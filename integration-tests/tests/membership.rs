@@ -73,7 +73,7 @@ fn one_hospital_leaves_and_another_joins() -> anyhow::Result<()> {
     scene.run(COORDINATOR, &["study", "freeze", &draft])?;
     let file = scene.home(COORDINATOR).join("study.toml");
     let new = FrozenStudy::load(&file)?;
-    ensure!(new.check_successor_of(&old) == [], "no successor");
+    ensure!(new.check_successor_of(&old).is_empty(), "no successor");
     let digest = new.digest().to_hex();
     let stay = names(&["cleveland", "budapest", "long-beach"])?;
     for party in &stay {

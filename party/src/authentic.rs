@@ -8,8 +8,8 @@ use galen_core::{Code, Digest, PartyId};
 use galen_store::BlobStore;
 use galen_sums::statement::OpeningFault;
 use galen_sums::{
-    Authored, Challenge, ContributionHeader, Endorsement, FingerprintStatement, Round, SumsError, check_sum,
-    fingerprint,
+    Authored, Challenge, ContributionHeader, Endorsement, FingerprintFault, FingerprintStatement, Round,
+    SumsError, check_sum, fingerprint,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -39,7 +39,7 @@ impl Fetched {
 /// sum is what the other receivers found it to be, who had them.
 ///
 /// # Errors
-/// [`NotOpened::Round`] with [`OpeningFault::Sum`] if the fingerprints do not add up, or a member signed a false one.
+/// [`NotOpened::Round`] with [`OpeningFault::Sum`] if the fingerprints do not add up.
 pub fn check(
     round: &Round,
     verified: &Verified,
@@ -63,9 +63,18 @@ pub fn check(
     }
     let sum = fingerprint::of_sum(round, &challenge, read(&verified.sum())?);
     let sum = sum.map_err(|error| failed(round, error))?;
-    let statements = verified.fingerprints();
-    check_sum(round, verified.set(), &challenge, statements, &computed, &sum)
-        .map_err(|error| failed(round, error))?;
+    let mut statements = verified.fingerprints().to_vec();
+    loop {
+        match check_sum(round, verified.set(), &challenge, &statements, &computed, &sum) {
+            Ok(()) => break,
+            // Its contribution is here, with the digest that it signed before; its word about it is not needed.
+            Err(SumsError::Fingerprint(FingerprintFault::False(member))) => {
+                tracing::warn!(%member, "signed another fingerprint than that of its contribution");
+                statements.retain(|said| said.author != member);
+            }
+            Err(error) => return Err(failed(round, error)),
+        }
+    }
     Ok(unchecked)
 }
 
