@@ -2,10 +2,7 @@
 
 use crate::error::NetError;
 use crate::identity::Identity;
-use quinn::{
-    ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig,
-    VarInt,
-};
+use quinn::{ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, TransportConfig, VarInt};
 use ring::hmac;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,9 +23,6 @@ const CONNECTION_WINDOW: u32 = 8 << 20;
 const SEND_WINDOW: u64 = 512 << 10;
 /// Requests under way per connection. More wait at the dialling side.
 pub(crate) const STREAMS: u32 = 64;
-/// Longest UDP payload: a jumbo frame of 9000 bytes less IP and UDP headers. QUIC begins with 1200 bytes and finds out by probing what the path takes. Most of a
-/// transfer's processor time goes by the packet, so where jumbo frames pass, as within a data centre, it takes a fraction.
-const MAX_PAYLOAD: u16 = 8952;
 /// First guess of the round trip. The default of 333 ms makes the first retransmission wait a second; parties that dial before the
 /// coordinator is up should find it sooner.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
@@ -63,11 +57,8 @@ impl Default for Tuning {
 impl Tuning {
     pub(crate) fn transport(&self) -> Arc<TransportConfig> {
         let idle = u32::try_from(self.idle.as_millis()).unwrap_or(u32::MAX);
-        let mut discovery = MtuDiscoveryConfig::default();
-        discovery.upper_bound(MAX_PAYLOAD);
         let mut config = TransportConfig::default();
         config
-            .mtu_discovery_config(Some(discovery))
             .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
             .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
             .send_window(SEND_WINDOW)
@@ -92,9 +83,6 @@ pub(crate) fn endpoint(identity: &Identity) -> Result<EndpointConfig, NetError> 
     let id_key = galen_core::random::bytes::<32>().map_err(|error| NetError::Identity(error.to_string()))?;
     let next = Arc::new(AtomicU64::new(0));
     let mut config = EndpointConfig::new(Arc::new(reset_key));
-    config
-        .max_udp_payload_size(MAX_PAYLOAD)
-        .map_err(|error| NetError::Identity(error.to_string()))?;
     config.cid_generator(move || {
         Box::new(ConnectionIds {
             key: hmac::Key::new(hmac::HMAC_SHA256, &id_key),
