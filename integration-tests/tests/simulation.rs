@@ -115,7 +115,11 @@ fn a_disk_that_lies_is_found_and_the_schedule_shrunk() {
         (0..200).find_map(|seed| {
             let mut schedule = Schedule::of(seed);
             schedule.bug = Some(Bug::LyingDisk(node));
-            Failure::of(&schedule).unwrap()
+            // What a study without the bug might do as well proves nothing.
+            Failure::of(&schedule).unwrap().filter(|failure| {
+                let mut violations = failure.outcome.violations.iter();
+                violations.all(|violation| violation.invariant != Invariant::Completes)
+            })
         })
     };
     for node in [Node::Coordinator, Node::Party(0)] {
