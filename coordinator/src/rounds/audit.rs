@@ -215,7 +215,10 @@ fn spoiler(before: &StudyState, after: &StudyState) -> Option<AuditEvent> {
     let [party] = after.suspects.iter().collect::<Vec<_>>()[..] else {
         return None;
     };
-    let attempt = before.attempt.as_ref().filter(|_| before.suspects != after.suspects)?;
+    let attempt = before
+        .attempt
+        .as_ref()
+        .filter(|_| before.suspects != after.suspects)?;
     Some(AuditEvent::Named {
         id: RoundId {
             round: attempt.round,

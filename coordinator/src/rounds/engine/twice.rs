@@ -30,13 +30,19 @@ impl Engine {
         }
         let mut other = None;
         for kind in ["endorsement", "abandoned"] {
-            let stored = self.statements.get(statement_key(id, kind, &party)).map_err(store_refusal)?;
+            let stored = self
+                .statements
+                .get(statement_key(id, kind, &party))
+                .map_err(store_refusal)?;
             let differs = |stored: &Authored| stored.statement.payload() != said.statement.payload();
             other = other.or(stored.filter(differs));
         }
         let Some(other) = other else { return Ok(()) };
         // Once per attempt: whoever goes on signing fills nobody's disk.
-        if !inner.refused.insert((party.clone(), "second signature", Code::Conflict)) {
+        if !inner
+            .refused
+            .insert((party.clone(), "second signature", Code::Conflict))
+        {
             return Ok(());
         }
         tracing::warn!(custodian = %party, %id, "a custodian signed twice");
