@@ -9,7 +9,7 @@ use galen_core::study::FrozenStudy;
 use galen_core::{Code, Refusal, SignError, Signed, SigningKey, StudyDigest};
 use galen_net::protocol::{AttemptPhase, Statement};
 use galen_store::{Batch, Database, Repository, StoreError, Table};
-use galen_sums::audit::{AuditEvent, AuditHead, AuditLine};
+use galen_sums::audit::{AuditEvent, AuditHead, AuditLine, Culprit};
 use galen_sums::record::RoundId;
 use galen_sums::roster::Roster;
 
@@ -172,6 +172,9 @@ pub fn told(before: &StudyState, after: &StudyState, roster: &Roster) -> Vec<Aud
             earlier.filter(|earlier| (earlier.round, earlier.attempt) == (attempt.round, attempt.attempt));
         told_of_attempt(earlier, attempt, roster, &mut events);
     }
+    if let Some(event) = spoiler(before, after) {
+        events.push(event);
+    }
     let known = before.published.len();
     for (round, published) in (0u32..).zip(&after.published).skip(known) {
         events.push(AuditEvent::Published {
@@ -205,6 +208,27 @@ pub fn told(before: &StudyState, after: &StudyState, roster: &Roster) -> Vec<Aud
         });
     }
     events
+}
+
+/// The contributor that is left once sums with it did not open and sums without it did.
+fn spoiler(before: &StudyState, after: &StudyState) -> Option<AuditEvent> {
+    let [party] = after.suspects.iter().collect::<Vec<_>>()[..] else {
+        return None;
+    };
+    let attempt = before
+        .attempt
+        .as_ref()
+        .filter(|_| before.suspects != after.suspects)?;
+    Some(AuditEvent::Named {
+        id: RoundId {
+            round: attempt.round,
+            attempt: attempt.attempt,
+        },
+        party: party.clone(),
+        culprit: Culprit::BadCiphertext,
+        text: "no sum that it was in opened, and others did".to_owned(),
+        evidence: Vec::new(),
+    })
 }
 
 fn told_of_attempt(before: Option<&Attempt>, after: &Attempt, roster: &Roster, events: &mut Vec<AuditEvent>) {

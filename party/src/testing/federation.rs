@@ -1,4 +1,4 @@
-//! Three parties and a coordinator's key in one process, passing statements by hand.
+//! Some parties and a coordinator's key in one process, passing statements by hand.
 
 use crate::contribute::{Contributor, Parcel};
 use crate::custody::anchor::Memory;
@@ -9,13 +9,13 @@ use crate::opening::Evidence;
 use crate::rounds::Rounds;
 use crate::testing;
 use crate::vault::Vault;
-use galen_core::study::{Card, FrozenStudy, Purpose};
+use galen_core::study::{Card, FrozenStudy, Purpose, Study};
 use galen_core::{Digest, Signed, SigningKey};
 use galen_custody::rehearsal;
 use galen_store::Store;
 use galen_sums::round::Assignments;
 use galen_sums::{Authored, ContributionSet, Earlier, Round, RoundId, RoundRecord, Source, SumPlan};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A party with its own store.
@@ -29,7 +29,7 @@ pub(crate) struct Member {
 /// The parties.
 pub(crate) struct Federation {
     temp: tempfile::TempDir,
-    coordinator: SigningKey,
+    pub(crate) coordinator: SigningKey,
     pub(crate) study: FrozenStudy,
     pub(crate) rounds: Rounds,
     identities: Vec<Arc<Identity>>,
@@ -40,11 +40,16 @@ pub(crate) struct Federation {
 
 impl Federation {
     pub(crate) fn new() -> Self {
+        Self::of(testing::study())
+    }
+
+    /// The parties of a study.
+    pub(crate) fn of(plan: Study) -> Self {
         let temp = tempfile::tempdir().unwrap();
         let mut identities = Vec::new();
-        for name in ["a", "b", "c"] {
-            let home = Home::create(&temp.path().join(name)).unwrap();
-            identities.push(Arc::new(Identity::create(&home, testing::name(name)).unwrap()));
+        for member in &plan.party {
+            let home = Home::create(&temp.path().join(member.name.as_str())).unwrap();
+            identities.push(Arc::new(Identity::create(&home, member.name.clone()).unwrap()));
         }
         let coordinator = SigningKey::generate().unwrap();
         let mut cards: Vec<Card> = identities.iter().map(|identity| identity.card()).collect();
@@ -54,7 +59,7 @@ impl Federation {
             signing: coordinator.public(),
             sealing: Digest::default(),
         });
-        let study = testing::frozen(&cards);
+        let study = testing::frozen_of(plan, &cards);
         let rounds = Rounds::of(&study).unwrap();
         let mut federation = Self {
             temp,
@@ -69,8 +74,14 @@ impl Federation {
         federation
     }
 
-    /// Every party starts again from its disk.
+    /// Every party starts again from its disk, and the custodians introduce themselves.
     pub(crate) fn restart(&mut self) {
+        self.start();
+        self.introduce();
+    }
+
+    /// Every party starts again from its disk.
+    fn start(&mut self) {
         self.members.clear();
         for (identity, memory) in self.identities.iter().zip(&self.memories) {
             let dir: PathBuf = self.temp.path().join(identity.name.as_str()).join("store");
@@ -83,22 +94,26 @@ impl Federation {
                 identity: Arc::clone(identity),
             });
         }
-        self.introduce();
+    }
+
+    /// The members that keep pieces.
+    pub(crate) fn custodians(&self) -> impl Iterator<Item = &Member> + Clone {
+        let roster = self.rounds.roster();
+        let keeps = |member: &&Member| roster.custodian_index(&member.identity.name).is_some();
+        self.members.iter().filter(keeps)
     }
 
     /// Every custodian tells the others its incarnation, and they vouch for it. Returns the words for each.
     pub(crate) fn introduce(&self) -> Vec<Authored> {
         let incarnations: Vec<Authored> = self
-            .members
-            .iter()
+            .custodians()
             .map(|member| member.custodian.incarnation().unwrap())
             .collect();
         let roster = self.rounds.roster();
         let mut words = Vec::new();
-        for member in &self.members {
+        for member in self.custodians() {
             for other in self
-                .members
-                .iter()
+                .custodians()
                 .filter(|other| other.identity.name != member.identity.name)
             {
                 let nonce = other.custodian.standing().unwrap().unwrap().nonce;
@@ -108,11 +123,34 @@ impl Federation {
                 }
             }
         }
-        for member in &self.members {
+        for member in self.custodians() {
             // Whom the others do not vouch for stays unconfirmed.
             let _ = member.custodian.take_confirmations(roster, &words);
         }
         words
+    }
+
+    /// A copy of what is on a party's disk; everybody is off meanwhile.
+    pub(crate) fn image(&mut self, index: usize) -> tempfile::TempDir {
+        self.members.clear();
+        let image = tempfile::tempdir().unwrap();
+        copy(&self.disk(index), image.path());
+        self.restart();
+        image
+    }
+
+    /// Puts a party's disk back to a copy. Whether its machine remembers what came after is up to [`Self::memories`].
+    pub(crate) fn put_back(&mut self, index: usize, image: &tempfile::TempDir) {
+        self.members.clear();
+        let disk = self.disk(index);
+        std::fs::remove_dir_all(&disk).unwrap();
+        copy(image.path(), &disk);
+        self.start();
+    }
+
+    fn disk(&self, index: usize) -> PathBuf {
+        let name = self.identities[index].name.as_str();
+        self.temp.path().join(name).join("store")
     }
 
     /// Every party starts again with an empty store.
@@ -126,8 +164,7 @@ impl Federation {
 
     /// The custodians' keys for an attempt.
     pub(crate) fn announce(&self, id: RoundId) -> Vec<Authored> {
-        self.members
-            .iter()
+        self.custodians()
             .map(|member| member.custodian.announce(id).unwrap())
             .collect()
     }
@@ -143,12 +180,13 @@ impl Federation {
                 let study = self.study.digest();
                 before.sign(&identity.signing, &identity.name, &study).unwrap()
             };
-            Earlier::Abandoned(self.identities.iter().map(sign).collect())
+            let keeps =
+                |identity: &&Arc<Identity>| self.rounds.roster().custodian_index(&identity.name).is_some();
+            Earlier::Abandoned(self.identities.iter().filter(keeps).map(sign).collect())
         };
         let signing = self
-            .identities
-            .iter()
-            .map(|identity| (&identity.name, &identity.signing));
+            .custodians()
+            .map(|member| (&member.identity.name, &member.identity.signing));
         let study = self.study.digest();
         let record = RoundRecord {
             study: self.study.digest(),
@@ -198,12 +236,12 @@ impl Federation {
 
     /// Everybody's endorsement.
     pub(crate) fn endorse(&self, round: &Round, headers: &[Authored], sum: Digest) -> Vec<Authored> {
-        for member in &self.members {
+        for member in self.custodians() {
             let verdict = member.custodian.check(round, headers, sum).unwrap();
             assert!(matches!(verdict, Some(Verdict::Checked(_))), "{verdict:?}");
         }
         let endorse = |member: &Member| member.custodian.endorse(round, headers, sum).unwrap().unwrap();
-        self.members.iter().map(endorse).collect()
+        self.custodians().map(endorse).collect()
     }
 
     /// The answers of the custodians that a fair division asks.
@@ -214,8 +252,7 @@ impl Federation {
         endorsements: &[Authored],
     ) -> Vec<Authored> {
         let all = self
-            .members
-            .iter()
+            .custodians()
             .map(|member| member.identity.name.clone())
             .collect();
         let assigned = round.assign(&all).unwrap();
@@ -265,5 +302,18 @@ impl Federation {
             blob,
             sum,
         )
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
     }
 }

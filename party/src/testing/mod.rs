@@ -1,8 +1,9 @@
 //! Small studies, tables and identities for this crate's tests.
 
 pub(crate) mod federation;
+mod malicious;
 
-use galen_core::study::{Card, FrozenStudy, Study};
+use galen_core::study::{Card, FrozenStudy, Role, Study};
 use galen_core::{Digest, PartyId};
 use std::path::Path;
 
@@ -91,8 +92,32 @@ pub(crate) fn study() -> Study {
     toml::from_str(STUDY).unwrap()
 }
 
+/// A study of so many parties, all of which contribute, and of which the first so many keep pieces.
+pub(crate) fn study_of(parties: usize, custodians: usize, threshold: u32, agreement: u32) -> Study {
+    let mut study = study();
+    let last = study.party.pop().unwrap();
+    study.party = (0..parties)
+        .map(|index| {
+            let mut member = last.clone();
+            member.name = name(&char::from(b'a' + index as u8).to_string());
+            member
+                .roles
+                .retain(|role| *role != Role::Custodian || index < custodians);
+            member
+        })
+        .collect();
+    study.sums.threshold = threshold;
+    study.sums.agreement = agreement;
+    study
+}
+
 /// A frozen study whose cards are those given, or invented.
 pub(crate) fn frozen(cards: &[Card]) -> FrozenStudy {
+    frozen_of(study(), cards)
+}
+
+/// The same of another study.
+pub(crate) fn frozen_of(study: Study, cards: &[Card]) -> FrozenStudy {
     let invented = |name: &PartyId| {
         let digest = |what: &str| Digest::of(format!("{what} of {name}").as_bytes());
         Card {
@@ -102,7 +127,6 @@ pub(crate) fn frozen(cards: &[Card]) -> FrozenStudy {
             sealing: digest("sealing"),
         }
     };
-    let study = study();
     let card = |name: &PartyId| {
         cards
             .iter()

@@ -53,9 +53,17 @@ impl Engine {
     /// audit log says so.
     pub fn post(&self, party: &PartyId, statement: Statement) -> Result<(), Refusal> {
         let what = audit::name_of(&statement);
+        let binding = match &statement {
+            Statement::Endorsement(signed) | Statement::Abandoned(signed) => Some(signed.clone()),
+            _ => None,
+        };
         let taken = self.take(party, statement);
         if let Err(refusal) = &taken {
             self.note_refusal(party, what, refusal);
+        }
+        if let Some(statement) = binding {
+            let author = party.clone();
+            self.note_second_signature(Authored { author, statement })?;
         }
         taken
     }

@@ -8,6 +8,7 @@ mod incarnations;
 mod intake;
 mod reading;
 pub mod succession;
+mod twice;
 
 pub use self::arriving::ArrivalCheck;
 use self::arriving::Arrived;
