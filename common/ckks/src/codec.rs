@@ -3,7 +3,7 @@
 //! Every object begins with the magic, a version, a type tag and the digest of its preset. Residues take
 //! `ceil(log2 q)` bits each, packed prime by prime; a uniform half is stored as the 32-byte seed that it was expanded
 //! from. Numbers are little-endian. All lengths follow from the header, and what does not conform to the preset in
-//! every respect is refused with a [`Malformed`] that says why, before memory is taken for it.
+//! every respect is refused with a `Malformed` that says why, before memory is taken for it.
 //!
 //! | object | after the header |
 //! |---|---|

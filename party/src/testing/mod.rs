@@ -1,6 +1,7 @@
 //! Small studies, tables and identities for this crate's tests.
 
 pub(crate) mod federation;
+#[allow(clippy::type_complexity)] // Tables of attacks.
 mod malicious;
 
 use galen_core::study::{Card, FrozenStudy, Role, Study};

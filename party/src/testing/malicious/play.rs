@@ -40,7 +40,7 @@ impl Play {
     pub(super) fn new(federation: Federation) -> Self {
         let temp = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at(1_000_000));
-        let signing = SigningKey::from_pkcs8(&federation.coordinator.to_pkcs8()).unwrap();
+        let signing = SigningKey::from_pkcs8(federation.coordinator.to_pkcs8()).unwrap();
         let store = Store::open(&temp.path().join("store")).unwrap();
         let time = Arc::clone(&clock) as Arc<dyn Clock>;
         let engine = Engine::open(federation.study.clone(), signing, store, time).unwrap();
