@@ -432,7 +432,10 @@ fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, PartyError> {
 }
 
 fn refused(id: RoundId, error: LedgerError) -> PartyError {
-    if matches!(error, LedgerError::Forgotten { .. } | LedgerError::Incarnation(_)) {
+    if matches!(
+        error,
+        LedgerError::Forgotten { .. } | LedgerError::Incarnation(_) | LedgerError::NoIncarnation
+    ) {
         return PartyError::StandsAside(error);
     }
     PartyError::Untrue(format!("the custodian's ledger refuses this for {id}: {error}"))

@@ -227,8 +227,9 @@ fn seen(report: &Report) -> String {
         );
     }
     text.push_str(
-        " This is what a coordinator sees that is curious but follows the protocol; this version does not defend against one \
-         that deviates from it. The hospitals saw every opened sum. SECURITY.md says what is promised and what is not.",
+        " A coordinator that deviates from the protocol is kept from more by the custodians' agreement, the contributors' \
+         fingerprints and the audit log, of which every hospital has a copy. The hospitals saw every opened sum. SECURITY.md \
+         says what is promised and what is not.",
     );
     text
 }
