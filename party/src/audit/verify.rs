@@ -121,7 +121,7 @@ pub fn file(study: &FrozenStudy, path: &Path) -> Result<Log, PartyError> {
 /// Verifies a party's own copy up to the head that it has acted upon. The daemon may run.
 ///
 /// # Errors
-/// As [`file`]; also if the copy does not lead to that head.
+/// As [`file()`]; also if the copy does not lead to that head.
 pub fn own(study: &FrozenStudy, home: &Home) -> Result<Log, PartyError> {
     let shelf = Folder::to_read(home.audit());
     let seen = Seen::read(&shelf)?.unwrap_or_default();
