@@ -211,6 +211,7 @@ fn sums(to: &Folder) {
     let failed = statement::OpeningFailed {
         record: rd,
         detail: "why".into(),
+        fault: statement::OpeningFault::Remainder,
     };
     let release = statement::Release { model: rd };
     let all = [
@@ -289,6 +290,7 @@ fn net(to: &Folder) {
             sum: digest,
             result: digest,
         }],
+        incarnations: Vec::new(),
         attempt: Some(AttemptView {
             round: 1,
             attempt: 0,
@@ -296,6 +298,9 @@ fn net(to: &Folder) {
             awaiting: vec![name.clone()],
             set: f.names.clone(),
             sum: Some(digest),
+            contributors: Vec::new(),
+            replaced: 0,
+            set_digest: None,
             assignments: vec![(name.clone(), vec![0, 1])],
         }),
         serving: Some(digest),

@@ -8,8 +8,8 @@ use galen_custody::{OneRoundSecret, ReceiverKey};
 use galen_sums::authored::{CONTRIBUTION, ENDORSEMENT, ONE_ROUND_KEY, ROUND_RECORD};
 use galen_sums::plan::padded;
 use galen_sums::{
-    Abandoned, Authored, Earlier, Certificate, ContributionHeader, ContributionSet, Endorsement, PlanInputs, Roster,
-    RosterMember, RosterParts, Round, RoundId, RoundRecord, SumPlan, ValueRange, check_certificate,
+    Abandoned, Authored, Certificate, ContributionHeader, ContributionSet, Earlier, Endorsement, PlanInputs,
+    Roster, RosterMember, RosterParts, Round, RoundId, RoundRecord, SumPlan, ValueRange, check_certificate,
 };
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde::ser::{Serialize, SerializeTuple, Serializer};
@@ -107,7 +107,11 @@ impl Federation {
         let custodians = names.iter().zip(&signing).take(CUSTODIANS);
         let confirmations = confirmations(custodians.clone(), &keys, roster.study()).unwrap();
         let before = RoundId { round: 3, attempt: 0 };
-        let abandoned = |(name, key)| Abandoned { round: before }.sign(key, name, roster.study()).unwrap();
+        let abandoned = |(name, key)| {
+            Abandoned { round: before }
+                .sign(key, name, roster.study())
+                .unwrap()
+        };
         let record = RoundRecord {
             study: *roster.study(),
             purpose: Purpose::Training,
@@ -171,7 +175,11 @@ impl Federation {
     /// The same for a line of the audit log.
     pub fn line_of(&self, payload: &[u8]) -> Signed {
         self.coordinator
-            .sign(galen_sums::audit::AUDIT_LINE, self.roster.study(), &Encoded(payload))
+            .sign(
+                galen_sums::audit::AUDIT_LINE,
+                self.roster.study(),
+                &Encoded(payload),
+            )
             .unwrap()
     }
 

@@ -7,18 +7,18 @@ use crate::{HINTED, choose, postcard_again};
 use galen_core::{Digest, Signed};
 use galen_custody::{LedgerState, OneRoundSecret, ReceiverKey, check_contribution, open_answers};
 use galen_rns::poly::Poly;
+use galen_sums::audit::{AuditHead, AuditLine, Chain, Checker, json_lines, words};
 use galen_sums::authored::{ANSWER, CONTRIBUTION, ENDORSEMENT};
 use galen_sums::blob::{BlobReader, BlobWriter, HEADER_LEN, Subject};
 use galen_sums::{
     AnswerHeader, Authored, ContributionHeader, ContributionSet, Endorsement, OneRoundKey, PlanInputs, Round,
     RoundRecord, SumPlan, check_answer, check_certificate, check_header, statement,
 };
-use galen_sums::audit::{AuditHead, AuditLine, Chain, Checker, json_lines, words};
 use hpke::aead::ChaCha20Poly1305;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
-use std::sync::Arc;
 use hpke::{Deserializable, Kem, OpModeS, Serializable, single_shot_seal};
+use std::sync::Arc;
 
 /// Every statement type: the first byte selects it, the rest is its encoding.
 pub fn statements(data: &[u8]) {
@@ -347,7 +347,14 @@ fn audit_file(data: &[u8]) {
 pub fn signed(data: &[u8]) {
     choose(
         &[
-            record, round_key, contribution, endorsement, answer, authored, audit_line, audit_file,
+            record,
+            round_key,
+            contribution,
+            endorsement,
+            answer,
+            authored,
+            audit_line,
+            audit_file,
         ],
         data,
     );
