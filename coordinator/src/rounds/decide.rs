@@ -170,7 +170,8 @@ impl Attempt {
                 Decision::Wait
             };
         }
-        if !stalled {
+        // Custodians that are all gone would be asked in turn for ever: each is asked anew twice at most, then those asked last are waited for.
+        if !stalled || self.reassigned as usize >= 2 * self.endorsements.len() {
             return Decision::Wait;
         }
         // An attempt is not abandoned any more from here on. So where nobody else holds the pieces, the silent are waited for.

@@ -148,6 +148,8 @@ pub struct Attempt {
     pub judged: BTreeMap<PartyId, Named>,
     /// Custodians whose answers were replaced by others'; they are not asked again.
     pub liars: BTreeSet<PartyId>,
+    /// How often pieces of silent custodians were given to others.
+    pub reassigned: u32,
     /// Whether the custodians' answers were disputed before.
     pub disputed: bool,
     /// Why it was abandoned, or is about to be.
@@ -367,6 +369,7 @@ impl Attempt {
             key_checks: BTreeMap::new(),
             judged: BTreeMap::new(),
             liars: BTreeSet::new(),
+            reassigned: 0,
             disputed: false,
             abandoned: None,
             asked_next: None,

@@ -787,6 +787,24 @@ fn silent_custodians_without_whom_pieces_are_missing_are_waited_for() {
     assert_partition(&rules, &attempt);
 }
 
+#[test]
+fn custodians_that_are_all_gone_are_not_asked_in_turn_for_ever() {
+    let rules = rules();
+    let mut attempt = certified(&rules);
+    let (mut now, mut asked) = (0, 0);
+    loop {
+        now += PATIENCE;
+        match go_on(&mut attempt, &rules, now) {
+            Decision::Reassign(_) => asked += 1,
+            Decision::Wait => break,
+            other => panic!("{other:?}"),
+        }
+        assert!(asked <= 2 * NAMES.len());
+    }
+    let decision = attempt.decide(&rules, &none(), now + GIVE_UP);
+    assert!(matches!(decision, Decision::Fail(_)), "{decision:?}");
+}
+
 fn opened(attempt: &mut Attempt, name: &str, result: &str) {
     attempt
         .apply(

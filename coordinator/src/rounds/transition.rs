@@ -323,6 +323,7 @@ impl Attempt {
                 self.phase = Phase::Abandoning;
             }
             Decision::Certify(assignments) | Decision::Reassign(assignments) => {
+                self.reassigned += u32::from(self.phase == Phase::Certified);
                 self.assignments = assignments.clone();
                 self.phase = Phase::Certified;
             }
