@@ -8,7 +8,7 @@ use galen_fuzz::ckks::WORLDS;
 use galen_fuzz::federation::{FEDERATION, signing_key};
 use galen_inference::ServingKey;
 use galen_models::agenda::ReleasedModel;
-use galen_models::{Layer, Model, ModelSpec, Range};
+use galen_models::{Layer, Model, ModelSpec, Range, Shape};
 use galen_net::frame::{HEADER_BYTES, Header};
 use galen_net::protocol::*;
 use galen_net::{Message, Request, Response};
@@ -367,7 +367,7 @@ fn net(to: &Folder) {
 fn models(to: &Folder) {
     let residual = Model::initial(ModelSpec::residual_mlp(3, &[2], 0.1, 2).unwrap(), 3).unwrap();
     let linear = ModelSpec {
-        inputs: 1,
+        input: Shape::Features(1),
         layers: vec![Layer::Dense { outputs: 1 }],
     };
     let linear = Model::initial(linear, 1).unwrap();

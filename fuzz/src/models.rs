@@ -6,7 +6,7 @@ use crate::{HINTED, choose, postcard_again};
 use galen_core::study::{DataSchema, EvaluationPlan};
 use galen_models::agenda::ReleasedModel;
 use galen_models::fixed::{FixedPoint, MAX_MAGNITUDE};
-use galen_models::{FedAvg, Histograms, Layer, Model, ModelSpec, Statistics};
+use galen_models::{FedAvg, Histograms, Layer, Model, ModelSpec, Shape, Statistics};
 use std::sync::LazyLock;
 
 /// [`Model::from_safetensors`].
@@ -19,7 +19,7 @@ fn safetensors(data: &[u8]) {
         assert_eq!(again, model);
         assert_eq!(again.digest(), model.digest());
         if model.spec().outputs() == 1 {
-            let row = vec![0.5; model.spec().inputs];
+            let row = vec![0.5; model.spec().inputs()];
             model.evaluate(&[row]).unwrap();
         }
     }
@@ -85,7 +85,7 @@ pub fn sums(data: &[u8]) {
     }
     let base = Model::initial(
         ModelSpec {
-            inputs: 2,
+            input: Shape::Features(2),
             layers: vec![Layer::Dense { outputs: 1 }],
         },
         1,

@@ -111,15 +111,15 @@ pub(crate) fn fold(model: &Model) -> Option<Folded> {
     };
     let mut blocks: Vec<Block> = Vec::new();
     // The affine map between the last block's `linear x + inner^2` and what enters the next layer.
-    let mut pending = Affine::identity(spec.inputs);
-    let mut inputs = spec.inputs;
-    for layer in &spec.layers {
-        match layer {
+    let mut pending = Affine::identity(spec.inputs());
+    let mut inputs = spec.inputs();
+    for site in spec.resolve().ok()? {
+        match site.layer {
             Layer::Dense { .. } => pending = affine(inputs)?.after(&pending),
             Layer::Residual { scale, power: 2, .. } => {
                 let linear = affine(inputs)?.after(&pending);
                 let inner = affine(inputs)?.after(&pending).scaled(scale.sqrt());
-                pending = Affine::identity(layer.outputs());
+                pending = Affine::identity(site.output.len());
                 pending.constants = linear.constants;
                 blocks.push(Block {
                     inner,
@@ -128,7 +128,7 @@ pub(crate) fn fold(model: &Model) -> Option<Folded> {
             }
             _ => return None,
         }
-        inputs = layer.outputs();
+        inputs = site.output.len();
     }
     let weights = pending.rows.first()?;
     let constant = *pending.constants.first()?;
@@ -145,7 +145,7 @@ pub(crate) fn fold(model: &Model) -> Option<Folded> {
         },
     };
     Some(Folded {
-        inputs: spec.inputs,
+        inputs: spec.inputs(),
         blocks,
         output,
     })
@@ -191,8 +191,8 @@ impl Output {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use galen_models::ModelSpec;
     use galen_models::random::Stream;
+    use galen_models::{ModelSpec, Shape};
 
     /// The folded model in plain numbers.
     fn evaluate(folded: &Folded, row: &[f64]) -> f64 {
@@ -246,7 +246,13 @@ mod tests {
             vec![dense(1)],
         ];
         for (i, layers) in networks.into_iter().enumerate() {
-            let model = random(ModelSpec { inputs: 3, layers }, i as u64);
+            let model = random(
+                ModelSpec {
+                    input: Shape::Features(3),
+                    layers,
+                },
+                i as u64,
+            );
             let folded = fold(&model).unwrap();
             let row = [0.3, -1.2, 0.7];
             let expected = model.logits(&[row]).unwrap()[0];
@@ -277,7 +283,7 @@ mod tests {
     #[test]
     fn several_outputs_are_not_folded() {
         let spec = ModelSpec {
-            inputs: 2,
+            input: Shape::Features(2),
             layers: vec![Layer::Dense { outputs: 2 }],
         };
         assert_eq!(fold(&random(spec, 0)), None);

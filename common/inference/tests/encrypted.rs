@@ -9,7 +9,7 @@ use galen_core::study::Study;
 use galen_inference::{AnswerError, CompileError, Program, Querier, QueryError, RunError, ServingKey};
 use galen_models::metrics::sigmoid;
 use galen_models::random::Stream;
-use galen_models::{Layer, Model, ModelSpec, Range};
+use galen_models::{Layer, Model, ModelSpec, Range, Shape};
 use galen_training::Device;
 use galen_training::baseline::{self, Hospital};
 use proptest::prelude::*;
@@ -97,7 +97,13 @@ fn other_layer_orders_compile_too() {
     .into_iter()
     .enumerate()
     {
-        let model = random_model(ModelSpec { inputs: 3, layers }, seed as u64);
+        let model = random_model(
+            ModelSpec {
+                input: Shape::Features(3),
+                layers,
+            },
+            seed as u64,
+        );
         let ranges = [Range::new(-1.0, 1.0); 3];
         let program = compile(&model, &ranges, 12);
         let rows = rows(&ranges, 5, 1);
@@ -186,7 +192,7 @@ fn what_cannot_be_compiled_is_refused() {
         Err(CompileError::NoPreset { levels: 30, .. })
     ));
     let two = ModelSpec {
-        inputs: 3,
+        input: Shape::Features(3),
         layers: vec![Layer::Dense { outputs: 2 }],
     };
     assert!(matches!(

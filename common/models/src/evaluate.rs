@@ -73,14 +73,14 @@ impl Model {
         let mut logits = Vec::with_capacity(rows.len());
         for (row, values) in rows.iter().enumerate() {
             let values = values.as_ref();
-            if values.len() != spec.inputs {
+            if values.len() != spec.inputs() {
                 return Err(ModelError::RowWidth {
                     row,
-                    expected: spec.inputs,
+                    expected: spec.inputs(),
                     found: values.len(),
                 });
             }
-            let output = self.forward(values, &blocks, &mut activation_ranges);
+            let output = self.forward(values, &blocks, &mut activation_ranges)?;
             logits.extend(output);
         }
         Ok(Evaluation {
@@ -99,7 +99,12 @@ impl Model {
         Ok(self.logits(rows)?.into_iter().map(sigmoid).collect())
     }
 
-    fn forward(&self, row: &[f64], blocks: &[Parameter], ranges: &mut [Range]) -> Vec<f64> {
+    fn forward(
+        &self,
+        row: &[f64],
+        blocks: &[Parameter],
+        ranges: &mut [Range],
+    ) -> Result<Vec<f64>, ModelError> {
         let mut x = row.to_vec();
         let mut blocks = blocks.iter();
         let mut ranges = ranges.iter_mut();
@@ -126,9 +131,10 @@ impl Model {
                     }
                     y
                 }
+                other => return Err(ModelError::Unsupported { kind: other.name() }),
             };
         }
-        x
+        Ok(x)
     }
 }
 
@@ -170,7 +176,7 @@ mod tests {
     #[test]
     fn logits_need_one_output() {
         let spec = ModelSpec {
-            inputs: 1,
+            input: crate::Shape::Features(1),
             layers: vec![Layer::Dense { outputs: 2 }],
         };
         let model = Model::new(spec, vec![0.0; 4]).unwrap();

@@ -111,7 +111,7 @@ mod tests {
 
     fn model(params: &[f64]) -> Model {
         let spec = ModelSpec {
-            inputs: params.len() - 1,
+            input: crate::Shape::Features(params.len() - 1),
             layers: vec![Layer::Dense { outputs: 1 }],
         };
         Model::new(spec, params.to_vec()).unwrap()

@@ -25,6 +25,9 @@ pub use fixed::CodecError;
 pub use histogram::Histograms;
 pub use metrics::Roc;
 pub use model::{Model, ModelError};
-pub use spec::{Layer, MAX_LAYERS, MAX_WIDTH, ModelSpec, Parameter, SpecError};
+pub use spec::{
+    Extent, Granularity, Layer, MAX_DEGREE, MAX_DEPTH, MAX_LAYERS, MAX_PARAMETERS, MAX_VALUES, ModelSpec,
+    Parameter, ParameterKind, Shape, Site, SpecError,
+};
 pub use statistics::{ColumnStatistics, Statistics};
 pub use weights::MAX_FILE_BYTES;

@@ -1,8 +1,12 @@
 //! A network with its parameters.
 
 use crate::random::Stream;
-use crate::spec::{ModelSpec, SpecError};
+use crate::spec::{ModelSpec, ParameterKind, SpecError};
 use galen_core::{Digest, Transcript};
+
+/// What trained activations start from, whatever their degree: x/2 + 0.0978 x^2, the fit of degree 2 to ReLU on [-3, 3] by the method
+/// of CryptoDL (Hesamifard et al., arXiv 1711.05189): 0.2934984 / 3 for the square.
+const INITIAL_COEFFICIENTS: [f64; 3] = [0.0, 0.5, 0.2934984 / 3.0];
 
 /// A network with its parameters: what a training round starts from and what it ends in.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +54,12 @@ pub enum ModelError {
         /// The network's outputs.
         outputs: usize,
     },
+    /// A layer that the evaluator does not know.
+    #[error("the evaluator does not know layers of kind {kind}")]
+    Unsupported {
+        /// Its kind.
+        kind: &'static str,
+    },
     /// Not a safetensors file, or one that does not hold exactly one Galen model.
     #[error("not a model file: {detail}")]
     Malformed {
@@ -82,16 +92,21 @@ impl Model {
     }
 
     /// The model from which a study starts: weights uniform in +-sqrt(6 / (inputs + outputs)) of their layer (Glorot and Bengio
-    /// 2010), biases zero. The same seed gives the same bytes on every platform.
+    /// 2010), biases zero, normalisations neutral, activations near ReLU. The same seed gives the same bytes on every platform.
     pub fn initial(spec: ModelSpec, seed: u64) -> Result<Self, ModelError> {
         spec.check()?;
         let mut stream = Stream::new("galen initial model v1", seed, &[]);
         let mut params = Vec::with_capacity(spec.parameter_count());
         for block in spec.parameters() {
-            let [rows, columns] = block.shape;
-            let bias = block.name.ends_with("bias");
-            let limit = (6.0 / (rows + columns) as f64).sqrt();
-            params.extend((0..block.len()).map(|_| if bias { 0.0 } else { limit * stream.symmetric() }));
+            let (inputs, outputs) = block.fans();
+            let limit = (6.0 / (inputs + outputs) as f64).sqrt();
+            let sets = block.shape.last().copied().unwrap_or(1);
+            params.extend((0..block.len()).map(|i| match block.kind {
+                ParameterKind::Weight => limit * stream.symmetric(),
+                ParameterKind::Coefficient => INITIAL_COEFFICIENTS.get(i / sets).copied().unwrap_or(0.0),
+                ParameterKind::Scale | ParameterKind::Variance => 1.0,
+                ParameterKind::Bias | ParameterKind::Shift | ParameterKind::Mean => 0.0,
+            }));
         }
         Self::new(spec, params)
     }

@@ -77,7 +77,7 @@ impl Model {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::Layer;
+    use crate::spec::{Layer, Shape};
     use proptest::prelude::*;
 
     fn model() -> Model {
@@ -121,15 +121,15 @@ mod tests {
     #[test]
     fn files_of_something_else_are_refused() {
         let spec = serde_json::to_string(&ModelSpec {
-            inputs: 1,
+            input: Shape::Features(1),
             layers: vec![Layer::Dense { outputs: 1 }],
         })
         .unwrap();
         let names = ["layer0.weight", "layer0.bias"];
         let good = file(&spec, SPEC_KEY, Dtype::F64, &names);
         assert!(Model::from_safetensors(&good).is_ok());
-        let wide = spec.replace("\"inputs\":1", "\"inputs\":2");
-        let huge = spec.replace("\"inputs\":1", "\"inputs\":99999999999");
+        let wide = spec.replace("\"input\":1", "\"input\":2");
+        let huge = spec.replace("\"input\":1", "\"input\":99999999999");
         let odd = spec.replace("dense", "convolution");
         for (what, bytes) in [
             ("another key", file(&spec, "other", Dtype::F64, &names)),

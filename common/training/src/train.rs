@@ -5,7 +5,7 @@ use burn::tensor::activation::{log_sigmoid, relu};
 use burn::tensor::{Tensor, TensorData};
 use galen_core::study::TrainingPlan;
 use galen_models::random::Stream;
-use galen_models::{Layer, Model, ModelError, ModelSpec, Parameter};
+use galen_models::{Layer, Model, ModelError, ModelSpec, Parameter, ParameterKind};
 
 /// What fixes the order in which patients are seen, beside the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,11 +118,11 @@ fn check<R: AsRef<[f64]>>(spec: &ModelSpec, rows: &[R], labels: &[bool]) -> Resu
             labels: labels.len(),
         });
     }
-    let wrong = rows.iter().position(|r| r.as_ref().len() != spec.inputs);
+    let wrong = rows.iter().position(|r| r.as_ref().len() != spec.inputs());
     if let Some(row) = wrong {
         return Err(TrainError::RowWidth {
             row,
-            expected: spec.inputs,
+            expected: spec.inputs(),
             found: rows[row].as_ref().len(),
         });
     }
@@ -157,10 +157,11 @@ impl<'a> Descent<'a> {
         let load = |block: &Parameter| {
             let values: Vec<f32> = block.of(base.params()).iter().map(|&p| p as f32).collect();
             // Biases lie as rows, so that they add to every row of a batch.
-            let shape = if block.shape[1] == 1 && is_bias(block) {
-                [1, block.shape[0]]
+            let (inputs, outputs) = block.fans();
+            let shape = if is_bias(block) {
+                [1, outputs]
             } else {
-                block.shape
+                [outputs, inputs]
             };
             Tensor::<2>::from_data(TensorData::new(values, shape), &device.0)
         };
@@ -192,7 +193,7 @@ impl<'a> Descent<'a> {
             .map(|&x| x as f32)
             .collect();
         let signs: Vec<f32> = part.iter().map(|&i| if labels[i] { 1.0 } else { -1.0 }).collect();
-        let x = Tensor::<2>::from_data(TensorData::new(inputs, [part.len(), spec.inputs]), &self.device);
+        let x = Tensor::<2>::from_data(TensorData::new(inputs, [part.len(), spec.inputs()]), &self.device);
         let signs = Tensor::<2>::from_data(TensorData::new(signs, [part.len(), 1]), &self.device);
         let leaves: Vec<Tensor<2>> = self
             .params
@@ -263,7 +264,7 @@ impl<'a> Descent<'a> {
 }
 
 fn is_bias(block: &Parameter) -> bool {
-    block.name.ends_with("bias")
+    block.kind == ParameterKind::Bias
 }
 
 /// The values of a tensor, row by row.

@@ -4,7 +4,7 @@
 
 use galen_core::study::TrainingPlan;
 use galen_models::random::Stream;
-use galen_models::{Layer, Model, ModelSpec, metrics};
+use galen_models::{Layer, Model, ModelSpec, Shape, metrics};
 use galen_training::{Device, Order, TrainError, train};
 
 fn plan() -> TrainingPlan {
@@ -212,7 +212,7 @@ fn what_cannot_be_trained_is_refused() {
         }
     ));
     let two = ModelSpec {
-        inputs: 3,
+        input: Shape::Features(3),
         layers: vec![Layer::Dense { outputs: 2 }],
     };
     let two = Model::initial(two, 0).unwrap();

@@ -127,7 +127,7 @@ pub(crate) fn summary(study: &Study) -> anyhow::Result<(String, Value)> {
         study.title,
         sums.threshold,
         sums.agreement,
-        spec.inputs,
+        spec.inputs(),
         study.model.hidden,
         spec.parameter_count(),
     );
