@@ -6,6 +6,7 @@
 use crate::circuit::Arithmetic;
 use galen_ckks::CkksError;
 use galen_ckks::context::{Context, Target};
+use galen_ckks::linear::LinearMap;
 use galen_ckks::noise::{Budget, NoiseModel};
 use std::sync::Arc;
 
@@ -18,49 +19,63 @@ pub(crate) struct Bound {
     pub(crate) level: usize,
     pub(crate) degree: usize,
     pub(crate) budget: Budget,
+    /// The noise if that of different ciphertexts and operations were independent, at the same number of deviations as the bound:
+    /// squares add up where the bound adds up sizes. An estimate, not a bound: features that share an input share its noise.
+    pub(crate) expected: f64,
+}
+
+impl Bound {
+    /// Bits after the binary point that are right if noises are independent.
+    pub(crate) fn expected_bits(&self) -> f64 {
+        (self.budget.scale / self.expected).log2()
+    }
 }
 
 /// Computes with bounds under one preset.
 pub(crate) struct Bounds {
     context: Arc<Context>,
     noise: NoiseModel,
+    /// Whether noise bounds must stay below the scale.
+    guaranteed: bool,
 }
 
 impl Bounds {
-    pub(crate) fn new(context: &Arc<Context>) -> Self {
+    pub(crate) fn new(context: &Arc<Context>, guaranteed: bool) -> Self {
         Self {
             context: Arc::clone(context),
             noise: NoiseModel::of_kind(context.preset().spec().ring, context.degree()),
+            guaranteed,
         }
     }
 
-    fn checked(&self, level: usize, degree: usize, budget: Budget) -> Result<Bound, CkksError> {
-        budget.check_fits(self.context.log2_q(level)?)?;
-        budget.check_precision(0.0)?;
-        Ok(Bound {
-            level,
-            degree,
-            budget,
-        })
+    fn checked(&self, bound: Bound) -> Result<Bound, CkksError> {
+        bound.budget.check_fits(self.context.log2_q(bound.level)?)?;
+        if self.guaranteed {
+            bound.budget.check_precision(0.0)?;
+        }
+        Ok(bound)
     }
 
-    /// A fresh encryption under the secret key, at the nominal scale of `level`, of values up to `magnitude`.
-    pub(crate) fn fresh(&self, level: usize, magnitude: f64) -> Result<Bound, CkksError> {
-        let scale = self.context.scale(level)?;
+    /// A fresh encryption under the secret key of values up to `magnitude`.
+    pub(crate) fn fresh(&self, level: usize, scale: f64, magnitude: f64) -> Result<Bound, CkksError> {
         let noise = self.noise.encoding(scale * magnitude) + self.noise.fresh_secret();
-        let budget = Budget {
-            scale,
-            magnitude,
-            noise,
-        };
-        self.checked(level, 1, budget)
+        self.checked(Bound {
+            level,
+            degree: 1,
+            budget: Budget {
+                scale,
+                magnitude,
+                noise,
+            },
+            expected: noise,
+        })
     }
 
     /// Re-randomised under the public key, by a fresh zero and flooding of this many bits if any.
     pub(crate) fn rerandomised(&self, a: &Bound, flooding_bits: Option<u32>) -> Result<Bound, CkksError> {
         let zero = self.noise.fresh_public();
         let Some(flooding_bits) = flooding_bits else {
-            return self.checked(a.level, 1, a.budget.plus_noise(zero));
+            return self.noisier(a, 1, zero);
         };
         let bits = (a.budget.noise.log2().ceil() + f64::from(flooding_bits)).max(1.0);
         if bits > MAX_FLOODING_BITS {
@@ -70,70 +85,121 @@ impl Bounds {
             });
         }
         let flooding = self.noise.flooding(bits as u32);
-        self.checked(a.level, 1, a.budget.plus_noise(zero + flooding))
+        self.noisier(a, 1, zero + flooding)
     }
 
-    /// Noise of key switching at a level, whose digits are of as many primes as the preset says.
-    fn switching(&self, level: usize) -> f64 {
+    fn noisier(&self, a: &Bound, degree: usize, noise: f64) -> Result<Bound, CkksError> {
+        self.checked(Bound {
+            degree,
+            budget: a.budget.plus_noise(noise),
+            expected: a.expected.hypot(noise),
+            ..*a
+        })
+    }
+
+    /// Moduli of the digits of key switching at a level, which have as many primes as the preset says, and the special modulus.
+    fn digits(&self, level: usize) -> (Vec<f64>, f64) {
         let preset = self.context.preset();
         let product = |primes: &[u64]| -> f64 { primes.iter().map(|&p| p as f64).product() };
         let own = preset.primes().get(..=level).unwrap_or(preset.primes());
-        let digits: Vec<f64> = own.chunks(preset.spec().digit).map(product).collect();
-        self.noise.key_switch(&digits, product(preset.special_primes()))
+        let digits = own.chunks(preset.spec().digit).map(product).collect();
+        (digits, product(preset.special_primes()))
+    }
+
+    fn divided(&self, a: &Bound) -> Result<Bound, CkksError> {
+        let prime = match (a.level, self.context.preset().primes().get(a.level)) {
+            (1.., Some(&prime)) => prime as f64,
+            _ => return Err(CkksError::NoLevelLeft),
+        };
+        let rounding = self.noise.rounding(a.degree);
+        self.checked(Bound {
+            level: a.level - 1,
+            budget: a.budget.divided(prime, rounding, a.budget.scale / prime),
+            expected: (a.expected / prime).hypot(rounding),
+            ..*a
+        })
     }
 }
 
 impl Arithmetic for Bounds {
     type Value = Bound;
 
-    fn linear(&self, inputs: &[&Bound], rows: &[&[f64]], target: Target) -> Result<Vec<Bound>, CkksError> {
+    fn apply(&self, map: &LinearMap, inputs: &[&Bound], target: Target) -> Result<Vec<Bound>, CkksError> {
         let degree = inputs.iter().map(|x| x.degree).max().unwrap_or(1);
-        let sum = |row: &&[f64]| {
+        let sum = |output: usize| {
             let start = Budget {
                 scale: target.scale,
                 magnitude: 0.0,
                 noise: 1.0,
             };
-            let add = |sum: Budget, (x, &weight): (&&Bound, &f64)| {
+            let (mut budget, mut squares) = (start, 1.0);
+            for (input, weight) in map.row(output) {
+                let x = inputs[input];
                 let exact = weight * (target.scale / x.budget.scale);
-                sum.sum(&x.budget.weighted(weight, exact.round(), exact, target.scale))
-            };
-            let budget = inputs.iter().zip(row.iter()).fold(start, add);
-            self.checked(target.level, degree, budget)
+                let term = x.budget.weighted(weight, exact.round(), exact, target.scale);
+                budget = budget.sum(&term);
+                let own = exact.round() * x.expected;
+                let rounding = term.noise - (exact.round() * x.budget.noise).abs();
+                squares += own * own + rounding * rounding;
+            }
+            self.checked(Bound {
+                level: target.level,
+                degree,
+                budget,
+                expected: squares.sqrt(),
+            })
         };
-        rows.iter().map(sum).collect()
-    }
-
-    fn add(&self, a: &Bound, b: &Bound) -> Result<Bound, CkksError> {
-        self.checked(a.level, a.degree.max(b.degree), a.budget.sum(&b.budget))
-    }
-
-    fn sub(&self, a: &Bound, b: &Bound) -> Result<Bound, CkksError> {
-        self.add(a, b)
-    }
-
-    fn add_scalar(&self, a: &Bound, constant: f64) -> Result<Bound, CkksError> {
-        self.checked(a.level, a.degree, a.budget.plus_constant(constant))
+        (0..map.outputs()).map(sum).collect()
     }
 
     fn square(&self, a: &Bound) -> Result<Bound, CkksError> {
-        self.checked(a.level, 2, a.budget.product(&a.budget))
+        let message = 2.0 * a.budget.scale * a.budget.magnitude;
+        self.checked(Bound {
+            degree: 2,
+            budget: a.budget.product(&a.budget),
+            expected: (message + a.expected) * a.expected,
+            ..*a
+        })
     }
 
-    fn relinearise(&self, a: &Bound) -> Result<Bound, CkksError> {
-        if a.degree < 2 {
-            return Ok(*a);
+    fn finish(&self, a: &Bound, constant: f64, divisions: usize) -> Result<Bound, CkksError> {
+        let mut sum = self.checked(Bound {
+            budget: a.budget.plus_constant(constant),
+            ..*a
+        })?;
+        let mut left = divisions;
+        if sum.degree == 2 {
+            let (digits, special) = self.digits(sum.level);
+            sum = match divisions {
+                0 => self.noisier(&sum, 1, self.noise.key_switch(&digits, special))?,
+                // One division by the special primes and that of the level together.
+                _ => {
+                    left -= 1;
+                    let switched = self.noisier(&sum, 1, self.noise.digits(&digits, special))?;
+                    self.divided(&switched)?
+                }
+            };
         }
-        self.checked(a.level, 1, a.budget.plus_noise(self.switching(a.level)))
+        for _ in 0..left {
+            sum = self.divided(&sum)?;
+        }
+        Ok(sum)
     }
 
-    fn rescale(&self, a: &Bound) -> Result<Bound, CkksError> {
-        let prime = match (a.level, self.context.preset().primes().get(a.level)) {
-            (1.., Some(&prime)) => prime as f64,
-            _ => return Err(CkksError::NoLevelLeft),
+    fn at_level(&self, a: Bound, level: usize) -> Result<Bound, CkksError> {
+        if level == a.level {
+            return Ok(a);
+        }
+        self.checked(Bound { level, ..a })
+    }
+
+    fn within(&self, a: Bound, magnitude: f64) -> Result<Bound, CkksError> {
+        let magnitude = magnitude.min(a.budget.magnitude);
+        let budget = Budget {
+            magnitude,
+            ..a.budget
         };
-        let rounding = self.noise.rounding(a.degree);
-        let budget = a.budget.divided(prime, rounding, a.budget.scale / prime);
-        self.checked(a.level - 1, a.degree, budget)
+        budget.check_fits(self.context.log2_q(a.level)?)?;
+        Ok(Bound { budget, ..a })
     }
 }

@@ -1,180 +1,571 @@
-//! The encrypted operations of a folded model, written once for everything that can be computed with.
+//! A lowered model laid out over levels and scales, and its evaluation, written once for everything that can be computed with.
 
-use crate::fold::{Affine, Folded};
+use crate::network::{Network, Node, NodeId, Term};
+use crate::sparse::Sparse;
 use galen_ckks::CkksError;
 use galen_ckks::context::{Context, Target};
+use galen_ckks::linear::LinearMap;
+use galen_models::Range;
+use rayon::prelude::*;
+
+/// Sums that are computed, divided and reported together.
+const BLOCK: usize = 64;
+/// Squares are relinearised before a linear layer unless that has fewer outputs than squares by this factor: reading a third
+/// component, at one more prime, costs about as much as two do.
+const FEWER: usize = 2;
 
 /// What a circuit computes with: ciphertexts ([`Evaluator`](galen_ckks::evaluate::Evaluator) with a key) or only their bounds.
-pub(crate) trait Arithmetic {
+pub(crate) trait Arithmetic: Sync {
     /// A vector with one entry per patient.
-    type Value;
-    /// Weighted sums, one per row of weights.
-    fn linear(
+    type Value: Send + Sync;
+    /// Weighted sums.
+    fn apply(
         &self,
+        map: &LinearMap,
         inputs: &[&Self::Value],
-        rows: &[&[f64]],
         target: Target,
     ) -> Result<Vec<Self::Value>, CkksError>;
-    /// The sum.
-    fn add(&self, a: &Self::Value, b: &Self::Value) -> Result<Self::Value, CkksError>;
-    /// The difference.
-    fn sub(&self, a: &Self::Value, b: &Self::Value) -> Result<Self::Value, CkksError>;
-    /// Plus a constant.
-    fn add_scalar(&self, a: &Self::Value, constant: f64) -> Result<Self::Value, CkksError>;
     /// The square, of degree 2.
     fn square(&self, a: &Self::Value) -> Result<Self::Value, CkksError>;
-    /// Back to degree 1.
-    fn relinearise(&self, a: &Self::Value) -> Result<Self::Value, CkksError>;
-    /// One level down.
-    fn rescale(&self, a: &Self::Value) -> Result<Self::Value, CkksError>;
+    /// Plus a constant, back to degree 1, then divided by the prime of its level this many times.
+    fn finish(&self, a: &Self::Value, constant: f64, divisions: usize) -> Result<Self::Value, CkksError>;
+    /// The same at a lower level.
+    fn at_level(&self, a: Self::Value, level: usize) -> Result<Self::Value, CkksError>;
+    /// The same with a better bound on its entries.
+    fn within(&self, a: Self::Value, magnitude: f64) -> Result<Self::Value, CkksError>;
 }
 
-/// A folded model laid out over the levels of a context; its result is smaller than the logit by 2^`shift`.
+/// How scales are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scales {
+    /// Every value has the nominal scale of its level; a linear layer takes one level and a square another.
+    Nominal,
+    /// Values have a scale of at least 2^`least`; weights are taken to `weights` bits; what a prime can be divided by without going
+    /// below `least` is divided. Fewer and wider primes do for more layers, at less precision.
+    Waterline {
+        /// Bits of the inputs' scale, and of the smallest one.
+        least: u32,
+        /// Bits that weights add to it.
+        weights: u32,
+    },
+}
+
+impl Scales {
+    /// The layouts that are tried for networks whose values were recorded.
+    pub(crate) fn choices() -> impl Iterator<Item = Self> {
+        let waterlines = [22, 25, 28, 31, 34, 38]
+            .into_iter()
+            .flat_map(|least| [10, 14, 18].map(|weights| Self::Waterline { least, weights }));
+        waterlines.chain([Self::Nominal])
+    }
+}
+
+/// Level and scale of the elements of a node.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct State {
+    level: usize,
+    scale: f64,
+}
+
+/// How a node is computed.
+#[derive(Clone, Debug)]
+enum Step {
+    Input,
+    Sum {
+        sources: Vec<Source>,
+        map: Sparse,
+        /// Rows that are computed together.
+        blocks: Vec<Vec<usize>>,
+        constants: Vec<f64>,
+        /// Bounds on the elements.
+        magnitudes: Vec<f64>,
+        target: Target,
+        divisions: usize,
+    },
+    Square {
+        of: NodeId,
+        /// How often squares are divided for those who read them relinearised; nobody does if there is no number.
+        divisions: Option<usize>,
+        /// Whether somebody reads them as they are.
+        raw: bool,
+    },
+}
+
+/// What a sum reads.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Source {
+    node: NodeId,
+    /// Squares as they are, of degree 2.
+    raw: bool,
+}
+
+/// A model laid out over the levels of a context; its results are smaller than the outputs by 2^`shift`.
 #[derive(Clone, Debug)]
 pub(crate) struct Circuit {
-    folded: Folded,
-    /// Binary places by which the result is smaller than the logit, so that it fits the modulus of level 0.
+    steps: Vec<Step>,
+    last_readers: Vec<NodeId>,
+    input_scale: f64,
+    level: usize,
+    /// Binary places by which results are smaller than outputs, so that they fit the modulus of level 0.
     pub(crate) shift: u32,
 }
 
 /// How much a circuit does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Work {
-    pub(crate) squares: u32,
-    pub(crate) relinearisations: u32,
+    pub(crate) squares: u64,
+    pub(crate) relinearisations: u64,
     pub(crate) multiply_adds: u64,
+    /// Residues read, multiplied and added, in units of a thousand coefficients: what time goes by.
+    pub(crate) cost: u64,
 }
 
 impl Circuit {
-    /// The circuit of a folded model.
-    pub(crate) fn new(folded: &Folded, shift: u32) -> Self {
-        let folded = Folded {
-            output: folded.output.shifted(shift),
-            ..folded.clone()
+    /// Lays a network out with inputs at `level`. `magnitudes` bounds the elements of every node. Errors with
+    /// [`CkksError::NoLevelLeft`] if there are too few levels.
+    pub(crate) fn new(
+        context: &Context,
+        network: &Network,
+        magnitudes: &[Vec<f64>],
+        level: usize,
+        scales: Scales,
+        shift: u32,
+    ) -> Result<Self, CkksError> {
+        let input_scale = match scales {
+            Scales::Nominal => context.scale(level)?,
+            Scales::Waterline { least, .. } => f64::from(least).exp2(),
         };
-        Self { folded, shift }
-    }
-
-    /// Levels from inputs to result, which is at level 0: one for what is squared and one for its square, per block.
-    pub(crate) fn levels(folded: &Folded) -> usize {
-        let last = if folded.output.inner.rows.is_empty() { 1 } else { 2 };
-        2 * folded.blocks.len() + last
-    }
-
-    /// What there is to do.
-    pub(crate) fn work(&self) -> Work {
-        let mut work = Work::default();
-        let mut inputs = self.folded.inputs;
-        for block in &self.folded.blocks {
-            let units = block.linear.len();
-            work.squares += units as u32;
-            work.relinearisations += units as u32;
-            work.multiply_adds += 2 * (units * inputs) as u64;
-            inputs = units;
+        let start = State {
+            level,
+            scale: input_scale,
+        };
+        let mut layout = Layout {
+            context,
+            network,
+            scales,
+            raw: Vec::new(),
+            finished: Vec::new(),
+            steps: Vec::new(),
+        };
+        let factor = (-f64::from(shift)).exp2();
+        for (id, node) in network.nodes.iter().enumerate() {
+            let last = id + 1 == network.nodes.len();
+            match node {
+                Node::Input { .. } => layout.push(Step::Input, start, start),
+                Node::Square { of } => layout.square(*of)?,
+                Node::Sum { terms, constants, .. } if last && shift > 0 => {
+                    let factors = vec![factor; constants.len()];
+                    let terms: Vec<Term> = terms
+                        .iter()
+                        .map(|t| Term {
+                            node: t.node,
+                            map: t.map.clone().scaled(&factors),
+                        })
+                        .collect();
+                    let constants: Vec<f64> = constants.iter().map(|c| c * factor).collect();
+                    let magnitudes: Vec<f64> = magnitudes[id].iter().map(|m| m * factor).collect();
+                    layout.sum(&terms, &constants, &magnitudes)?;
+                }
+                Node::Sum { terms, constants, .. } => layout.sum(terms, constants, &magnitudes[id])?,
+            }
         }
-        let units = self.folded.output.inner.rows.len();
-        work.squares += units as u32;
-        work.relinearisations += u32::from(units > 0);
-        work.multiply_adds += ((units + 1) * inputs) as u64;
+        Ok(Self {
+            steps: layout.steps,
+            last_readers: network.last_readers(),
+            input_scale,
+            level,
+            shift,
+        })
+    }
+
+    /// Scale of the inputs.
+    pub(crate) fn input_scale(&self) -> f64 {
+        self.input_scale
+    }
+
+    /// Level of the inputs.
+    pub(crate) fn level(&self) -> usize {
+        self.level
+    }
+
+    /// Number of results.
+    pub(crate) fn outputs(&self) -> usize {
+        match self.steps.last() {
+            Some(Step::Sum { constants, .. }) => constants.len(),
+            _ => 0,
+        }
+    }
+
+    /// What there is to do under a preset of this degree.
+    pub(crate) fn work(&self, degree: usize) -> Work {
+        let mut work = Work::default();
+        // Relinearising: digits, forth and back, through a few transforms; about this many residues for each of a ciphertext.
+        const SWITCH: usize = 60;
+        let mut units = 0;
+        for step in &self.steps {
+            match step {
+                Step::Input => {}
+                Step::Sum {
+                    sources,
+                    map,
+                    constants,
+                    target,
+                    divisions,
+                    ..
+                } => {
+                    let degree_two = sources.iter().any(|s| s.raw);
+                    let parts = if degree_two { 3 } else { 2 };
+                    let primes = target.level + 1;
+                    if !(map.is_diagonal() && map.is_unit()) {
+                        work.multiply_adds += map.terms() as u64;
+                        units += map.terms() * parts * primes;
+                    }
+                    if degree_two {
+                        work.relinearisations += constants.len() as u64;
+                        units += constants.len() * primes * SWITCH;
+                    }
+                    units += constants.len() * divisions * primes * SWITCH / 4;
+                }
+                Step::Square { of, divisions, .. } => {
+                    let (count, primes) = (self.len(*of), self.level + 1);
+                    work.squares += count as u64;
+                    units += 3 * count * primes;
+                    if divisions.is_some() {
+                        work.relinearisations += count as u64;
+                        units += count * primes * SWITCH;
+                    }
+                }
+            }
+        }
+        work.cost = (units * (degree / 1024)) as u64;
         work
     }
 
-    /// Steps that `progress` counts: every square and the end of every stage.
-    fn steps(&self) -> u32 {
-        self.work().squares + self.folded.blocks.len() as u32 + 1
+    fn len(&self, node: NodeId) -> usize {
+        match &self.steps[node] {
+            Step::Sum { constants, .. } => constants.len(),
+            Step::Square { of, .. } => self.len(*of),
+            Step::Input => 0,
+        }
     }
 
-    /// Runs the circuit on one value per model input, at level [`Circuit::levels`] and nominal scale. The result has level 0 and
-    /// degree 1. `progress` gets steps done and steps in all.
+    /// The largest number of ciphertexts of degree 1 at the inputs' level that are held at one time, those of the inputs included; those
+    /// of degree 2 count one and a half.
+    pub(crate) fn peak_ciphertexts(&self, inputs: usize) -> f64 {
+        let mut held = vec![0.0; self.steps.len()];
+        let mut peak = inputs as f64;
+        for (id, step) in self.steps.iter().enumerate() {
+            let count = self.len(id) as f64;
+            held[id] = match step {
+                Step::Input => inputs as f64,
+                Step::Sum { .. } => count,
+                Step::Square { divisions, raw, .. } => {
+                    count * (f64::from(u8::from(divisions.is_some())) + if *raw { 1.5 } else { 0.0 })
+                }
+            };
+            peak = peak.max(held.iter().sum());
+            for (node, &last) in self.last_readers.iter().enumerate().take(id) {
+                // The caller holds the inputs throughout.
+                if last <= id && node > 0 {
+                    held[node] = 0.0;
+                }
+            }
+        }
+        peak
+    }
+
+    /// Steps that `progress` counts.
+    fn total(&self) -> u32 {
+        let blocks = |id: usize| match &self.steps[id] {
+            Step::Sum { blocks, .. } => blocks.len(),
+            _ => self.len(id).div_ceil(BLOCK),
+        };
+        (1..self.steps.len()).map(blocks).sum::<usize>() as u32
+    }
+
+    /// Runs the circuit on one value per model input. Results have level 0 and degree 1. `progress` gets steps done and steps in
+    /// all.
     pub(crate) fn run<A: Arithmetic>(
         &self,
-        context: &Context,
         arithmetic: &A,
         inputs: &[A::Value],
         progress: &mut dyn FnMut(u32, u32),
-    ) -> Result<A::Value, CkksError> {
-        let total = self.steps();
+    ) -> Result<Vec<A::Value>, CkksError> {
+        let total = self.total();
         let mut done = 0;
-        let mut step = || {
+        let mut step_done = || {
             done += 1;
             progress(done, total);
         };
-        let mut level = Self::levels(&self.folded);
-        let mut produced: Vec<A::Value> = Vec::new();
-        for (index, block) in self.folded.blocks.iter().enumerate() {
-            let x: Vec<&A::Value> = if index == 0 {
-                inputs.iter()
-            } else {
-                produced.iter()
+        // Degree 1, and squares as they are.
+        let mut finished: Vec<Vec<A::Value>> = self.steps.iter().map(|_| Vec::new()).collect();
+        let mut raw: Vec<Vec<A::Value>> = self.steps.iter().map(|_| Vec::new()).collect();
+        for (id, step) in self.steps.iter().enumerate() {
+            match step {
+                Step::Input => {}
+                Step::Sum {
+                    sources,
+                    map,
+                    blocks,
+                    constants,
+                    magnitudes,
+                    target,
+                    divisions,
+                } => {
+                    let last = id + 1 == self.steps.len();
+                    let read: Vec<&A::Value> = sources
+                        .iter()
+                        .flat_map(|s| match (s.node, s.raw) {
+                            (0, _) => inputs,
+                            (node, true) => &raw[node],
+                            (node, false) => &finished[node],
+                        })
+                        .collect();
+                    let finish = |index: usize, sum: &A::Value| {
+                        let value = arithmetic.finish(sum, constants[index], *divisions)?;
+                        let value = arithmetic.within(value, magnitudes[index])?;
+                        if last {
+                            arithmetic.at_level(value, 0)
+                        } else {
+                            Ok(value)
+                        }
+                    };
+                    let copied = map.is_diagonal() && map.is_ones();
+                    let mut all: Vec<(usize, A::Value)> = Vec::with_capacity(constants.len());
+                    for block in blocks {
+                        let values: Result<Vec<A::Value>, CkksError> = if copied {
+                            block.par_iter().map(|&i| finish(i, read[i])).collect()
+                        } else {
+                            let part = map.of_rows(block);
+                            let used: Vec<&A::Value> = part.columns().iter().map(|&j| read[j]).collect();
+                            let sums = arithmetic.apply(&part.packed().to_map()?, &used, *target)?;
+                            block
+                                .par_iter()
+                                .zip(&sums)
+                                .map(|(&i, sum)| finish(i, sum))
+                                .collect()
+                        };
+                        all.extend(block.iter().copied().zip(values?));
+                        step_done();
+                    }
+                    all.sort_by_key(|&(i, _)| i);
+                    let all: Vec<A::Value> = all.into_iter().map(|(_, value)| value).collect();
+                    finished[id] = all;
+                }
+                Step::Square {
+                    of,
+                    divisions,
+                    raw: kept,
+                } => {
+                    let roots = std::mem::take(&mut finished[*of]);
+                    for block in roots.chunks(BLOCK) {
+                        let squares: Vec<A::Value> = block
+                            .par_iter()
+                            .map(|x| arithmetic.square(x))
+                            .collect::<Result<_, _>>()?;
+                        if let Some(divisions) = divisions {
+                            let divided: Result<Vec<A::Value>, CkksError> = squares
+                                .par_iter()
+                                .map(|x| arithmetic.finish(x, 0.0, *divisions))
+                                .collect();
+                            finished[id].extend(divided?);
+                        }
+                        if *kept {
+                            raw[id].extend(squares);
+                        }
+                        step_done();
+                    }
+                    finished[*of] = roots;
+                }
             }
-            .collect();
-            let rows: Vec<&[f64]> = block.linear.iter().map(Vec::as_slice).collect();
-            // Read at the level of the squares, with weights scaled such that both have the same scale.
-            let linear = arithmetic.linear(&x, &rows, context.product_target(level - 1)?)?;
-            let mut next = Vec::with_capacity(linear.len());
-            for (u, v) in inner(context, arithmetic, &x, &block.inner, level)?
-                .iter()
-                .zip(&linear)
-            {
-                let y = arithmetic.add(v, &arithmetic.square(u)?)?;
-                next.push(arithmetic.rescale(&arithmetic.relinearise(&y)?)?);
-                step();
+            for (node, &last) in self.last_readers.iter().enumerate().take(id) {
+                if last <= id {
+                    finished[node].clear();
+                    raw[node].clear();
+                }
             }
-            produced = next;
-            level -= 2;
-            step();
         }
-        let output = &self.folded.output;
-        let x: Vec<&A::Value> = if self.folded.blocks.is_empty() {
-            inputs.iter()
-        } else {
-            produced.iter()
-        }
-        .collect();
-        // The level of the squares; without squares there is one level only.
-        let target = context.product_target(1)?;
-        let rows = [output.linear.as_slice()];
-        let mut sum = arithmetic
-            .linear(&x, &rows, target)?
-            .pop()
-            .ok_or(CkksError::Count {
-                count: 0,
-                min: 1,
-                max: 1,
-            })?;
-        if !output.inner.rows.is_empty() {
-            let units = inner(context, arithmetic, &x, &output.inner, level)?;
-            for (u, &negative) in units.iter().zip(&output.negative) {
-                let square = arithmetic.square(u)?;
-                sum = if negative {
-                    arithmetic.sub(&sum, &square)?
-                } else {
-                    arithmetic.add(&sum, &square)?
-                };
-                step();
-            }
-            // Once, for the sum of all squares.
-            sum = arithmetic.relinearise(&sum)?;
-        }
-        let result = arithmetic.rescale(&arithmetic.add_scalar(&sum, output.constant)?)?;
-        step();
-        Ok(result)
+        Ok(finished.pop().unwrap_or_default())
     }
 }
 
-/// What is squared: an affine layer from `level`, one level down and at the nominal scale there.
-fn inner<A: Arithmetic>(
-    context: &Context,
-    arithmetic: &A,
-    x: &[&A::Value],
-    affine: &Affine,
-    level: usize,
-) -> Result<Vec<A::Value>, CkksError> {
-    let rows: Vec<&[f64]> = affine.rows.iter().map(Vec::as_slice).collect();
-    let sums = arithmetic.linear(x, &rows, context.product_target(level)?)?;
-    let finish = |(sum, &constant): (A::Value, &f64)| {
-        // Added before the rescaling, where the scale is finest.
-        arithmetic.rescale(&arithmetic.add_scalar(&sum, constant)?)
-    };
-    sums.into_iter().zip(&affine.constants).map(finish).collect()
+struct Layout<'a> {
+    context: &'a Context,
+    network: &'a Network,
+    scales: Scales,
+    /// Of squares as they are.
+    raw: Vec<State>,
+    /// Of everything of degree 1.
+    finished: Vec<State>,
+    steps: Vec<Step>,
+}
+
+impl Layout<'_> {
+    fn push(&mut self, step: Step, raw: State, finished: State) {
+        self.steps.push(step);
+        self.raw.push(raw);
+        self.finished.push(finished);
+    }
+
+    fn square(&mut self, of: NodeId) -> Result<(), CkksError> {
+        let State { level, scale } = self.finished[of];
+        let raw = State {
+            level,
+            scale: scale * scale,
+        };
+        let (_, finished) = self.divided(raw, true)?;
+        let step = Step::Square {
+            of,
+            divisions: None,
+            raw: false,
+        };
+        self.push(step, raw, finished);
+        Ok(())
+    }
+
+    /// The divisions after an operation that left a state, and what they leave.
+    fn divided(&self, state: State, weighted: bool) -> Result<(usize, State), CkksError> {
+        let prime = |level: usize| match (level, self.context.preset().primes().get(level)) {
+            (1.., Some(&prime)) => Ok(prime as f64),
+            _ => Err(CkksError::NoLevelLeft),
+        };
+        match self.scales {
+            Scales::Nominal if weighted => {
+                prime(state.level)?;
+                let level = state.level - 1;
+                let scale = self.context.scale(level)?;
+                Ok((1, State { level, scale }))
+            }
+            Scales::Nominal => Ok((0, state)),
+            Scales::Waterline { least, .. } => {
+                let least = f64::from(least).exp2();
+                let (mut divisions, mut state) = (0, state);
+                while let Ok(prime) = prime(state.level)
+                    && state.scale / prime >= least
+                {
+                    state.level -= 1;
+                    state.scale /= prime;
+                    divisions += 1;
+                }
+                Ok((divisions, state))
+            }
+        }
+    }
+
+    fn sum(&mut self, terms: &[Term], constants: &[f64], magnitudes: &[f64]) -> Result<(), CkksError> {
+        let is_square = |t: &Term| matches!(self.steps[t.node], Step::Square { .. });
+        // The level that everything can be read at if all squares are divided first.
+        let floor = terms
+            .iter()
+            .map(|t| self.finished[t.node].level)
+            .min()
+            .unwrap_or(0);
+        // The lowest squares with weights 1 and -1 are added up as they are, if nothing else is lower when it was divided.
+        let units = terms.iter().filter(|t| is_square(t) && t.map.is_unit());
+        let first = units.map(|t| self.raw[t.node]).min_by_key(|state| state.level);
+        let as_they_are = |t: &Term| is_square(t) && t.map.is_unit() && Some(self.raw[t.node]) == first;
+        let others = terms.iter().filter(|t| !as_they_are(t));
+        let others = others
+            .map(|t| self.finished[t.node].level)
+            .min()
+            .unwrap_or(usize::MAX);
+        let joined = first.filter(|state| state.level <= others);
+        let mut sources = Vec::with_capacity(terms.len());
+        let (target, weighted) = match joined {
+            Some(State { level, scale }) => {
+                sources.extend(terms.iter().map(|t| Source {
+                    node: t.node,
+                    raw: as_they_are(t),
+                }));
+                (Target { level, scale }, true)
+            }
+            None => {
+                // In waterline layouts squares may also be weighted before they are divided, where that leaves fewer to divide.
+                let before = |t: &Term| {
+                    matches!(self.scales, Scales::Waterline { .. })
+                        && terms.len() == 1
+                        && is_square(t)
+                        && t.map.inputs() >= FEWER * constants.len()
+                };
+                sources.extend(terms.iter().map(|t| Source {
+                    node: t.node,
+                    raw: before(t),
+                }));
+                let state = |s: &Source| {
+                    if s.raw {
+                        self.raw[s.node]
+                    } else {
+                        self.finished[s.node]
+                    }
+                };
+                let level = sources.iter().map(|s| state(s).level).min().unwrap_or(floor);
+                let scale = sources.iter().map(|s| state(s).scale).fold(0.0, f64::max);
+                let exact =
+                    terms.iter().all(|t| t.map.is_unit()) && sources.iter().all(|s| state(s).scale == scale);
+                let scale = match self.scales {
+                    _ if exact => scale,
+                    Scales::Nominal => self.context.product_target(level)?.scale,
+                    Scales::Waterline { weights, .. } => scale * f64::from(weights).exp2(),
+                };
+                (Target { level, scale }, !exact)
+            }
+        };
+        let state = State {
+            level: target.level,
+            scale: target.scale,
+        };
+        let (divisions, finished) = self.divided(state, weighted)?;
+        for source in &sources {
+            let squared = self.raw[source.node];
+            let after = self.divided(squared, true);
+            if let Step::Square { divisions, raw, .. } = &mut self.steps[source.node] {
+                if source.raw {
+                    *raw = true;
+                } else {
+                    *divisions = Some(after?.0);
+                }
+            }
+        }
+        let widths: Vec<usize> = terms.iter().map(|t| self.network.len(t.node)).collect();
+        debug_assert!(terms.iter().zip(&widths).all(|(t, &w)| t.map.inputs() == w));
+        let maps: Vec<&Sparse> = terms.iter().map(|t| &t.map).collect();
+        let map = Sparse::beside(&maps, constants.len());
+        let step = Step::Sum {
+            sources,
+            blocks: map.blocks(BLOCK),
+            map,
+            constants: constants.to_vec(),
+            magnitudes: magnitudes.to_vec(),
+            target,
+            divisions,
+        };
+        self.push(step, finished, finished);
+        Ok(())
+    }
+}
+
+/// The bounds of a node's elements: by interval arithmetic from the inputs, and where ranges were recorded, those times `margin` if they
+/// are smaller.
+pub(crate) fn magnitudes(network: &Network, ranges: &[Range], margin: Option<f64>) -> Vec<Vec<f64>> {
+    let limited = margin.map(|margin| {
+        let mut limited = network.clone();
+        for node in &mut limited.nodes {
+            if let Node::Sum {
+                limits: Some(limits), ..
+            } = node
+            {
+                for limit in limits {
+                    let reach = limit.magnitude() * margin;
+                    *limit = Range::new(-reach, reach);
+                }
+            }
+        }
+        limited
+    });
+    let all = limited
+        .as_ref()
+        .unwrap_or(network)
+        .intervals(ranges, margin.is_some());
+    let magnitude = |node: Vec<Range>| node.iter().map(Range::magnitude).collect();
+    all.into_iter().map(magnitude).collect()
 }

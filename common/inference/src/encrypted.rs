@@ -6,6 +6,7 @@ use galen_ckks::ciphertext::Ciphertext;
 use galen_ckks::context::Target;
 use galen_ckks::evaluate::Evaluator;
 use galen_ckks::keys::RelinKey;
+use galen_ckks::linear::LinearMap;
 
 /// Computes with ciphertexts.
 pub(crate) struct Encrypted<'a> {
@@ -16,36 +17,44 @@ pub(crate) struct Encrypted<'a> {
 impl Arithmetic for Encrypted<'_> {
     type Value = Ciphertext;
 
-    fn linear(
+    fn apply(
         &self,
+        map: &LinearMap,
         inputs: &[&Ciphertext],
-        rows: &[&[f64]],
         target: Target,
     ) -> Result<Vec<Ciphertext>, CkksError> {
-        self.evaluator.linear(inputs, rows, target)
-    }
-
-    fn add(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Ciphertext, CkksError> {
-        self.evaluator.add(a, b)
-    }
-
-    fn sub(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Ciphertext, CkksError> {
-        self.evaluator.sub(a, b)
-    }
-
-    fn add_scalar(&self, a: &Ciphertext, constant: f64) -> Result<Ciphertext, CkksError> {
-        self.evaluator.add_scalar(a, constant)
+        self.evaluator.apply(map, inputs, target)
     }
 
     fn square(&self, a: &Ciphertext) -> Result<Ciphertext, CkksError> {
         self.evaluator.square(a)
     }
 
-    fn relinearise(&self, a: &Ciphertext) -> Result<Ciphertext, CkksError> {
-        self.evaluator.relinearise(a, self.relin)
+    fn finish(&self, a: &Ciphertext, constant: f64, divisions: usize) -> Result<Ciphertext, CkksError> {
+        // Added before the division, where the scale is finest.
+        let mut sum = self.evaluator.add_scalar(a, constant)?;
+        let mut left = divisions;
+        if sum.degree() == 2 {
+            sum = if divisions == 0 {
+                self.evaluator.relinearise(&sum, self.relin)?
+            } else {
+                left -= 1;
+                self.evaluator.relin_rescale(&sum, self.relin)?
+            };
+        }
+        for _ in 0..left {
+            self.evaluator.rescale_assign(&mut sum)?;
+        }
+        Ok(sum)
     }
 
-    fn rescale(&self, a: &Ciphertext) -> Result<Ciphertext, CkksError> {
-        self.evaluator.rescale(a)
+    fn at_level(&self, mut a: Ciphertext, level: usize) -> Result<Ciphertext, CkksError> {
+        self.evaluator.drop_level_assign(&mut a, level)?;
+        Ok(a)
+    }
+
+    fn within(&self, a: Ciphertext, magnitude: f64) -> Result<Ciphertext, CkksError> {
+        let magnitude = magnitude.min(a.magnitude_bound());
+        a.with_magnitude_bound(self.evaluator.context(), magnitude)
     }
 }

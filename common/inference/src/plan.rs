@@ -5,6 +5,16 @@ use crate::circuit::Circuit;
 use crate::serving::ServingKey;
 use galen_ckks::context::Context;
 
+/// What precision is promised by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// A bound on the noise that holds for every input within its range, with overwhelming probability.
+    Guaranteed,
+    /// An estimate for inputs like those that were recorded in training: noises are taken to be independent of one another, with the
+    /// same margin in deviations as the bound has.
+    Expected,
+}
+
 /// What a program needs, costs and promises.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -16,6 +26,8 @@ pub struct Plan {
     pub log2_qp: u32,
     /// Largest log2 QP with 128-bit security at this degree.
     pub security_bound: u32,
+    /// Outputs of the model: ciphertexts of an answer.
+    pub outputs: usize,
     /// Multiplicative levels from inputs to answer.
     pub levels: usize,
     /// Ciphertexts in a batch: one per model input.
@@ -24,7 +36,9 @@ pub struct Plan {
     pub max_patients: usize,
     /// No logit of a patient within the input ranges is larger than this; an answer beyond is refused.
     pub logit_bound: f64,
-    /// Bits after the binary point of the logit that are right, by the static noise bound, after re-randomisation.
+    /// What the precision is promised by.
+    pub precision: Precision,
+    /// Bits after the binary point of the outputs that are right, after re-randomisation.
     pub precision_bits: f64,
     /// Bits after the binary point to which logits are rounded, as asked for.
     pub rounded_bits: u32,
@@ -38,21 +52,24 @@ pub struct Plan {
     /// Bytes of an answer.
     pub answer_bytes: usize,
     /// Encrypted squares.
-    pub squares: u32,
+    pub squares: u64,
     /// Relinearisations.
-    pub relinearisations: u32,
+    pub relinearisations: u64,
     /// Multiplications of a ciphertext by a scalar.
     pub multiply_adds: u64,
+    /// Residues read, multiplied and added for a batch, in thousands: what evaluation time goes by.
+    pub cost: u64,
+    /// Bytes of all ciphertexts that the coordinator holds at one time, at most, the batch included.
+    pub peak_bytes: u64,
 }
 
 impl Plan {
     pub(crate) fn new(
         context: &Context,
         circuit: &Circuit,
-        level: usize,
         inputs: usize,
-        answer: &Bound,
-        rounded_bits: u32,
+        answers: &[Bound],
+        (precision, precision_bits, rounded_bits): (Precision, f64, u32),
         flooding_bits: Option<u32>,
     ) -> Self {
         let preset = context.preset();
@@ -65,26 +82,35 @@ impl Plan {
         const HEADER: usize = 39;
         const FIELDS: usize = 63;
         const SEED: usize = 32;
-        let work = circuit.work();
+        let work = circuit.work(degree);
         let unit = f64::from(circuit.shift).exp2();
+        let level = circuit.level();
+        let largest = answers.iter().map(|a| a.budget.magnitude).fold(0.0, f64::max);
+        let answer_bytes: usize = answers.iter().map(|a| FIELDS + 2 * poly(a.level)).sum();
+        let resident =
+            circuit.peak_ciphertexts(inputs) * (2 * (level + 1) * degree * size_of::<u64>()) as f64;
         Self {
             preset: preset.name().to_owned(),
             degree,
             log2_qp: preset.log2_qp(),
             security_bound: preset.security_bound().unwrap_or(0),
+            outputs: circuit.outputs(),
             levels: level,
             inputs,
             max_patients: context.slots(),
-            logit_bound: answer.budget.magnitude * unit,
-            precision_bits: answer.budget.precision_bits() - f64::from(circuit.shift),
+            logit_bound: largest * unit,
+            precision,
+            precision_bits,
             rounded_bits,
             flooding_bits,
             batch_bytes: HEADER + 4 + inputs * (FIELDS + SEED + poly(level)),
             serving_key_bytes: ServingKey::max_bytes(context),
-            answer_bytes: HEADER + FIELDS + 2 * poly(answer.level),
+            answer_bytes: HEADER + 4 + answer_bytes,
             squares: work.squares,
             relinearisations: work.relinearisations,
             multiply_adds: work.multiply_adds,
+            cost: work.cost,
+            peak_bytes: resident as u64,
         }
     }
 }

@@ -1,10 +1,11 @@
 //! A model compiled for encrypted batches: the choice of preset, and the coordinator's half of a query.
 
 use crate::bounds::{Bound, Bounds};
-use crate::circuit::Circuit;
+use crate::circuit::{Circuit, Scales, magnitudes};
 use crate::encrypted::Encrypted;
-use crate::fold::{Folded, fold};
-use crate::plan::Plan;
+use crate::lower::{Unsupported, lower};
+use crate::network::Network;
+use crate::plan::{Plan, Precision};
 use crate::serving::ServingKey;
 use galen_ckks::CkksError;
 use galen_ckks::ciphertext::Ciphertext;
@@ -13,6 +14,7 @@ use galen_ckks::context::Context;
 use galen_ckks::evaluate::Evaluator;
 use galen_ckks::preset::Preset;
 use galen_models::{Model, Range};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The result is made smaller by at most this many binary places to fit the last modulus.
@@ -23,15 +25,25 @@ const MAX_FLOODING: u32 = 30;
 /// Numbers computed on two platforms may differ in their last bits.
 const TOLERANCE: f64 = 1.0 + 1e-9;
 
+/// What was recorded of a model when it was trained: where the inputs of its activations lie.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Recorded {
+    /// The place of an activation's layer (see [`Site::path`](galen_models::Site)), and the range of everything that entered it.
+    pub activations: HashMap<String, Range>,
+}
+
+/// Values are taken to lie within the recorded ranges times this. A patient outside still gets an answer: what must not overflow are
+/// coefficients, each an average over all patients of a batch; precision is what is lost.
+const MARGIN: f64 = 2.0;
+
 /// A model compiled for encrypted batches under one preset. Equal arguments compile to equal programs.
 #[derive(Debug)]
 pub struct Program {
     context: Arc<Context>,
     circuit: Circuit,
     ranges: Vec<Range>,
-    level: usize,
-    /// What is known of an answer as it leaves the coordinator.
-    answer: Bound,
+    /// What is known of the answers as they leave the coordinator.
+    answers: Vec<Bound>,
     plan: Plan,
 }
 
@@ -39,9 +51,14 @@ pub struct Program {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CompileError {
-    /// A network that this compiler does not know.
-    #[error("only networks of dense layers and residual blocks of power 2 with one output can be compiled")]
-    Unsupported,
+    /// A layer that cannot be evaluated.
+    #[error("{layer} cannot be evaluated encrypted: {why}")]
+    Unsupported {
+        /// Its place and kind.
+        layer: String,
+        /// Why, and what to do.
+        why: &'static str,
+    },
     /// Not one range per input.
     #[error("{found} input ranges, the model has {expected} inputs")]
     Ranges {
@@ -119,29 +136,24 @@ pub enum RunError {
 
 impl Program {
     /// Compiles a model for inputs within public `ranges`, one per input, such that `precision_bits` bits after the binary point of
-    /// the logit are right by the static noise bound. Chooses the smallest standard preset, all of which have 128-bit
+    /// the outputs are right by the static noise bound. Chooses the smallest standard preset, all of which have 128-bit
     /// security.
     pub fn compile(model: &Model, ranges: &[Range], precision_bits: u32) -> Result<Self, CompileError> {
-        let folded = fold(model).ok_or(CompileError::Unsupported)?;
-        if ranges.len() != folded.inputs {
-            return Err(CompileError::Ranges {
-                expected: folded.inputs,
-                found: ranges.len(),
-            });
-        }
-        let bad = |r: &Range| !(r.min.is_finite() && r.max.is_finite() && r.min <= r.max);
-        if let Some((input, range)) = ranges.iter().enumerate().find(|(_, r)| bad(r)) {
-            return Err(CompileError::Range {
-                input,
-                min: range.min,
-                max: range.max,
-            });
-        }
-        let levels = Circuit::levels(&folded);
+        let network = Self::lower(model, ranges, &Recorded::default())?;
+        let magnitudes = magnitudes(&network, ranges, None);
         let mut reason = "none has that many levels".to_owned();
+        let levels = network.depth().max(1);
         for preset in Preset::all().iter().filter(|p| p.max_level() >= levels) {
             let context = Context::new(preset)?;
-            match Self::under(&context, &folded, ranges, precision_bits) {
+            let candidate = Candidate {
+                context: &context,
+                network: &network,
+                magnitudes: &magnitudes,
+                ranges,
+                precision_bits,
+                guaranteed: true,
+            };
+            match candidate.under(levels, Scales::Nominal) {
                 Ok(program) => return Ok(program),
                 Err(error) => reason = format!("{}: {error}", preset.name()),
             }
@@ -153,67 +165,89 @@ impl Program {
         })
     }
 
-    /// Compiles under one preset; errors with what stands against it.
-    fn under(
-        context: &Arc<Context>,
-        folded: &Folded,
+    /// Compiles a model whose activations were `recorded` in training, such that `precision_bits` bits after the binary point of the
+    /// outputs are expected to be right (see [`Precision::Expected`]). Bounds over all possible inputs are out of reach for networks
+    /// with many values; what patients look like is within reach. Takes the cheapest way per patient among all standard presets and
+    /// layouts of scales.
+    pub fn compile_recorded(
+        model: &Model,
         ranges: &[Range],
         precision_bits: u32,
-    ) -> Result<Self, CkksError> {
-        let level = Circuit::levels(folded);
-        let bounds = Bounds::new(context);
-        let inputs: Result<Vec<Bound>, CkksError> = ranges
-            .iter()
-            .map(|r| bounds.fresh(level, r.magnitude()))
-            .collect();
-        let inputs = inputs?;
-        // The last modulus leaves a few bits above the scale; a result that could be larger is computed smaller.
-        let mut shift = 0;
-        let (circuit, bare) = loop {
-            let circuit = Circuit::new(folded, shift);
-            let bare = circuit.run(context, &bounds, &inputs, &mut |_, _| {});
-            // The fresh zero of re-randomisation must fit as well.
-            match bare.and_then(|bare| bounds.rerandomised(&bare, None).map(|_| bare)) {
-                Ok(bound) => break (circuit, bound),
-                Err(CkksError::Overflow { .. }) if shift < MAX_SHIFT => shift += 1,
-                Err(error) => return Err(error),
+        recorded: &Recorded,
+    ) -> Result<Self, CompileError> {
+        let network = Self::lower(model, ranges, recorded)?;
+        let magnitudes = magnitudes(&network, ranges, Some(MARGIN));
+        let mut reason = "none has that many levels".to_owned();
+        let mut best: Option<(f64, Self)> = None;
+        let mut presets = Preset::all();
+        presets.sort_by_key(|p| p.degree());
+        for preset in &presets {
+            // Larger rings hold more patients at the same cost for each; they are for more levels.
+            if best
+                .as_ref()
+                .is_some_and(|(_, program)| program.plan.degree < preset.degree())
+            {
+                break;
             }
-        };
-        // As much flooding as the precision asked for leaves room for, if any.
-        let (requested_bits, lost) = (f64::from(precision_bits), f64::from(shift));
-        let enough = |flooding: Option<u32>| {
-            let answer = bounds.rerandomised(&bare, flooding)?;
-            let planned_bits = answer.budget.precision_bits() - lost;
-            if planned_bits >= requested_bits {
-                return Ok(answer);
+            let context = Context::new(preset)?;
+            let candidate = Candidate {
+                context: &context,
+                network: &network,
+                magnitudes: &magnitudes,
+                ranges,
+                precision_bits,
+                guaranteed: false,
+            };
+            for scales in Scales::choices() {
+                let least = if scales == Scales::Nominal {
+                    network.depth()
+                } else {
+                    1
+                };
+                for level in least..=preset.max_level() {
+                    match candidate.under(level, scales) {
+                        Ok(program) => {
+                            let plan = &program.plan;
+                            let cost = plan.cost as f64 / plan.max_patients as f64;
+                            if best.as_ref().is_none_or(|(least, _)| cost < *least) {
+                                best = Some((cost, program));
+                            }
+                            break;
+                        }
+                        Err(CkksError::NoLevelLeft | CkksError::Overflow { .. }) => {}
+                        Err(error) => {
+                            reason = format!("{}: {error}", preset.name());
+                            break;
+                        }
+                    }
+                }
             }
-            Err(CkksError::Precision {
-                planned_bits,
-                requested_bits,
-            })
-        };
-        let (mut flooding_bits, mut answer) = (None, enough(None)?);
-        for bits in 0..=MAX_FLOODING {
-            let Ok(flooded) = enough(Some(bits)) else { break };
-            (flooding_bits, answer) = (Some(bits), flooded);
         }
-        let plan = Plan::new(
-            context,
-            &circuit,
-            level,
-            inputs.len(),
-            &answer,
+        best.map(|(_, program)| program).ok_or(CompileError::NoPreset {
+            levels: network.depth(),
             precision_bits,
-            flooding_bits,
-        );
-        Ok(Self {
-            context: Arc::clone(context),
-            circuit,
-            ranges: ranges.to_vec(),
-            level,
-            answer,
-            plan,
+            reason,
         })
+    }
+
+    fn lower(model: &Model, ranges: &[Range], recorded: &Recorded) -> Result<Network, CompileError> {
+        let expected = model.spec().inputs();
+        if ranges.len() != expected {
+            return Err(CompileError::Ranges {
+                expected,
+                found: ranges.len(),
+            });
+        }
+        let bad = |r: &Range| !(r.min.is_finite() && r.max.is_finite() && r.min <= r.max);
+        if let Some((input, range)) = ranges.iter().enumerate().find(|(_, r)| bad(r)) {
+            return Err(CompileError::Range {
+                input,
+                min: range.min,
+                max: range.max,
+            });
+        }
+        lower(model, &|place| recorded.activations.get(place).copied())
+            .map_err(|Unsupported { layer, why }| CompileError::Unsupported { layer, why })
     }
 
     /// The tables of the preset.
@@ -233,27 +267,35 @@ impl Program {
 
     /// Level of a batch's ciphertexts.
     pub(crate) fn level(&self) -> usize {
-        self.level
+        self.circuit.level()
     }
 
-    /// Binary places by which answers are smaller than logits.
+    /// Scale of a batch's ciphertexts.
+    pub(crate) fn input_scale(&self) -> f64 {
+        self.circuit.input_scale()
+    }
+
+    /// Binary places by which answers are smaller than outputs.
     pub(crate) fn shift(&self) -> u32 {
         self.circuit.shift
     }
 
-    /// What an answer must be like.
-    pub(crate) fn check_answer(&self, answer: &Ciphertext) -> bool {
-        let planned = &self.answer.budget;
-        answer.level() == self.answer.level
-            && answer.degree() == self.answer.degree
-            && answer.scale() == planned.scale
-            && answer.magnitude_bound() <= planned.magnitude * TOLERANCE
-            && answer.noise_bound() <= planned.noise * TOLERANCE
+    /// What answers must be like.
+    pub(crate) fn check_answers(&self, answers: &[Ciphertext]) -> bool {
+        let planned = |(answer, bound): (&Ciphertext, &Bound)| {
+            let budget = &bound.budget;
+            answer.level() == bound.level
+                && answer.degree() == bound.degree
+                && answer.scale() == budget.scale
+                && answer.magnitude_bound() <= budget.magnitude * TOLERANCE
+                && answer.noise_bound() <= budget.noise * TOLERANCE
+        };
+        answers.len() == self.answers.len() && answers.iter().zip(&self.answers).all(planned)
     }
 
     /// Evaluates a batch without seeing it: one ciphertext per model input, made by a [`Querier`](crate::Querier) of this program. The answer is
-    /// one ciphertext of level 0 with a logit per slot, re-randomised under the querier's public key: its polynomials say nothing of how it
-    /// was computed; its noise, which the querier sees, is flooded as far as [`Plan::flooding_bits`] says.
+    /// one ciphertext of level 0 per output with a patient per slot, re-randomised under the querier's public key: its polynomials say nothing
+    /// of how it was computed; its noise, which the querier sees, is flooded as far as [`Plan::flooding_bits`] says.
     ///
     /// `progress` gets steps done and steps in all. Everything about the inputs is checked before anything is computed.
     pub fn run(
@@ -261,21 +303,28 @@ impl Program {
         key: &ServingKey,
         inputs: &[Ciphertext],
         progress: &mut dyn FnMut(u32, u32),
-    ) -> Result<Ciphertext, RunError> {
+    ) -> Result<Vec<Ciphertext>, RunError> {
         self.check_inputs(key, inputs)?;
+        let evaluator = Evaluator::new(&self.context);
         let arithmetic = Encrypted {
-            evaluator: Evaluator::new(&self.context),
+            evaluator: match self.plan.precision {
+                Precision::Guaranteed => evaluator,
+                Precision::Expected => evaluator.with_min_precision(f64::NEG_INFINITY),
+            },
             relin: key.relin(),
         };
-        let result = self.circuit.run(&self.context, &arithmetic, inputs, progress)?;
+        let results = self.circuit.run(&arithmetic, inputs, progress)?;
         let public = key.public();
-        Ok(match self.plan.flooding_bits {
-            Some(bits) => public.rerandomise(&result, bits)?,
-            None => {
-                let zero = public.encrypt_zero(result.level(), result.scale())?;
-                arithmetic.evaluator.add(&result, &zero)?
-            }
-        })
+        let rerandomised = |result: &Ciphertext| {
+            Ok(match self.plan.flooding_bits {
+                Some(bits) => public.rerandomise(result, bits)?,
+                None => {
+                    let zero = public.encrypt_zero(result.level(), result.scale())?;
+                    arithmetic.evaluator.add(result, &zero)?
+                }
+            })
+        };
+        results.iter().map(rerandomised).collect()
     }
 
     /// The same on the bytes of a serving key and of a batch.
@@ -291,7 +340,8 @@ impl Program {
         }
         let key = ServingKey::from_bytes(&self.context, serving_key)?;
         let batch = CiphertextSet::from_bytes(&self.context, batch)?;
-        Ok(self.run(&key, batch.ciphertexts(), progress)?.to_bytes()?)
+        let answers = self.run(&key, batch.ciphertexts(), progress)?;
+        Ok(CiphertextSet::new(answers)?.to_bytes()?)
     }
 
     fn check_inputs(&self, key: &ServingKey, inputs: &[Ciphertext]) -> Result<(), RunError> {
@@ -301,8 +351,8 @@ impl Program {
                 found: inputs.len(),
             });
         }
-        let bounds = Bounds::new(&self.context);
-        let scale = self.context.scale(self.level)?;
+        let bounds = Bounds::new(&self.context, false);
+        let (level, scale) = (self.level(), self.input_scale());
         for (input, (ct, range)) in inputs.iter().zip(&self.ranges).enumerate() {
             let refuse = |what| Err(RunError::NotAnInput { input, what });
             if ct.preset_digest() != self.context.digest() {
@@ -311,7 +361,7 @@ impl Program {
             if *ct.key_digest() != key.digest() {
                 return Err(RunError::ForeignKey { input });
             }
-            if ct.level() != self.level {
+            if ct.level() != level {
                 return refuse("another level");
             }
             if ct.degree() != 1 {
@@ -320,7 +370,7 @@ impl Program {
             if ct.scale() != scale {
                 return refuse("another scale");
             }
-            let fresh = bounds.fresh(self.level, range.magnitude())?.budget;
+            let fresh = bounds.fresh(level, scale, range.magnitude())?.budget;
             if ct.magnitude_bound() > fresh.magnitude {
                 return refuse("a larger range");
             }
@@ -330,6 +380,104 @@ impl Program {
         }
         Ok(())
     }
+}
+
+/// One way to compile a network.
+struct Candidate<'a> {
+    context: &'a Arc<Context>,
+    network: &'a Network,
+    magnitudes: &'a [Vec<f64>],
+    ranges: &'a [Range],
+    precision_bits: u32,
+    guaranteed: bool,
+}
+
+impl Candidate<'_> {
+    /// The program with inputs at `level`; errors with what stands against it.
+    fn under(&self, level: usize, scales: Scales) -> Result<Program, CkksError> {
+        let bounds = Bounds::new(self.context, self.guaranteed);
+        // The last modulus leaves a few bits above the scale; results that could be larger are computed smaller.
+        let (mut shift, mut needed) = (0, f64::INFINITY);
+        let (circuit, bare) = loop {
+            let circuit = Circuit::new(self.context, self.network, self.magnitudes, level, scales, shift)?;
+            let fresh = |r: &Range| bounds.fresh(level, circuit.input_scale(), r.magnitude());
+            let inputs = self
+                .ranges
+                .iter()
+                .map(fresh)
+                .collect::<Result<Vec<Bound>, CkksError>>()?;
+            let bare = circuit.run(&bounds, &inputs, &mut |_, _| {});
+            // The fresh zero of re-randomisation must fit as well.
+            let fitting = bare.and_then(|bare| {
+                bare.iter()
+                    .try_for_each(|b| bounds.rerandomised(b, None).map(drop))?;
+                Ok(bare)
+            });
+            match fitting {
+                Ok(bare) => break (circuit, bare),
+                // Only if it is the results that do not fit does a shift help.
+                Err(CkksError::Overflow { needed_bits, .. }) if shift < MAX_SHIFT && needed_bits < needed => {
+                    shift += 1;
+                    needed = needed_bits;
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        // As much flooding as the precision asked for leaves room for, if any.
+        let enough = |flooding: Option<u32>| {
+            let answers = bare
+                .iter()
+                .map(|b| bounds.rerandomised(b, flooding))
+                .collect::<Result<Vec<Bound>, CkksError>>()?;
+            let planned_bits = least_bits(&answers, self.guaranteed) - f64::from(shift);
+            let requested_bits = f64::from(self.precision_bits);
+            if planned_bits >= requested_bits {
+                return Ok(answers);
+            }
+            Err(CkksError::Precision {
+                planned_bits,
+                requested_bits,
+            })
+        };
+        let (mut flooding_bits, mut answers) = (None, enough(None)?);
+        for bits in 0..=MAX_FLOODING {
+            let Ok(flooded) = enough(Some(bits)) else { break };
+            (flooding_bits, answers) = (Some(bits), flooded);
+        }
+        let precision = if self.guaranteed {
+            Precision::Guaranteed
+        } else {
+            Precision::Expected
+        };
+        let precision_bits = least_bits(&answers, self.guaranteed) - f64::from(shift);
+        let plan = Plan::new(
+            self.context,
+            &circuit,
+            self.network.inputs(),
+            &answers,
+            (precision, precision_bits, self.precision_bits),
+            flooding_bits,
+        );
+        Ok(Program {
+            context: Arc::clone(self.context),
+            circuit,
+            ranges: self.ranges.to_vec(),
+            answers,
+            plan,
+        })
+    }
+}
+
+/// The bits after the binary point of the least precise answer.
+fn least_bits(answers: &[Bound], guaranteed: bool) -> f64 {
+    let bits = |b: &Bound| {
+        if guaranteed {
+            b.budget.precision_bits()
+        } else {
+            b.expected_bits()
+        }
+    };
+    answers.iter().map(bits).fold(f64::INFINITY, f64::min)
 }
 
 #[cfg(test)]
@@ -358,19 +506,23 @@ mod tests {
             let key = querier.serving_key().unwrap();
             let batch = querier.encrypt_batch(&[[1.0, 0.5, -1.0, 0.0]]).unwrap();
             let mut steps = Vec::new();
-            let answer = program
+            let answers = program
                 .run(&key, batch.ciphertexts(), &mut |done, total| {
                     steps.push((done, total))
                 })
                 .unwrap();
-            assert_eq!(*answer.budget(), program.answer.budget, "{hidden:?}");
+            let [answer] = answers.as_slice() else {
+                panic!("{} answers", answers.len());
+            };
+            assert_eq!(*answer.budget(), program.answers[0].budget, "{hidden:?}");
             assert_eq!((answer.level(), answer.degree()), (0, 1));
             let total = steps.len() as u32;
             let expected: Vec<(u32, u32)> = (1..=total).map(|done| (done, total)).collect();
             assert_eq!(steps, expected);
             let plan = program.plan();
             assert_eq!(plan.batch_bytes, batch.to_bytes().unwrap().len());
-            assert_eq!(plan.answer_bytes, answer.to_bytes().unwrap().len());
+            let set = CiphertextSet::new(answers).unwrap();
+            assert_eq!(plan.answer_bytes, set.to_bytes().unwrap().len());
             assert_eq!(plan.serving_key_bytes, key.to_bytes().unwrap().len());
             assert!(plan.precision_bits >= 12.0, "{plan:?}");
             assert!(plan.log2_qp <= plan.security_bound);

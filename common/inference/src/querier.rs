@@ -1,5 +1,6 @@
 //! The hospital's half of a query: it alone can read its patients and the answers.
 
+use crate::plan::Precision;
 use crate::program::Program;
 use crate::serving::ServingKey;
 use galen_ckks::CkksError;
@@ -133,7 +134,7 @@ impl Querier {
             }
         }
         let level = self.program.level();
-        let scale = context.scale(level)?;
+        let scale = self.program.input_scale();
         let mut ciphertexts = Vec::with_capacity(ranges.len());
         for (input, range) in ranges.iter().enumerate() {
             let column: Vec<f64> = rows.iter().map(|row| row.as_ref()[input]).collect();
@@ -144,32 +145,64 @@ impl Querier {
         Ok(CiphertextSet::new(ciphertexts)?)
     }
 
-    /// The probabilities of class 1 of a batch's `patients`, from the bytes of its answer.
+    /// The probabilities of class 1 of a batch's `patients`, from the bytes of the answer of a model with one output.
     ///
-    /// Logits are rounded to the precision that was asked for at compilation before anything else is done with them, since the raw
-    /// decoding of a CKKS ciphertext tells about the key once it is shared (Li and Micciancio, ePrint 2020/1533), and checked
-    /// against the range that the model can give.
+    /// See [`Self::outputs`]; also errors if the model has several outputs.
     pub fn decrypt_batch(&self, answer: &[u8], patients: usize) -> Result<Vec<f64>, AnswerError> {
-        self.logits(answer, patients)
-            .map(|logits| logits.into_iter().map(sigmoid).collect())
-            .ok_or(AnswerError)
+        let outputs = self.outputs(answer, patients)?;
+        let single = |row: Vec<f64>| match row.as_slice() {
+            [logit] => Ok(sigmoid(*logit)),
+            _ => Err(AnswerError),
+        };
+        outputs.into_iter().map(single).collect()
     }
 
-    fn logits(&self, answer: &[u8], patients: usize) -> Option<Vec<f64>> {
+    /// The model's outputs for a batch's `patients`, a row for each, from the bytes of its answer.
+    ///
+    /// They are rounded to the precision that was asked for at compilation before anything else is done with them, since the raw
+    /// decoding of a CKKS ciphertext tells about the key once it is shared (Li and Micciancio, ePrint 2020/1533), and checked
+    /// against the range that the model can give.
+    pub fn outputs(&self, answer: &[u8], patients: usize) -> Result<Vec<Vec<f64>>, AnswerError> {
+        let columns = self.columns(answer, patients).ok_or(AnswerError)?;
+        let row = |patient: usize| columns.iter().map(|column| column[patient]).collect();
+        Ok((0..patients).map(row).collect())
+    }
+
+    fn columns(&self, answer: &[u8], patients: usize) -> Option<Vec<Vec<f64>>> {
         let context = self.program.context();
-        let answer = Ciphertext::from_bytes(context, answer).ok()?;
-        if !self.program.check_answer(&answer) || answer.slots() < patients {
+        let plan = self.program.plan();
+        if answer.len() > plan.answer_bytes {
             return None;
         }
+        let answer = CiphertextSet::from_bytes(context, answer).ok()?;
+        let answers = answer.ciphertexts();
+        if !self.program.check_answers(answers) || answers.iter().any(|a| a.slots() < patients) {
+            return None;
+        }
+        answers
+            .iter()
+            .map(|answer| self.column(answer, patients))
+            .collect()
+    }
+
+    fn column(&self, answer: &Ciphertext, patients: usize) -> Option<Vec<f64>> {
         let (plan, shift) = (self.program.plan(), self.program.shift());
-        let plaintext = self.key.decrypt(&answer).ok()?;
-        let values = context
-            .decode_rounded(&plaintext, plan.rounded_bits + shift)
-            .ok()?;
+        let plaintext = self.key.decrypt(answer).ok()?;
+        let context = self.program.context();
+        let bits = plan.rounded_bits + shift;
+        let values = match plan.precision {
+            Precision::Guaranteed => context.decode_rounded(&plaintext, bits).ok()?,
+            // The static bound, which the context goes by, is above what is expected.
+            Precision::Expected => {
+                let unit = f64::from(bits).exp2();
+                let raw = Zeroizing::new(context.decode(&plaintext).ok()?);
+                raw.iter().map(|x| (x * unit).round() / unit + 0.0).collect()
+            }
+        };
         let unit = f64::from(shift).exp2();
         let slack = (-f64::from(plan.rounded_bits)).exp2();
-        let logits: Vec<f64> = values.iter().take(patients).map(|v| v * unit).collect();
-        let possible = |logit: &f64| logit.abs() <= plan.logit_bound + slack;
-        (logits.len() == patients && logits.iter().all(possible)).then_some(logits)
+        let outputs: Vec<f64> = values.iter().take(patients).map(|v| v * unit).collect();
+        let possible = |output: &f64| output.abs() <= plan.logit_bound + slack;
+        (outputs.len() == patients && outputs.iter().all(possible)).then_some(outputs)
     }
 }

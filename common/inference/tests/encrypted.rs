@@ -191,14 +191,19 @@ fn what_cannot_be_compiled_is_refused() {
         Program::compile(&deep, &ranges, 4),
         Err(CompileError::NoPreset { levels: 30, .. })
     ));
-    let two = ModelSpec {
+    let relu = ModelSpec {
         input: Shape::Features(3),
-        layers: vec![Layer::Dense { outputs: 2 }],
+        layers: vec![
+            Layer::Dense { outputs: 2 },
+            Layer::Relu,
+            Layer::Dense { outputs: 1 },
+        ],
     };
-    assert!(matches!(
-        Program::compile(&random_model(two, 0), &ranges, 4),
-        Err(CompileError::Unsupported)
-    ));
+    let refused = Program::compile(&random_model(relu, 0), &ranges, 4);
+    assert!(
+        matches!(&refused, Err(CompileError::Unsupported { layer, .. }) if layer == "layer1 (relu)"),
+        "{refused:?}"
+    );
 }
 
 struct Sides {
@@ -364,7 +369,7 @@ fn unusable_answers_give_one_error() {
         key,
         batch,
     } = sides();
-    let answer = program.run(&key, batch.ciphertexts(), &mut |_, _| {}).unwrap();
+    let answer = CiphertextSet::new(program.run(&key, batch.ciphertexts(), &mut |_, _| {}).unwrap()).unwrap();
     let bytes = answer.to_bytes().unwrap();
     let read = |bytes: &[u8], patients| querier.decrypt_batch(bytes, patients);
     assert_eq!(read(&bytes, 2).unwrap().len(), 2);
@@ -398,7 +403,7 @@ fn answers_are_multiples_of_the_planned_precision() {
         key,
         batch,
     } = sides();
-    let answer = program.run(&key, batch.ciphertexts(), &mut |_, _| {}).unwrap();
+    let answer = CiphertextSet::new(program.run(&key, batch.ciphertexts(), &mut |_, _| {}).unwrap()).unwrap();
     let bits = program.plan().rounded_bits;
     for p in querier.decrypt_batch(&answer.to_bytes().unwrap(), 2).unwrap() {
         let logit = (p / (1.0 - p)).ln();
@@ -420,7 +425,7 @@ fn a_stored_key_serves_again() {
         again.serving_key().unwrap().to_bytes().unwrap(),
         key.to_bytes().unwrap()
     );
-    let answer = program.run(&key, batch.ciphertexts(), &mut |_, _| {}).unwrap();
+    let answer = CiphertextSet::new(program.run(&key, batch.ciphertexts(), &mut |_, _| {}).unwrap()).unwrap();
     let bytes = answer.to_bytes().unwrap();
     assert_eq!(again.decrypt_batch(&bytes, 2), querier.decrypt_batch(&bytes, 2));
 }
@@ -435,11 +440,14 @@ fn answers_are_rerandomised() {
         batch,
     } = sides();
     let run = || program.run(&key, batch.ciphertexts(), &mut |_, _| {}).unwrap();
-    let (a, b) = (run(), run());
+    let (a, b) = (run().remove(0), run().remove(0));
     for (x, y) in a.parts().iter().zip(b.parts()) {
         assert_ne!(x, y);
     }
-    let read = |ct: &Ciphertext| querier.decrypt_batch(&ct.to_bytes().unwrap(), 2).unwrap();
+    let read = |ct: &Ciphertext| {
+        let set = CiphertextSet::new(vec![ct.clone()]).unwrap();
+        querier.decrypt_batch(&set.to_bytes().unwrap(), 2).unwrap()
+    };
     let gap = read(&a)
         .iter()
         .zip(read(&b))

@@ -17,9 +17,7 @@ pub(super) fn transcribe(transcript: Transcript, input: Shape, layers: &[Layer])
 }
 
 fn sequence(transcript: Transcript, layers: &[Layer]) -> Transcript {
-    layers
-        .iter()
-        .fold(transcript.number(layers.len() as u64), |t, layer| one(t, layer))
+    layers.iter().fold(transcript.number(layers.len() as u64), one)
 }
 
 fn one(transcript: Transcript, layer: &Layer) -> Transcript {
