@@ -569,3 +569,75 @@ pub(crate) fn magnitudes(network: &Network, ranges: &[Range], margin: Option<f64
     let magnitude = |node: Vec<Range>| node.iter().map(Range::magnitude).collect();
     all.into_iter().map(magnitude).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lower::lower;
+    use galen_ckks::preset::Preset;
+    use galen_models::{Model, ModelSpec};
+
+    /// One patient in plain numbers.
+    struct Plain;
+
+    impl Arithmetic for Plain {
+        type Value = f64;
+
+        fn apply(&self, map: &LinearMap, inputs: &[&f64], _: Target) -> Result<Vec<f64>, CkksError> {
+            let sum = |output| map.row(output).map(|(j, w)| w * inputs[j]).sum();
+            Ok((0..map.outputs()).map(sum).collect())
+        }
+
+        fn square(&self, a: &f64) -> Result<f64, CkksError> {
+            Ok(a * a)
+        }
+
+        fn finish(&self, a: &f64, constant: f64, _: usize) -> Result<f64, CkksError> {
+            Ok(a + constant)
+        }
+
+        fn at_level(&self, a: f64, _: usize) -> Result<f64, CkksError> {
+            Ok(a)
+        }
+
+        fn within(&self, a: f64, magnitude: f64) -> Result<f64, CkksError> {
+            assert!(a.abs() <= magnitude * (1.0 + 1e-12), "{a} {magnitude}");
+            Ok(a)
+        }
+    }
+
+    /// However scales are laid out, a circuit computes what the network says, and its bounds hold.
+    #[test]
+    fn circuits_compute_their_networks() {
+        let spec: ModelSpec = toml::from_str(
+            r#"
+            input = [1, 5, 5]
+            layers = [
+                { conv2d = { channels = 2, kernel = 2 } },
+                { fixed_polynomial = { coefficients = [0.1, 0.5, 0.15, 0.2] } },
+                { average_pool = { kernel = 2 } },
+                { add = { body = [{ conv2d = { channels = 2, kernel = 1 } }, "square"] } },
+                "flatten",
+                { dense = { outputs = 3 } },
+            ]"#,
+        )
+        .unwrap();
+        let model = Model::initial(spec, 3).unwrap();
+        let network = lower(&model, &|_| None).unwrap();
+        let ranges = vec![Range::new(-1.0, 1.0); 25];
+        let magnitudes = magnitudes(&network, &ranges, None);
+        let row: Vec<f64> = (0..25).map(|i| f64::from(i * 7 % 11) / 5.0 - 1.0).collect();
+        let expected = network.evaluate(&row);
+        let context = Context::new(&Preset::by_name("n32768_q50_12x40_p7x44").unwrap()).unwrap();
+        for scales in Scales::choices() {
+            for shift in [0, 2] {
+                let circuit = Circuit::new(&context, &network, &magnitudes, 12, scales, shift).unwrap();
+                let found = circuit.run(&Plain, &row, &mut |_, _| {}).unwrap();
+                for (a, b) in found.iter().zip(&expected) {
+                    let a = a * f64::from(shift).exp2();
+                    assert!((a - b).abs() < 1e-9, "{scales:?} {shift}: {a} {b}");
+                }
+            }
+        }
+    }
+}

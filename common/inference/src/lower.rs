@@ -6,6 +6,7 @@
 //! - A quadratic `a u^2 + b u + c` becomes a bare square (completing the square): with `v = sqrt|a| u + sign(a) b / (2 sqrt|a|)` it is
 //!   `sign(a) v^2 + c - b^2 / (4a)`. The inner part goes into the weights before, sign and constant into those behind. Where `a` is so
 //!   small that this would square large numbers, `sign(a) (sqrt|a| u)^2 + b u + c` is used: the linear part goes past the square.
+//! - Polynomials of higher degree are split at powers of two; products are differences of two squares.
 //! - Sums over windows of squares are taken before anything is relinearised, with weights 1, and cost no level.
 //! - The weights of a single output go into what is squared last, `w v^2 = sign(w) (sqrt|w| v)^2`: it costs no level, and all squares
 //!   are added up before one relinearisation.
@@ -207,30 +208,18 @@ impl Lowering<'_> {
                 None => refuse("only powers of two are evaluated: set `power` to 2, 4 or 8"),
             },
             Layer::FixedPolynomial { coefficients } => {
-                if coefficients.iter().skip(3).any(|&c| c != 0.0) {
-                    return refuse("only polynomials of degree 2 are evaluated: use 3 coefficients");
-                }
-                let at = |k: usize| coefficients.get(k).copied().unwrap_or(0.0);
-                let all = [at(0), at(1), at(2)];
-                Ok(self.quadratic(site, value, |_| all))
+                Ok(self.polynomial(site, value, coefficients.len() - 1, |_, k| coefficients[k]))
             }
             Layer::Polynomial { degree, .. } => {
-                let coefficients = self.parameter(site, ParameterKind::Coefficient, 0);
+                let coefficients = self.parameter(site, ParameterKind::Coefficient, 0).to_vec();
                 let sets = coefficients.len() / (degree + 1);
-                if coefficients.iter().skip(3 * sets).any(|&c| c != 0.0) {
-                    return refuse("only polynomials of degree 2 are evaluated: set `degree` to 2");
-                }
                 let area = if sets == site.input.channels() {
                     site.input.area()
                 } else {
                     1
                 };
                 let of = |i: usize| if sets == 1 { 0 } else { i / area };
-                let at = |k: usize, i: usize| coefficients.get(k * sets + of(i)).copied().unwrap_or(0.0);
-                let all: Vec<[f64; 3]> = (0..site.input.len())
-                    .map(|i| [at(0, i), at(1, i), at(2, i)])
-                    .collect();
-                Ok(self.quadratic(site, value, |i| all[i]))
+                Ok(self.polynomial(site, value, *degree, |i, k| coefficients[k * sets + of(i)]))
             }
             Layer::Hermite { epsilon } => {
                 let part = |kind, which| self.parameter(site, kind, which);
@@ -385,6 +374,95 @@ impl Lowering<'_> {
         squares.plus(value.scaled(&linear, &vec![0.0; size]))
     }
 
+    /// `sum of c(i, k) u_i^k` for k up to `degree`, element by element.
+    fn polynomial(
+        &mut self,
+        site: &Site<'_>,
+        value: Value,
+        degree: usize,
+        c: impl Fn(usize, usize) -> f64,
+    ) -> Value {
+        let size = value.constants.len();
+        let used = |&k: &usize| (0..size).any(|i| c(i, k) != 0.0);
+        let degree = (1..=degree).rev().find(used).unwrap_or(1);
+        if degree <= 2 {
+            let at = |i: usize, k: usize| if k <= degree { c(i, k) } else { 0.0 };
+            return self.quadratic(site, value, |i| [at(i, 0), at(i, 1), at(i, 2)]);
+        }
+        // The value is read several times.
+        let limits = (self.ranges)(&site.path).map(|r| vec![r; size]);
+        let u = match value.terms.as_slice() {
+            [term] if term.map.is_diagonal() && !matches!(self.nodes[term.node], Node::Square { .. }) => {
+                value
+            }
+            _ => self.computed(value, limits),
+        };
+        let reach = (self.ranges)(&site.path).map_or(1.0, |r| r.magnitude().max(1e-9));
+        let bare = Site {
+            path: String::new(),
+            ..site.clone()
+        };
+        let mut powers = vec![u];
+        while 1 << powers.len() <= degree {
+            let last = powers[powers.len() - 1].clone();
+            powers.push(self.quadratic(&bare, last, |_| [0.0, 0.0, 1.0]));
+        }
+        self.split(&bare, &powers, 0, degree, reach, &c)
+    }
+
+    /// The part of a polynomial from degree `from` to `to`, divided by `u^from`: `u^k` times the upper part plus the lower one, for the
+    /// largest power of two k that is not above its degree. `powers` are u, u^2, u^4 and so on.
+    fn split(
+        &mut self,
+        site: &Site<'_>,
+        powers: &[Value],
+        from: usize,
+        to: usize,
+        reach: f64,
+        c: &impl Fn(usize, usize) -> f64,
+    ) -> Value {
+        let size = powers[0].constants.len();
+        let column = |k: usize| -> Vec<f64> { (0..size).map(|i| c(i, from + k)).collect() };
+        let degree = to - from;
+        if degree <= 1 {
+            let slope = if degree == 1 { column(1) } else { vec![0.0; size] };
+            return powers[0].clone().scaled(&slope, &column(0));
+        }
+        let order = degree.ilog2();
+        let middle = from + (1 << order);
+        let lower = self.split(site, powers, from, middle - 1, reach, c);
+        let power = &powers[order as usize];
+        if middle == to {
+            return power
+                .clone()
+                .scaled(&column(to - from), &vec![0.0; size])
+                .plus(lower);
+        }
+        let upper = self.split(site, powers, middle, to, reach, c);
+        // Factors of one size, so that neither drowns in the noise of the other.
+        let high = |i: usize| {
+            (middle..=to)
+                .map(|k| c(i, k).abs() * reach.powi((k - middle) as i32))
+                .sum::<f64>()
+        };
+        let balance: Vec<f64> = (0..size)
+            .map(|i| (high(i).max(1e-9) / reach.powi(1 << order)).sqrt())
+            .collect();
+        self.product(site, power.clone(), upper, &balance).plus(lower)
+    }
+
+    /// `x y`, element by element, as `((t x + y / t)^2 - (t x - y / t)^2) / 4`.
+    fn product(&mut self, site: &Site<'_>, x: Value, y: Value, t: &[f64]) -> Value {
+        let zeros = vec![0.0; t.len()];
+        let inverses: Vec<f64> = t.iter().map(|t| 1.0 / t).collect();
+        let (x, y) = (x.scaled(t, &zeros), y.scaled(&inverses, &zeros));
+        let minus = vec![-1.0; t.len()];
+        let sum = x.clone().plus(y.clone());
+        let difference = x.plus(y.scaled(&minus, &zeros));
+        let plus = self.quadratic(site, sum, |_| [0.0, 0.0, 0.25]);
+        plus.plus(self.quadratic(site, difference, |_| [0.0, 0.0, -0.25]))
+    }
+
     /// `scale * u^power`; `None` unless the power is a power of two, and at least 2.
     fn power(&mut self, site: &Site<'_>, value: Value, scale: f64, power: u32) -> Option<Value> {
         if !power.is_power_of_two() || power < 2 {
@@ -535,5 +613,49 @@ impl Value {
             }
         }
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use galen_models::ModelSpec;
+
+    /// Polynomials of every degree, split at powers of two.
+    #[test]
+    fn polynomials_are_what_their_coefficients_say() {
+        for degree in 1..=16 {
+            let coefficients: Vec<f64> = (0..=degree).map(|k| 0.7 - 0.1 * k as f64).collect();
+            let spec = ModelSpec {
+                input: Shape::Features(2),
+                layers: vec![
+                    Layer::Dense { outputs: 3 },
+                    Layer::FixedPolynomial {
+                        coefficients: coefficients.clone(),
+                    },
+                    Layer::Dense { outputs: 2 },
+                ],
+            };
+            let model = Model::initial(spec, degree as u64).unwrap();
+            for recorded in [None, Some(Range::new(-2.0, 2.0))] {
+                let network = lower(&model, &|_| recorded).unwrap();
+                let row = [0.7, -0.4];
+                let weights = model.params();
+                let activated: Vec<f64> = (0..3)
+                    .map(|i| {
+                        let u = weights[2 * i] * row[0] + weights[2 * i + 1] * row[1];
+                        coefficients.iter().rev().fold(0.0, |sum, c| sum * u + c)
+                    })
+                    .collect();
+                for (i, y) in network.evaluate(&row).iter().enumerate() {
+                    // Six weights and three biases come before.
+                    let expected: f64 = (0..3).map(|j| weights[9 + 3 * i + j] * activated[j]).sum();
+                    assert!(
+                        (y - expected).abs() < 1e-9,
+                        "degree {degree}: {y}, not {expected}"
+                    );
+                }
+            }
+        }
     }
 }

@@ -148,4 +148,25 @@ impl Network {
         }
         all
     }
+
+    /// The outputs for one row of inputs, in plain numbers.
+    #[cfg(test)]
+    pub(crate) fn evaluate(&self, row: &[f64]) -> Vec<f64> {
+        let mut all: Vec<Vec<f64>> = Vec::new();
+        for node in &self.nodes {
+            all.push(match node {
+                Node::Input { .. } => row.to_vec(),
+                Node::Sum { terms, constants, .. } => {
+                    let mut sums = constants.clone();
+                    for term in terms {
+                        let products = term.map.times(&all[term.node]);
+                        sums.iter_mut().zip(products).for_each(|(s, p)| *s += p);
+                    }
+                    sums
+                }
+                Node::Square { of } => all[*of].iter().map(|x| x * x).collect(),
+            });
+        }
+        all.pop().unwrap_or_default()
+    }
 }

@@ -60,8 +60,9 @@ impl Plain<'_> {
             Layer::Flatten | Layer::Dropout { .. } => x,
             Layer::Square => x.iter().map(|v| v * v).collect(),
             Layer::Power { scale, power } => x.iter().map(|v| scale * v.powi(*power as i32)).collect(),
-            Layer::FixedPolynomial { coefficients: c } => {
-                x.iter().map(|v| c[0] + c[1] * v + c[2] * v * v).collect()
+            Layer::FixedPolynomial { coefficients } => {
+                let value = |v: &f64| coefficients.iter().rev().fold(0.0, |sum, c| sum * v + c);
+                x.iter().map(value).collect()
             }
             Layer::Polynomial { .. } => {
                 let c = self.parameter(site, "coefficients");
@@ -295,4 +296,26 @@ fn residual_connections_and_element_wise_quadratics() {
         ]"#,
         7,
     );
+}
+
+#[test]
+fn polynomials_of_higher_degree() {
+    // ReLU of degrees 3, 4 and 6 on [-3, 3] or so.
+    for (coefficients, levels) in [
+        ("[0.1, 0.5, 0.15, 0.02]", 5),
+        ("[0.0, 0.5, 0.159, 0.0, -0.00445]", 5),
+        ("[0.0, 0.5, 0.2097, 0.01, -0.01309, 0.0, 0.000456]", 6),
+    ] {
+        let text = format!(
+            r#"
+            input = 6
+            layers = [
+                {{ dense = {{ outputs = 5 }} }},
+                {{ fixed_polynomial = {{ coefficients = {coefficients} }} }},
+                {{ dense = {{ outputs = 2 }} }},
+            ]"#
+        );
+        let program = check(&text, 7);
+        assert!(program.plan().levels <= levels, "{}", program.plan().levels);
+    }
 }
