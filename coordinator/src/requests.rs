@@ -1,7 +1,7 @@
 //! Answers parties' requests.
 
 use crate::blobs::{QueryLimits, Sink};
-use crate::lanes::Lanes;
+use crate::lanes::{Lane, Lanes};
 use crate::rounds::engine::{Engine, internal};
 use crate::serving::Service;
 use galen_core::{Code, Digest, PartyId, Refusal};
@@ -51,23 +51,25 @@ impl Desk {
         }
     }
 
-    async fn dispatch(self, party: &PartyId, exchange: Exchange) -> Result<(), NetError> {
+    async fn dispatch(self, party: &PartyId, mut exchange: Exchange) -> Result<(), NetError> {
         match exchange.request().clone() {
             Request::Poll { seen } => self.poll(exchange, seen).await,
             Request::Put { digest, len, kind } => {
-                let lanes = self.lanes.clone();
-                let lane = lanes.blob(&exchange).await?;
+                let lane = self.lane(&mut exchange, self.lanes.blob()).await?;
                 let (engine, party) = (Arc::clone(&self.engine), party.clone());
                 let limits = self.limits;
                 let sink = blocking(move || Sink::open(&engine, limits, &party, &digest, len, kind)).await;
                 match sink {
-                    Ok(sink) => lane.during(exchange.receive_blob(sink, |_, _| {})).await,
+                    Ok(sink) => {
+                        let mut turn = lane.turn();
+                        let received = exchange.receive_blob(sink, move |done, _| turn.goes_on(done));
+                        lane.during(received).await.unwrap_or(Err(NetError::Cancelled))
+                    }
                     Err(refusal) => exchange.refuse(refusal).await,
                 }
             }
             Request::Get { digest, .. } => {
-                let lanes = self.lanes.clone();
-                let lane = lanes.blob(&exchange).await?;
+                let lane = self.lane(&mut exchange, self.lanes.blob()).await?;
                 let asker = party.clone();
                 let desk = self.clone();
                 match blocking(move || desk.readable(&asker, &digest)).await {
@@ -80,32 +82,46 @@ impl Desk {
                                 .open_read_at(&digest, offset)
                                 .map_err(std::io::Error::other)
                         };
-                        lane.during(exchange.send_blob(len, open, |_, _| {})).await
+                        let mut turn = lane.turn();
+                        let sent = exchange.send_blob(len, open, move |done, _| turn.goes_on(done));
+                        lane.during(sent).await.unwrap_or(Err(NetError::Cancelled))
                     }
                     Err(refusal) => exchange.refuse(refusal).await,
                 }
             }
             request => {
-                let party = party.clone();
-                let lanes = self.lanes.clone();
-                // Statements of all members, each of which may be sealed to all members.
                 let lane = match request {
-                    Request::Fetch { .. } => Some(lanes.collection(&exchange).await?),
+                    Request::Fetch { .. } | Request::Audit { .. } => {
+                        Some(self.lane(&mut exchange, self.lanes.page()).await?)
+                    }
                     _ => None,
                 };
-                let answer = blocking(move || self.respond(&party, request)).await;
-                match answer {
-                    Ok(response) => match lane {
-                        Some(lane) => lane.during(exchange.reply(response)).await,
-                        None => exchange.reply(response).await,
-                    },
-                    Err(refusal) => {
-                        tracing::info!(%refusal, "refused");
-                        exchange.refuse(refusal).await
+                let (desk, party) = (self.clone(), party.clone());
+                let answer = blocking(move || desk.respond(&party, request)).await;
+                let answered = async {
+                    match answer {
+                        Ok(response) => exchange.reply(response).await,
+                        Err(refusal) => {
+                            tracing::info!(%refusal, "refused");
+                            exchange.refuse(refusal).await
+                        }
                     }
+                };
+                match lane {
+                    Some(lane) => lane.during(answered).await.unwrap_or(Err(NetError::Cancelled)),
+                    None => answered.await,
                 }
             }
         }
+    }
+
+    /// Waits for a lane, and lets the asking side know that it waits.
+    async fn lane(
+        &self,
+        exchange: &mut Exchange,
+        lane: impl Future<Output = Option<Lane>>,
+    ) -> Result<Lane, NetError> {
+        exchange.queue(lane).await?.ok_or(NetError::Cancelled)
     }
 
     /// Answers a request that moves no blob, at once; it blocks while something is written.

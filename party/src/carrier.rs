@@ -54,7 +54,7 @@ impl Carrier for Peer {
     ) -> Carried<'a, ()> {
         let len = bytes.len() as u64;
         let open = move |offset: u64| {
-            let mut cursor = Cursor::new(bytes);
+            let mut cursor = Cursor::new(Arc::clone(&bytes));
             cursor.set_position(offset);
             Ok(cursor)
         };

@@ -160,6 +160,7 @@ fn unexpected(response: &Response) -> PartyError {
         Response::Query(_) => "Query",
         Response::Refused(_) => "Refused",
         Response::Audit(_) => "Audit",
+        Response::Wait => "Wait",
     };
     PartyError::Untrue(format!(
         "the coordinator answered {kind}, which does not answer the request"

@@ -40,6 +40,8 @@ codes! {
     FrameTooLarge = 1101, "the limit is fixed; the sender is at fault";
     /// A frame that cannot be decoded.
     FrameMalformed = 1102, "the sender runs another version or is at fault";
+    /// A statement longer than a record of the store may be.
+    RecordTooLarge = 1103, "the limit is fixed; the sender is at fault";
     /// A blob stream that ended before its announced length.
     BlobTruncated = 1201, "send the rest; the part that arrived is kept";
     /// A blob whose bytes do not have the announced digest.
@@ -88,6 +90,8 @@ codes! {
     EvaluationFailed = 1604, "see the operator's log; do not send the same batch again under the same key";
     /// More is under way than the service takes.
     Busy = 1701, "try again later";
+    /// A transfer that was stopped midway because others wait for their turn.
+    Interrupted = 1702, "ask again and go on where it stopped; what has arrived is kept";
     /// A fault of the answering side.
     Internal = 1901, "see the log of the answering side";
 }

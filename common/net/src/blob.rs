@@ -5,6 +5,8 @@
 
 use crate::error::NetError;
 use crate::frame::{FrameError, FrameKind};
+use crate::message::Message;
+use crate::protocol::Response;
 use crate::wire::Wire;
 use galen_core::{Code, Refusal};
 use quinn::{RecvStream, SendStream};
@@ -41,19 +43,19 @@ pub(crate) async fn blocking<R: Send + 'static>(
     spawn_blocking(work).await.map_err(|_| NetError::Task)
 }
 
-/// Sends the bytes from `offset` to `len`; the source stands at `offset`.
+/// Sends the bytes from `offset` to `len`; the source stands at `offset`. `go_on` is told the bytes done and in all, and stops the transfer
+/// with false: the peer is told to ask for the rest later.
 pub(crate) async fn send_chunks<R: Read + Send + 'static>(
     wire: &Wire,
     send: &mut SendStream,
     mut source: R,
     offset: u64,
     len: u64,
-    mut progress: impl FnMut(u64, u64),
+    mut go_on: impl FnMut(u64, u64) -> bool,
 ) -> Result<(), NetError> {
     let mut done = offset;
     let mut buffer = Vec::new();
-    progress(done, len);
-    while done < len {
+    while go_on(done, len) && done < len {
         let wanted = usize::try_from(len - done).map_or(CHUNK_BYTES, |rest| rest.min(CHUNK_BYTES));
         buffer.resize(wanted, 0);
         let read = blocking(move || {
@@ -65,9 +67,16 @@ pub(crate) async fn send_chunks<R: Read + Send + 'static>(
         result.map_err(NetError::Source)?;
         wire.write_frame(send, FrameKind::Chunk, &buffer).await?;
         done += wanted as u64;
-        progress(done, len);
+    }
+    if done < len {
+        wire.write_message(send, &Response::Refused(interrupted())).await?;
     }
     Ok(())
+}
+
+/// What a peer is told whose transfer makes room for others.
+pub(crate) fn interrupted() -> Refusal {
+    Refusal::new(Code::Interrupted, "others wait for their turn")
 }
 
 /// How receiving ended without the whole blob.
@@ -92,21 +101,37 @@ impl From<NetError> for Interrupted {
     }
 }
 
-/// Receives the bytes from the sink's offset to `len` and finishes the sink.
+/// How receiving ended.
+pub(crate) enum Received<S> {
+    /// The whole blob is there and finished.
+    Whole,
+    /// The sender wants to be asked for the rest.
+    Interrupted(S),
+}
+
+/// Receives the bytes from the sink's offset to `len` and finishes the sink. `go_on` is told the bytes done and in all, and stops the
+/// transfer with false: it is refused as interrupted.
 pub(crate) async fn receive_chunks<S: BlobSink>(
     wire: &Wire,
     recv: &mut RecvStream,
     mut sink: S,
     len: u64,
-    mut progress: impl FnMut(u64, u64),
-) -> Result<(), Interrupted> {
+    mut go_on: impl FnMut(u64, u64) -> bool,
+) -> Result<Received<S>, Interrupted> {
     let mut done = sink.offset();
-    progress(done, len);
-    while done < len {
-        let (_, bytes) = wire
-            .read_frame(recv, &[FrameKind::Chunk], wire.tuning.stall)
+    while go_on(done, len) && done < len {
+        let (kind, bytes) = wire
+            .read_frame(recv, &[FrameKind::Chunk, FrameKind::Refusal], wire.tuning.stall)
             .await?
             .ok_or(NetError::Frame(FrameError::Ended))?;
+        if kind == FrameKind::Refusal {
+            return match Response::decode(kind, &bytes).map_err(NetError::Frame)? {
+                Response::Refused(refusal) if refusal.code == Code::Interrupted => {
+                    Ok(Received::Interrupted(sink))
+                }
+                _ => Err(NetError::Cancelled.into()),
+            };
+        }
         let taken = bytes.len() as u64;
         if taken == 0 || taken > len - done {
             return Err(NetError::Frame(FrameError::Unexpected {
@@ -123,11 +148,14 @@ pub(crate) async fn receive_chunks<S: BlobSink>(
         .await?;
         result.map_err(Interrupted::Refused)?;
         done += taken;
-        progress(done, len);
+    }
+    if done < len {
+        return Err(Interrupted::Refused(interrupted()));
     }
     blocking(move || sink.finish())
         .await?
-        .map_err(Interrupted::Refused)
+        .map_err(Interrupted::Refused)?;
+    Ok(Received::Whole)
 }
 
 /// Tells a sink the length and checks that the two agree.

@@ -147,7 +147,10 @@ impl NetError {
     pub fn is_transient(&self) -> bool {
         match self {
             NetError::Refused(refusal) | NetError::Sink(refusal) => {
-                matches!(refusal.code, Code::Busy | Code::BlobTruncated | Code::Internal)
+                matches!(
+                    refusal.code,
+                    Code::Busy | Code::Interrupted | Code::BlobTruncated | Code::Internal
+                )
             }
             NetError::Frame(error) => matches!(error, FrameError::Ended),
             NetError::Connection(_)

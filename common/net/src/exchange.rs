@@ -1,6 +1,6 @@
 //! The answering side of one request.
 
-use crate::blob::{self, BlobSink, Interrupted};
+use crate::blob::{self, BlobSink, Interrupted, Received};
 use crate::error::NetError;
 use crate::frame::FrameError;
 use crate::gate::Pass;
@@ -64,6 +64,22 @@ impl Exchange {
         let _ = self.send.stopped().await;
     }
 
+    /// Waits for a turn before answering. The asking side is told that it waits, so that its patience does not end.
+    ///
+    /// # Errors
+    /// [`NetError::Cancelled`] if it gives up meanwhile.
+    pub async fn queue<T>(&mut self, turn: impl Future<Output = T>) -> Result<T, NetError> {
+        tokio::pin!(turn);
+        loop {
+            tokio::select! {
+                result = &mut turn => return Ok(result),
+                () = self.cancelled() => return Err(NetError::Cancelled),
+                () = tokio::time::sleep(self.wire.tuning.answer / 4) => {}
+            }
+            self.wire.write_message(&mut self.send, &Response::Wait).await?;
+        }
+    }
+
     /// Answers. Returns when the peer has the answer.
     pub async fn reply(mut self, response: Response) -> Result<(), NetError> {
         match response {
@@ -97,12 +113,14 @@ impl Exchange {
 
     /// Answers [`Request::Put`]: tells the offset to go on from, takes the chunks, finishes the sink and accepts or refuses the blob.
     ///
+    /// `go_on` is told the bytes done and in all; when it says no, the peer is refused as [`Code::Interrupted`] and may ask again.
+    ///
     /// # Errors
     /// [`NetError::Sink`] with the refusal that the peer was sent.
     pub async fn receive_blob<S: BlobSink>(
         mut self,
         sink: S,
-        progress: impl FnMut(u64, u64),
+        go_on: impl FnMut(u64, u64) -> bool,
     ) -> Result<(), NetError> {
         let Request::Put { len, .. } = self.request else {
             return self.misused("a blob").await;
@@ -113,18 +131,23 @@ impl Exchange {
         };
         let offset = Response::Offset(sink.offset());
         self.wire.write_message(&mut self.send, &offset).await?;
-        match blob::receive_chunks(&self.wire, &mut self.recv, sink, len, progress).await {
-            Ok(()) => self.reply(Response::Ok).await,
+        match blob::receive_chunks(&self.wire, &mut self.recv, sink, len, go_on).await {
+            Ok(Received::Whole) => self.reply(Response::Ok).await,
+            Ok(Received::Interrupted(_)) => {
+                let refusal = Refusal::new(Code::BlobTruncated, "the upload was cut short by its sender");
+                self.interrupted(Interrupted::Refused(refusal)).await
+            }
             Err(interrupted) => self.interrupted(interrupted).await,
         }
     }
 
-    /// Answers [`Request::Get`] with a blob of `len` bytes. `open` gives the bytes from an offset on; it may block.
+    /// Answers [`Request::Get`] with a blob of `len` bytes. `open` gives the bytes from an offset on; it may block. `go_on` is told the
+    /// bytes done and in all; when it says no, the peer is told to ask for the rest.
     pub async fn send_blob<R: Read + Send + 'static>(
         mut self,
         len: u64,
         open: impl FnOnce(u64) -> io::Result<R> + Send + 'static,
-        progress: impl FnMut(u64, u64),
+        go_on: impl FnMut(u64, u64) -> bool,
     ) -> Result<(), NetError> {
         let Request::Get { offset, .. } = self.request else {
             return self.misused("a request for a blob").await;
@@ -149,7 +172,7 @@ impl Exchange {
         };
         let Self { wire, send, .. } = &mut self;
         wire.write_message(send, &Response::Blob { len }).await?;
-        let sent = blob::send_chunks(wire, send, source, offset, len, progress).await;
+        let sent = blob::send_chunks(wire, send, source, offset, len, go_on).await;
         if sent.is_err() {
             // A reset, unlike the end of the stream, cannot be taken for the end of the blob.
             let _ = send.reset(quinn::VarInt::from_u32(0));

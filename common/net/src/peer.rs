@@ -1,6 +1,6 @@
 //! The other end of a connection.
 
-use crate::blob::{self, BlobSink, Interrupted};
+use crate::blob::{self, BlobSink, Interrupted, Received};
 use crate::error::NetError;
 use crate::exchange::Exchange;
 use crate::frame::FrameError;
@@ -9,7 +9,7 @@ use crate::protocol::{BlobKind, Request, Response};
 use crate::traffic::Traffic;
 use crate::transport::STREAMS;
 use crate::wire::Wire;
-use galen_core::Digest;
+use galen_core::{Code, Digest};
 use quinn::{Connection, Endpoint, RecvStream, SendStream, VarInt};
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -116,15 +116,36 @@ impl Peer {
         self.wire.read_answer(&mut recv).await
     }
 
-    /// Sends a blob of `len` bytes. `open` gives its bytes from the offset that the peer already has; it may block. `progress` is told the bytes
-    /// done and in all.
+    /// Sends a blob of `len` bytes. `open` gives its bytes from the offset that the peer already has; it may block, and is called again
+    /// whenever the peer has interrupted the transfer for others' sake. `progress` is told the bytes done and in all.
     pub async fn put<R: Read + Send + 'static>(
         &self,
         digest: Digest,
         len: u64,
         kind: BlobKind,
+        open: impl Fn(u64) -> io::Result<R> + Send + Sync + 'static,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<(), NetError> {
+        let open = Arc::new(open);
+        loop {
+            let opening = Arc::clone(&open);
+            let sent = self
+                .put_once(digest, len, kind, move |offset| opening(offset), &mut progress)
+                .await;
+            match sent {
+                Err(NetError::Refused(refusal)) if refusal.code == Code::Interrupted => {}
+                sent => return sent,
+            }
+        }
+    }
+
+    async fn put_once<R: Read + Send + 'static>(
+        &self,
+        digest: Digest,
+        len: u64,
+        kind: BlobKind,
         open: impl FnOnce(u64) -> io::Result<R> + Send + 'static,
-        progress: impl FnMut(u64, u64),
+        mut progress: impl FnMut(u64, u64),
     ) -> Result<(), NetError> {
         let (mut send, mut recv) = self.open(&Request::Put { digest, len, kind }).await?;
         let offset = match self.wire.read_answer(&mut recv).await? {
@@ -134,7 +155,11 @@ impl Peer {
         let source = blob::blocking(move || open(offset))
             .await?
             .map_err(NetError::Source)?;
-        match blob::send_chunks(&self.wire, &mut send, source, offset, len, progress).await {
+        let go_on = |done, len| {
+            progress(done, len);
+            true
+        };
+        match blob::send_chunks(&self.wire, &mut send, source, offset, len, go_on).await {
             Ok(()) => {
                 let _ = send.finish();
             }
@@ -151,35 +176,44 @@ impl Peer {
         }
     }
 
-    /// Fetches a blob from the sink's offset on. `progress` is told the bytes done and in all.
+    /// Fetches a blob from the sink's offset on, and goes on whenever the peer has interrupted the transfer for others' sake. `progress` is
+    /// told the bytes done and in all.
     ///
     /// # Errors
     /// [`NetError::Sink`] if the sink refuses the blob, also when it ended too early.
     pub async fn get<S: BlobSink>(
         &self,
         digest: Digest,
-        sink: S,
-        progress: impl FnMut(u64, u64),
+        mut sink: S,
+        mut progress: impl FnMut(u64, u64),
     ) -> Result<(), NetError> {
-        let offset = sink.offset();
-        let (mut send, mut recv) = self.open(&Request::Get { digest, offset }).await?;
-        let _ = send.finish();
-        let len = match self.wire.read_answer(&mut recv).await? {
-            Response::Blob { len } => len,
-            other => return Err(unexpected(&other, "the length of a blob")),
+        let mut go_on = |done, len| {
+            progress(done, len);
+            true
         };
-        let received = match blob::announce(sink, len).await {
-            Ok(sink) if sink.offset() == offset => {
-                blob::receive_chunks(&self.wire, &mut recv, sink, len, progress).await
+        loop {
+            let offset = sink.offset();
+            let (mut send, mut recv) = self.open(&Request::Get { digest, offset }).await?;
+            let _ = send.finish();
+            let len = match self.wire.read_answer(&mut recv).await? {
+                Response::Blob { len } => len,
+                other => return Err(unexpected(&other, "the length of a blob")),
+            };
+            let received = match blob::announce(sink, len).await {
+                Ok(sink) if sink.offset() == offset => {
+                    blob::receive_chunks(&self.wire, &mut recv, sink, len, &mut go_on).await
+                }
+                // The sink let go of what it held; only a new request can start from there.
+                Ok(_) => Err(Interrupted::Failed(NetError::Cancelled)),
+                Err(interrupted) => Err(interrupted),
+            };
+            match received {
+                Ok(Received::Whole) => return Ok(()),
+                Ok(Received::Interrupted(rest)) => sink = rest,
+                Err(Interrupted::Refused(refusal)) => return Err(NetError::Sink(refusal)),
+                Err(Interrupted::Failed(error)) => return Err(error),
             }
-            // The sink let go of what it held; only a new request can start from there.
-            Ok(_) => Err(Interrupted::Failed(NetError::Cancelled)),
-            Err(interrupted) => Err(interrupted),
-        };
-        received.map_err(|interrupted| match interrupted {
-            Interrupted::Refused(refusal) => NetError::Sink(refusal),
-            Interrupted::Failed(error) => error,
-        })
+        }
     }
 
     /// Hands every request of this peer to the handler, each in a task of its own, until the connection ends; returns why it did.

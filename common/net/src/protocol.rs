@@ -106,6 +106,9 @@ pub enum Response {
     Refused(Refusal),
     /// Signed lines of the audit log in their order, as many as one answer holds; none if there are no further ones.
     Audit(Vec<Signed>),
+    /// Not an answer yet: the request waits for its turn, and the answer follows. Sent again and again, so that nobody's patience ends in
+    /// a queue.
+    Wait,
 }
 
 /// A signed statement by a party. The domain of each is a constant in `galen-sums`.

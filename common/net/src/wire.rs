@@ -166,11 +166,14 @@ impl Wire {
         Ok(M::decode(kind, &payload)?)
     }
 
-    /// Reads the answer to a request. A refusal is an error.
+    /// Reads the answer to a request, however long the answering side says that it must wait. A refusal is an error.
     pub(crate) async fn read_answer(&self, recv: &mut RecvStream) -> Result<Response, NetError> {
-        match self.read_message(recv, self.tuning.answer).await? {
-            Response::Refused(refusal) => Err(NetError::Refused(refusal)),
-            response => Ok(response),
+        loop {
+            match self.read_message(recv, self.tuning.answer).await? {
+                Response::Wait => {}
+                Response::Refused(refusal) => return Err(NetError::Refused(refusal)),
+                response => return Ok(response),
+            }
         }
     }
 

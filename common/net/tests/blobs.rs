@@ -13,6 +13,7 @@ use galen_net::frame::{FrameKind, Header};
 use galen_net::protocol::BlobKind;
 use galen_net::{BlobSink, Message, NetError, Peer, Request, Tuning};
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -49,6 +50,30 @@ async fn blobs_of_every_size_go_there_and_back() {
         peer.get(digest, here.sink(digest), |_, _| {}).await.unwrap();
         assert_eq!(here.get(&digest).unwrap(), bytes);
     }
+}
+
+/// Both ends go on by themselves, however often the coordinator makes room for others.
+#[tokio::test(flavor = "multi_thread")]
+async fn interrupted_transfers_go_on_where_they_stopped() {
+    let coordinator = Coordinator::start();
+    let peer = coordinator.party().await;
+    coordinator.desk.hasty.store(true, Ordering::SeqCst);
+    let bytes = sample(500_000, 3);
+    let digest = Digest::of(&bytes);
+    let steps = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&steps);
+    let progress = move |done, _| seen.lock().unwrap().push(done);
+    peer.put(digest, bytes.len() as u64, KIND, reader(&bytes), progress)
+        .await
+        .unwrap();
+    assert_eq!(coordinator.desk.memory.get(&digest).unwrap(), bytes);
+    let here = Memory::default();
+    let before = peer.traffic().received();
+    peer.get(digest, here.sink(digest), |_, _| {}).await.unwrap();
+    assert_eq!(here.get(&digest).unwrap(), bytes);
+    // Nothing was fetched twice.
+    let received = peer.traffic().received() - before;
+    assert!(received < bytes.len() as u64 * 11 / 10, "{received}");
 }
 
 /// What a party that is cut off leaves behind: a request and chunks of the first `part` bytes.
@@ -273,7 +298,7 @@ async fn a_transfer_without_progress_is_given_up_and_what_arrived_is_kept() {
             .serve(move |exchange| {
                 let (sink, outcome) = (sink.sink(digest), outcome.clone());
                 async move {
-                    let result = exchange.receive_blob(sink, |_, _| {}).await;
+                    let result = exchange.receive_blob(sink, |_, _| true).await;
                     outcome.send(result).unwrap();
                 }
             })

@@ -12,7 +12,7 @@ use galen_net::{BlobSink, Client, Exchange, Identity, Peer, Request, Response, S
 use std::collections::{BTreeSet, HashMap};
 use std::io::Cursor;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -119,6 +119,10 @@ pub(crate) struct Desk {
     /// Handlers at work now, and the most there ever were.
     pub(crate) busy: Arc<AtomicUsize>,
     pub(crate) busiest: Arc<AtomicUsize>,
+    /// Every transfer is interrupted after one chunk.
+    pub(crate) hasty: Arc<AtomicBool>,
+    /// How long requests about serving wait for their turn.
+    pub(crate) queue: Arc<Mutex<Duration>>,
 }
 
 pub(crate) fn view(version: u64) -> View {
@@ -134,7 +138,12 @@ pub(crate) fn view(version: u64) -> View {
 
 impl Desk {
     /// `Poll` with an odd number waits until released; an even one is answered with the next number.
-    async fn handle(self, exchange: Exchange) {
+    async fn handle(self, mut exchange: Exchange) {
+        let (hasty, mut calls) = (self.hasty.load(Ordering::SeqCst), 0);
+        let go_on = move |_, _| {
+            calls += 1;
+            !hasty || calls < 2
+        };
         let result = match exchange.request().clone() {
             Request::Poll { seen } if seen % 2 == 1 => {
                 let busy = self.busy.fetch_add(1, Ordering::SeqCst) + 1;
@@ -160,7 +169,7 @@ impl Desk {
                 if kind == BlobKind::Sum {
                     sink.room = 600_000;
                 }
-                exchange.receive_blob(sink, |_, _| {}).await
+                exchange.receive_blob(sink, go_on).await
             }
             Request::Get { digest, .. } => match self.memory.get(&digest) {
                 Some(bytes) => {
@@ -170,7 +179,7 @@ impl Desk {
                         cursor.set_position(offset);
                         Ok(cursor)
                     };
-                    exchange.send_blob(len, open, |_, _| {}).await
+                    exchange.send_blob(len, open, go_on).await
                 }
                 None => {
                     exchange
@@ -178,6 +187,13 @@ impl Desk {
                         .await
                 }
             },
+            Request::Serving => {
+                let wait = *self.queue.lock().unwrap();
+                match exchange.queue(tokio::time::sleep(wait)).await {
+                    Ok(()) => exchange.reply(Response::Serving(None)).await,
+                    Err(error) => Err(error),
+                }
+            }
             _ => exchange.reply(Response::Ok).await,
         };
         // A peer that is gone is no failure of the desk; what the peer sees is what tests look at.
@@ -255,10 +271,10 @@ impl Coordinator {
 }
 
 /// Opens `bytes` at an offset, as `Peer::put` wants it.
-pub(crate) fn reader(bytes: &[u8]) -> impl FnOnce(u64) -> std::io::Result<Cursor<Vec<u8>>> + Send + 'static {
+pub(crate) fn reader(bytes: &[u8]) -> impl Fn(u64) -> std::io::Result<Cursor<Vec<u8>>> + Send + Sync + 'static {
     let bytes = bytes.to_vec();
     move |offset| {
-        let mut cursor = Cursor::new(bytes);
+        let mut cursor = Cursor::new(bytes.clone());
         cursor.set_position(offset);
         Ok(cursor)
     }

@@ -22,7 +22,8 @@ impl Engine {
     pub fn drive(&self) -> Result<(), EngineError> {
         loop {
             let (state, round) = {
-                let inner = self.lock();
+                let mut inner = self.lock();
+                self.arrivals.note(&mut inner.state);
                 (inner.state.clone(), inner.round.clone())
             };
             match self.next_step(&state) {

@@ -11,7 +11,7 @@ pub mod succession;
 mod twice;
 
 pub use self::arriving::ArrivalCheck;
-use self::arriving::Arrived;
+use self::arriving::{Arrivals, Arrived};
 use super::adding::AddingError;
 use super::audit::{self, AuditLog, AuditLogError};
 use super::state::{Attempt, Proposal, Published, Rules, StudyState};
@@ -33,7 +33,7 @@ use galen_sums::set::{Certificate, check_certificate};
 use galen_sums::{PlanError, SumsError};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use succession::{Former, Lineage, SuccessionError};
 use tokio::sync::{Notify, watch};
 
@@ -95,8 +95,11 @@ pub struct Engine {
     clock: Arc<dyn Clock>,
     inner: Mutex<Inner>,
     version: watch::Sender<u64>,
+    /// The view of the last state that was made durable. Whoever asks for it waits for no disk.
+    shown: Mutex<Arc<View>>,
     wake: Notify,
     arrived: Arrived,
+    arrivals: Arrivals,
     lineage: Lineage,
     /// The first round that is not announced.
     hold: AtomicU32,
@@ -144,11 +147,14 @@ impl Engine {
             // The time while this process did not run is nobody's stand-still.
             attempt.progress_ms = clock.steady_ms();
         }
+        let rules = Rules::of(plan, Arc::clone(&roster));
+        // A restarted coordinator must not repeat a view number: parties would wait for a change that has happened.
+        let version = clock.now_ms();
         let engine = Self {
-            rules: Rules::of(plan, Arc::clone(&roster)),
             own: study.coordinator().name.clone(),
-            // A restarted coordinator must not repeat a view number: parties would wait for a change that has happened.
-            version: watch::Sender::new(clock.now_ms()),
+            version: watch::Sender::new(version),
+            shown: Mutex::new(Arc::new(view::view(version, &state, &frame, &rules))),
+            rules,
             inner: Mutex::new(Inner {
                 state,
                 round: None,
@@ -157,6 +163,7 @@ impl Engine {
             }),
             wake: Notify::new(),
             arrived: Arrived::default(),
+            arrivals: Arrivals::default(),
             study,
             roster,
             frame,
@@ -222,8 +229,7 @@ impl Engine {
 
     /// The view for parties.
     pub fn view(&self) -> View {
-        let inner = self.lock();
-        view::view(*self.version.borrow(), &inner.state, &self.frame, &self.rules)
+        View::clone(&self.shown.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Lines of the audit log after the first `from`.
@@ -259,17 +265,6 @@ impl Engine {
             .as_ref()
             .filter(|_| collecting)
             .map(|round| round.plan().blob_len())
-    }
-
-    /// Takes note that bytes of a party's contribution arrived. What it sends besides keeps nothing waiting.
-    pub fn touch(&self, party: &PartyId) {
-        let now = self.clock.steady_ms();
-        if let Some(attempt) = &mut self.lock().state.attempt
-            && attempt.phase == AttemptPhase::Collecting
-            && !attempt.contributions.contains_key(party)
-        {
-            attempt.progress_ms = now;
-        }
     }
 
     fn certificate(&self, round: &Round, attempt: &Attempt) -> Result<Certificate, EngineError> {
@@ -334,6 +329,7 @@ impl Engine {
         change: impl FnOnce(&mut StudyState, Now),
     ) -> Result<bool, EngineError> {
         let mut inner = self.lock();
+        self.arrivals.note(&mut inner.state);
         let mut state = inner.state.clone();
         let now = self.now();
         let current = state
@@ -388,7 +384,10 @@ impl Engine {
         }
         inner.audit = head;
         inner.state = state;
-        self.version.send_modify(|version| *version += 1);
+        let version = *self.version.borrow() + 1;
+        let shown = Arc::new(view::view(version, &inner.state, &self.frame, &self.rules));
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
+        self.version.send_replace(version);
         self.wake.notify_one();
         Ok(())
     }
