@@ -81,6 +81,7 @@ impl Sink {
                 }
                 (Role::Contributor, Limit::AtMost(MAX_MODEL_LEN))
             }
+            BlobKind::Sealed => (Role::Custodian, Limit::AtMost(engine.sealed_limit(party)?)),
             BlobKind::EvaluationKey => (Role::Querier, Limit::AtMost(limits.key)),
             BlobKind::Batch => (Role::Querier, Limit::AtMost(limits.batch)),
             BlobKind::Sum | BlobKind::Answer => {
@@ -134,7 +135,7 @@ impl BlobSink for Sink {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
-        if self.kind == BlobKind::Contribution {
+        if matches!(self.kind, BlobKind::Contribution | BlobKind::Sealed) {
             self.engine.touch(&self.party);
         }
         self.check.take_if(|check| !check.take(bytes));

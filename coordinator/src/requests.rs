@@ -7,6 +7,7 @@ use crate::serving::Service;
 use galen_core::{Code, Digest, PartyId, Refusal};
 use galen_net::protocol::{Request, Response};
 use galen_net::{Exchange, NetError};
+use galen_sums::RoundId;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ impl Desk {
 
     async fn dispatch(self, party: &PartyId, mut exchange: Exchange) -> Result<(), NetError> {
         match exchange.request().clone() {
-            Request::Poll { seen } => self.poll(exchange, seen).await,
+            Request::Poll { seen, from } => self.poll(exchange, seen, from).await,
             Request::Put { digest, len, kind } => {
                 let lane = self.lane(&mut exchange, self.lanes.blob()).await?;
                 let (engine, party) = (Arc::clone(&self.engine), party.clone());
@@ -91,7 +92,7 @@ impl Desk {
             }
             request => {
                 let lane = match request {
-                    Request::Fetch { .. } | Request::Audit { .. } => {
+                    Request::Fetch { .. } | Request::FetchSealed { .. } | Request::Audit { .. } => {
                         Some(self.lane(&mut exchange, self.lanes.page()).await?)
                     }
                     _ => None,
@@ -127,13 +128,32 @@ impl Desk {
     /// Answers a request that moves no blob, at once; it blocks while something is written.
     pub fn respond(&self, party: &PartyId, request: Request) -> Result<Response, Refusal> {
         match request {
-            Request::Poll { .. } => Ok(Response::View(self.engine.view())),
+            Request::Poll { from, .. } => Ok(Response::View(self.engine.view(from))),
             Request::Hello { consent } => self.engine.consent(party, &consent).map(|()| Response::Ok),
             Request::Post(statement) => self.engine.post(party, statement).map(|()| Response::Ok),
-            Request::Fetch { round, attempt, item } => self
-                .engine
-                .fetch(party, round, attempt, item)
-                .map(Response::Statements),
+            Request::Fetch {
+                round,
+                attempt,
+                item,
+                after,
+            } => {
+                let id = RoundId { round, attempt };
+                let page = self.engine.fetch(party, id, item, after.as_ref())?;
+                Ok(Response::Statements {
+                    found: page.found,
+                    more: page.more,
+                })
+            }
+            Request::FetchSealed {
+                round,
+                attempt,
+                item,
+                statement,
+            } => {
+                let id = RoundId { round, attempt };
+                let text = self.engine.fetch_sealed(party, id, item, &statement)?;
+                Ok(Response::Sealed(text))
+            }
             Request::Audit { from } => self.engine.audit(from).map(Response::Audit),
             Request::Serving => Ok(Response::Serving(self.service.serving())),
             Request::KeyStatus { key } => self.service.key_status(party, &key).map(Response::Key),
@@ -156,7 +176,7 @@ impl Desk {
             .ok_or_else(|| Refusal::new(Code::BlobUnknown, "no such blob"))
     }
 
-    async fn poll(self, exchange: Exchange, seen: u64) -> Result<(), NetError> {
+    async fn poll(self, exchange: Exchange, seen: u64, from: u32) -> Result<(), NetError> {
         let mut changes = self.engine.changes();
         let changed = async {
             // A sender that is gone means that the daemon ends; then the view as it is will do.
@@ -170,7 +190,7 @@ impl Desk {
         // sent in a round would grow with their square.
         let parties = self.engine.study().study().party.len();
         tokio::time::sleep(BREATH * u32::try_from(parties).unwrap_or(u32::MAX).min(400)).await;
-        let view = self.engine.view();
+        let view = self.engine.view(from);
         exchange.reply(Response::View(view)).await
     }
 }

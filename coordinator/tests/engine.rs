@@ -18,6 +18,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+const ID: RoundId = RoundId { round: 0, attempt: 0 };
+
 struct Member {
     name: PartyId,
     signing: SigningKey,
@@ -137,7 +139,7 @@ fn consents_and_keys_survive_restarts_and_the_record_is_the_same_after() {
         let engine = scene.engine();
         engine.drive().unwrap();
         assert!(
-            matches!(engine.view().study, StudyPhase::Frozen { ref missing } if missing.contains(&member.name))
+            matches!(engine.view(0).study, StudyPhase::Frozen { ref missing } if missing.contains(&member.name))
         );
         let early = engine.post(&member.name, scene.key(member, 0)).unwrap_err();
         assert_eq!(early.code, Code::StudyInactive);
@@ -147,7 +149,7 @@ fn consents_and_keys_survive_restarts_and_the_record_is_the_same_after() {
         let engine = scene.engine();
         engine.drive().unwrap();
         assert!(
-            engine.view().attempt.is_none(),
+            engine.view(0).attempt.is_none(),
             "custodians introduce themselves first"
         );
         scene.introduce(&engine);
@@ -155,7 +157,7 @@ fn consents_and_keys_survive_restarts_and_the_record_is_the_same_after() {
     for member in &scene.members {
         let engine = scene.engine();
         engine.drive().unwrap();
-        let attempt = engine.view().attempt.unwrap();
+        let attempt = engine.view(0).attempt.unwrap();
         assert_eq!(
             (attempt.phase, attempt.round, attempt.attempt),
             (AttemptPhase::Announced, 0, 0)
@@ -167,12 +169,18 @@ fn consents_and_keys_survive_restarts_and_the_record_is_the_same_after() {
     let record = {
         let engine = scene.engine();
         engine.drive().unwrap();
-        assert_eq!(engine.view().attempt.unwrap().phase, AttemptPhase::Collecting);
-        engine.fetch(&scene.members[0].name, 0, 0, Item::Record).unwrap()
+        assert_eq!(engine.view(0).attempt.unwrap().phase, AttemptPhase::Collecting);
+        engine
+            .fetch(&scene.members[0].name, ID, Item::Record, None)
+            .unwrap()
+            .found
     };
     let engine = scene.engine();
     assert_eq!(
-        engine.fetch(&scene.members[0].name, 0, 0, Item::Record).unwrap(),
+        engine
+            .fetch(&scene.members[0].name, ID, Item::Record, None)
+            .unwrap()
+            .found,
         record
     );
     assert!(engine.contribution_len().is_some());
@@ -216,7 +224,7 @@ fn what_does_not_fit_is_refused_with_its_code_and_changes_nothing() {
     let release = first.signing.sign(RELEASE, &digest, &release).unwrap();
     assert_eq!(refused(Statement::Release(release)), Code::WrongPhase);
     assert_eq!(engine.state(), before);
-    assert!(engine.fetch(&first.name, 0, 0, Item::Answers).is_err());
+    assert!(engine.fetch(&first.name, ID, Item::Answers, None).is_err());
     assert_eq!(
         engine.may_read(&first.name, &other).unwrap_err().code,
         Code::BlobUnknown
@@ -257,7 +265,7 @@ fn blobs_are_for_those_they_concern_and_go_when_the_study_ends() {
     assert!(blobs.info(&ciphertexts).unwrap().is_none() && blobs.info(&sum).unwrap().is_none());
     assert!(blobs.info(&answer).unwrap().is_some());
     assert!(matches!(
-        engine.view().study,
+        engine.view(0).study,
         StudyPhase::Closed { completed: false, .. }
     ));
 }
@@ -278,10 +286,10 @@ fn a_round_goes_on_with_three_of_four_keys_when_the_fourth_stands_still() {
     let patience = Duration::from_secs(scene.study.study().sums.patience_s.into());
     scene.clock.advance(patience - Duration::from_millis(1));
     engine.drive().unwrap();
-    assert_eq!(engine.view().attempt.unwrap().phase, AttemptPhase::Announced);
+    assert_eq!(engine.view(0).attempt.unwrap().phase, AttemptPhase::Announced);
     scene.clock.advance(Duration::from_millis(1));
     engine.drive().unwrap();
-    assert_eq!(engine.view().attempt.unwrap().phase, AttemptPhase::Collecting);
+    assert_eq!(engine.view(0).attempt.unwrap().phase, AttemptPhase::Collecting);
     let late = engine
         .post(&scene.members[3].name, scene.key(&scene.members[3], 0))
         .unwrap_err();
@@ -322,8 +330,9 @@ fn the_audit_log_tells_what_happened_and_its_head_stands_in_the_record() {
     }
     engine.drive().unwrap();
     let record = engine
-        .fetch(&scene.members[0].name, 0, 0, Item::Record)
+        .fetch(&scene.members[0].name, ID, Item::Record, None)
         .unwrap()
+        .found
         .remove(0)
         .1;
     let coordinator = &scene.study.coordinator().signing;

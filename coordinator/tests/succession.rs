@@ -136,7 +136,7 @@ impl Scene {
                 .unwrap();
         }
         engine.drive().unwrap();
-        let attempt = engine.view().attempt.unwrap();
+        let attempt = engine.view(0).attempt.unwrap();
         assert_eq!(attempt.phase, AttemptPhase::Collecting);
     }
 
@@ -180,21 +180,25 @@ fn the_successor_begins_with_the_round_that_the_old_study_did_not_finish() {
         "{}",
         former.reason
     );
-    let view = engine.view();
+    let view = engine.view(0);
     assert!(view.attempt.is_none());
     assert!(matches!(view.study, StudyPhase::Frozen { missing } if missing.len() == 4));
     // Nothing that was stated in the unfinished attempt is taken for the successor's.
     let first = &scene.members[0].card.name;
-    assert!(engine.fetch(first, 0, 0, Item::Record).is_err());
+    assert!(
+        engine
+            .fetch(first, RoundId { round: 0, attempt: 0 }, Item::Record, None)
+            .is_err()
+    );
     let stay = scene.members.iter().filter(|m| m.card.name.as_str() != "zurich");
     let members: Vec<&Member> = stay.chain([&basel]).collect();
     for member in &members {
-        assert!(engine.view().attempt.is_none());
+        assert!(engine.view(0).attempt.is_none());
         Scene::consent(&engine, &new, member);
         engine.drive().unwrap();
     }
     // The custodians begin anew with the study.
-    assert!(engine.view().attempt.is_none() && engine.state().incarnations.is_empty());
+    assert!(engine.view(0).attempt.is_none() && engine.state().incarnations.is_empty());
     introduce(&engine, &new, &members);
     engine.drive().unwrap();
     let attempt = engine.state().attempt.unwrap();
@@ -259,7 +263,7 @@ fn a_draft_that_the_study_has_passed_is_refused() {
     let new = scene.draft(&Member::new("basel")).freeze(&scene.study).unwrap();
     let error = succession::adopt(&scene.home, &scene.config, &new).unwrap_err();
     assert!(matches!(error, Error::Store(_)), "{error}");
-    assert!(engine.view().attempt.is_some());
+    assert!(engine.view(0).attempt.is_some());
 }
 
 /// The power goes before or after the store has gone over: the study file follows the store.
@@ -308,8 +312,8 @@ fn a_held_round_is_not_announced() {
     }
     introduce(&engine, &scene.study, &scene.members.iter().collect::<Vec<_>>());
     engine.drive().unwrap();
-    assert!(engine.holds() && engine.view().attempt.is_none());
+    assert!(engine.holds() && engine.view(0).attempt.is_none());
     engine.hold_before(1);
     engine.drive().unwrap();
-    assert!(!engine.holds() && engine.view().attempt.is_some());
+    assert!(!engine.holds() && engine.view(0).attempt.is_some());
 }

@@ -13,7 +13,7 @@ use galen_net::frame::{HEADER_BYTES, Header};
 use galen_net::protocol::*;
 use galen_net::{Message, Request, Response};
 use galen_sums::audit::{AuditEvent, AuditHead, AuditLine, Chain, json_lines};
-use galen_sums::{AnswerHeader, OneRoundKey, statement};
+use galen_sums::{AnswerHeader, OneRoundKey, SealedTexts, statement};
 use std::fs;
 use std::path::PathBuf;
 
@@ -158,7 +158,7 @@ fn sums(to: &Folder) {
         custodian: f.names[0].clone(),
         pieces: f.round.held_by(&f.names[0]).to_vec(),
         key_sum: Digest::of(b"key sum"),
-        sealed: f.names.iter().map(|name| (name.clone(), vec![3; 100])).collect(),
+        sealed: SealedTexts::of(&f.names.iter().map(|name| (name.clone(), vec![3; 100])).collect()),
     };
     let record = postcard::to_stdvec(&f.record).unwrap();
     let header = postcard::to_stdvec(&f.headers[1]).unwrap();
@@ -285,6 +285,8 @@ fn net(to: &Folder) {
         study: StudyPhase::Frozen {
             missing: vec![name.clone()],
         },
+        first: 0,
+        rounds: 1,
         published: vec![PublishedRound {
             attempt: 0,
             sum: digest,
@@ -318,12 +320,19 @@ fn net(to: &Folder) {
         Request::Hello {
             consent: signed.clone(),
         },
-        Request::Poll { seen: 3 },
+        Request::Poll { seen: 3, from: 0 },
         Request::Post(Statement::Contribution(signed.clone())),
         Request::Fetch {
             round: 1,
             attempt: 0,
             item: Item::Headers,
+            after: Some((name.clone(), digest)),
+        },
+        Request::FetchSealed {
+            round: 1,
+            attempt: 0,
+            item: Item::Answers,
+            statement: digest,
         },
         Request::Put {
             digest,
@@ -346,7 +355,12 @@ fn net(to: &Folder) {
     }
     let responses = [
         Response::View(view),
-        Response::Statements(vec![(name, signed)]),
+        Response::Statements {
+            found: vec![(name, signed)],
+            more: true,
+        },
+        Response::Sealed(vec![1, 2, 3]),
+        Response::Wait,
         Response::Blob { len: 7 },
         Response::Serving(Some(Serving {
             model: digest,

@@ -179,7 +179,10 @@ pub fn examples() -> Vec<(&'static str, [u8; 2], Vec<u8>)> {
         attempt: 1,
         set: f.names.clone(),
         sum: digest,
-        answers: vec![digest],
+        answers: vec![galen_coordinator::rounds::state::Answered {
+            statement: digest,
+            sealed: digest,
+        }],
         result: digest,
         announced_ms: 1,
         published_ms: 2,

@@ -12,7 +12,7 @@ use galen_sums::authored::{ANSWER, CONTRIBUTION, ENDORSEMENT};
 use galen_sums::blob::{BlobReader, BlobWriter, HEADER_LEN, Subject};
 use galen_sums::{
     AnswerHeader, Authored, ContributionHeader, ContributionSet, Endorsement, OneRoundKey, PlanInputs, Round,
-    RoundRecord, SumPlan, check_answer, check_certificate, check_header, statement,
+    RoundRecord, SealedStatement, SealedTexts, SumPlan, check_answer, check_certificate, check_header, statement,
 };
 use hpke::aead::ChaCha20Poly1305;
 use hpke::kdf::HkdfSha256;
@@ -159,6 +159,7 @@ pub fn key_sum(data: &[u8]) {
     let answers = [0, 1].map(|custodian| {
         let sealed = seal(custodian, &held[custodian], &encoding);
         let certified = f.certificate.endorsement();
+        let texts = f.names.iter().map(|name| (name.clone(), sealed.clone())).collect();
         let header = AnswerHeader {
             record: certified.record,
             set: certified.set,
@@ -169,20 +170,11 @@ pub fn key_sum(data: &[u8]) {
                 .field(&f.round.digest().0)
                 .field(&encoding)
                 .digest(),
-            sealed: f
-                .names
-                .iter()
-                .map(|name| (name.clone(), sealed.clone()))
-                .collect(),
+            sealed: SealedTexts::of(&texts),
         };
-        Authored::sign(
-            &f.signing[custodian],
-            &f.names[custodian],
-            ANSWER,
-            f.roster.study(),
-            &header,
-        )
-        .unwrap()
+        let (signing, name) = (&f.signing[custodian], &f.names[custodian]);
+        let said = Authored::sign(signing, name, ANSWER, f.roster.study(), &header).unwrap();
+        SealedStatement { said, texts }
     });
     let opened = bounded(&encoding, 1 << 20, 32, || {
         open_answers(

@@ -241,7 +241,7 @@ async fn the_beginning_of_a_truncated_blob_is_kept(raw: &Raw) -> anyhow::Result<
 }
 
 async fn a_contribution_of_another_round_is_refused(raw: &Raw) -> anyhow::Result<()> {
-    let published = match raw.peer.call(&Request::Poll { seen: 0 }).await? {
+    let published = match raw.peer.call(&Request::Poll { seen: 0, from: 0 }).await? {
         Response::View(view) => view.published,
         other => bail!("{other:?}"),
     };
@@ -252,10 +252,11 @@ async fn a_contribution_of_another_round_is_refused(raw: &Raw) -> anyhow::Result
             round: 0,
             attempt,
             item: Item::Headers,
+            after: None,
         })
         .await?
     {
-        Response::Statements(headers) => headers,
+        Response::Statements { found, .. } => found,
         other => bail!("{other:?}"),
     };
     let own = headers.into_iter().find(|(author, _)| author.as_str() == VICTIM);

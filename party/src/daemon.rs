@@ -9,7 +9,7 @@ use crate::data::Patients;
 use crate::error::PartyError;
 use crate::home::Home;
 use crate::identity::Identity;
-use crate::party::{End, Parts, Party};
+use crate::party::{End, Parts, Party, Seen};
 use crate::perform::blocking;
 use crate::restored::Restored;
 use crate::sealed::Sealed;
@@ -184,10 +184,9 @@ impl Daemon {
 
     async fn converse(&mut self, peer: &Peer) -> Result<End, PartyError> {
         let link = self.party.hello(Arc::new(peer.clone())).await?;
-        let mut seen = 0;
+        let mut seen = Seen::default();
         loop {
-            let view = link.poll(seen).await?;
-            seen = view.version;
+            let view = self.party.look(&link, &mut seen).await?;
             if let Some(end) = self.party.turn(&link, &view).await? {
                 return Ok(end);
             }

@@ -2,13 +2,16 @@
 
 use crate::carrier::{AnySink, Carrier};
 use crate::error::PartyError;
-use galen_core::{Digest, Signed};
+use galen_core::{Digest, PartyId, Signed};
 use galen_net::BlobSink;
 use galen_net::protocol::{
     BlobKind, Item, KeyState, QueryState, Request, Response, Serving, Statement, View,
 };
-use galen_sums::{Authored, RoundId};
+use galen_sums::{Authored, RoundId, SealedStatement};
 use std::sync::Arc;
+
+/// Most bytes of statements of one kind about one attempt.
+const MAX_STATEMENTS: usize = 256 << 20;
 
 /// A connection on which the party has said who it is.
 #[derive(Clone)]
@@ -40,9 +43,9 @@ impl Link {
         Ok(self.carrier.call(request).await?)
     }
 
-    /// Waits for a view other than `seen`, or for some seconds.
-    pub async fn poll(&self, seen: u64) -> Result<View, PartyError> {
-        match self.call(Request::Poll { seen }).await? {
+    /// Waits for a view other than `seen`, or for some seconds. It shows published rounds from `from` on.
+    pub async fn poll(&self, seen: u64, from: u32) -> Result<View, PartyError> {
+        match self.call(Request::Poll { seen, from }).await? {
             Response::View(view) => Ok(view),
             other => Err(unexpected(&other)),
         }
@@ -69,18 +72,73 @@ impl Link {
 
     /// Statements of others about an attempt. The authors are claims until the statements are verified.
     pub async fn fetch(&self, id: RoundId, item: Item) -> Result<Vec<Authored>, PartyError> {
-        let request = Request::Fetch {
-            round: id.round,
-            attempt: id.attempt,
-            item,
-        };
-        match self.call(request).await? {
-            Response::Statements(found) => Ok(found
+        let (mut all, mut bytes) = (Vec::<Authored>::new(), 0);
+        loop {
+            let request = Request::Fetch {
+                round: id.round,
+                attempt: id.attempt,
+                item,
+                after: all.last().map(|said| (said.author.clone(), said.digest())),
+            };
+            let (found, more) = match self.call(request).await? {
+                Response::Statements { found, more } => (found, more),
+                other => return Err(unexpected(&other)),
+            };
+            bytes += found.iter().map(|(_, said)| said.payload().len()).sum::<usize>();
+            if bytes > MAX_STATEMENTS || (more && found.is_empty()) {
+                return Err(PartyError::Untrue(format!(
+                    "the coordinator gives no end of statements about {id}"
+                )));
+            }
+            let authored = found
                 .into_iter()
-                .map(|(author, statement)| Authored { author, statement })
-                .collect()),
-            other => Err(unexpected(&other)),
+                .map(|(author, statement)| Authored { author, statement });
+            all.extend(authored);
+            if !more {
+                return Ok(all);
+            }
         }
+    }
+
+    /// Answers or key checks, with what they seal to this party. What is sealed is a claim until it was compared with the statement.
+    pub async fn fetch_sealed(
+        &self,
+        id: RoundId,
+        item: Item,
+        me: &PartyId,
+    ) -> Result<Vec<SealedStatement>, PartyError> {
+        let mut all = Vec::new();
+        for said in self.fetch(id, item).await? {
+            let request = Request::FetchSealed {
+                round: id.round,
+                attempt: id.attempt,
+                item,
+                statement: said.digest(),
+            };
+            let text = match self.call(request).await? {
+                Response::Sealed(text) => text,
+                other => return Err(unexpected(&other)),
+            };
+            let own = (!text.is_empty()).then(|| (me.clone(), text));
+            let texts = own.into_iter().collect();
+            all.push(SealedStatement { said, texts });
+        }
+        Ok(all)
+    }
+
+    /// Makes a statement after uploading what it seals to the receivers.
+    pub async fn deliver(
+        &self,
+        sealed: SealedStatement,
+        statement: impl FnOnce(Signed) -> Statement,
+    ) -> Result<(), PartyError> {
+        if !sealed.texts.is_empty() {
+            let blob = sealed.blob();
+            let digest = Digest::of(&blob);
+            self.put(digest, Arc::from(blob), BlobKind::Sealed, |_, _| {})
+                .await?;
+        }
+        self.post(statement(sealed.said.statement)).await
     }
 
     /// The coordinator's audit log after its first `from` lines, as far as one answer goes. The lines are claims until they are verified.
@@ -152,7 +210,8 @@ fn unexpected(response: &Response) -> PartyError {
     let kind = match response {
         Response::Ok => "Ok",
         Response::View(_) => "View",
-        Response::Statements(_) => "Statements",
+        Response::Statements { .. } => "Statements",
+        Response::Sealed(_) => "Sealed",
         Response::Offset(_) => "Offset",
         Response::Blob { .. } => "Blob",
         Response::Serving(_) => "Serving",

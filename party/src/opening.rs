@@ -10,8 +10,8 @@ use galen_custody::CustodyError;
 use galen_custody::cross_check::{Finding, find_liars};
 use galen_sums::statement::OpeningFault;
 use galen_sums::{
-    Authored, Certificate, ContributionHeader, ContributionSet, Endorsement, Round, RoundId, SumsError,
-    check_certificate, check_header,
+    Authored, Certificate, ContributionHeader, ContributionSet, Endorsement, Round, RoundId, SealedStatement,
+    SumsError, check_certificate, check_header,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -24,8 +24,8 @@ pub struct Evidence {
     pub headers: Vec<Authored>,
     /// The custodians' endorsements.
     pub endorsements: Vec<Authored>,
-    /// The custodians' answers.
-    pub answers: Vec<Authored>,
+    /// The custodians' answers, with what they seal to this party.
+    pub answers: Vec<SealedStatement>,
     /// The contributors' fingerprints.
     pub fingerprints: Vec<Authored>,
 }
@@ -65,6 +65,8 @@ impl NotOpened {
             CustodyError::Sums(SumsError::Blob { .. }) if local => {
                 PartyError::Spoilt(format!("the copy of the sum of {id} that was fetched: {error}")).into()
             }
+            // What was fetched is not what a custodian signed; it is fetched again.
+            CustodyError::Carried { .. } => PartyError::Spoilt(format!("an answer of {id}: {error}")).into(),
             CustodyError::Remainder { .. } | CustodyError::Answer { .. } => {
                 Unopened::new(id, OpeningFault::Remainder, error).into()
             }
@@ -93,7 +95,7 @@ pub struct Verified {
     certificate: Certificate,
     set: ContributionSet,
     headers: BTreeMap<PartyId, ContributionHeader>,
-    answers: Vec<Authored>,
+    answers: Vec<SealedStatement>,
     fingerprints: Vec<Authored>,
 }
 
@@ -169,7 +171,8 @@ impl Verified {
 
     /// Who answered.
     pub fn answerers(&self) -> BTreeSet<PartyId> {
-        self.answers.iter().map(|answer| answer.author.clone()).collect()
+        let author = |answer: &SealedStatement| answer.said.author.clone();
+        self.answers.iter().map(author).collect()
     }
 
     /// Compares the custodians' key checks with their answers.
@@ -177,7 +180,7 @@ impl Verified {
         &self,
         round: &Round,
         identity: &Identity,
-        checks: &[Authored],
+        checks: &[SealedStatement],
     ) -> Result<Vec<Finding>, PartyError> {
         let (name, key) = (&identity.name, &identity.sealing);
         find_liars(
@@ -189,7 +192,12 @@ impl Verified {
             &self.answers,
             checks,
         )
-        .map_err(|error| PartyError::Untrue(format!("the key checks of {}: {error}", round.id())))
+        .map_err(|error| match error {
+            CustodyError::Carried { .. } => {
+                PartyError::Spoilt(format!("the key checks of {}: {error}", round.id()))
+            }
+            error => PartyError::Untrue(format!("the key checks of {}: {error}", round.id())),
+        })
     }
 
     /// Opens the sum and derives the state after it.

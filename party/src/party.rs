@@ -103,6 +103,16 @@ pub struct Party {
     clock: Arc<dyn Clock>,
 }
 
+/// The last view that a party looked at on a connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    version: u64,
+    /// The first published round that it was asked to show.
+    from: u32,
+    /// Whether it showed not all rounds that are published after that one.
+    is_cut: bool,
+}
+
 impl Party {
     /// Goes on from what is stored.
     ///
@@ -192,6 +202,21 @@ impl Party {
         let link = Link::hello(carrier, &self.shared.consent).await?;
         self.shared.board.update(|status| status.connected = true);
         Ok(link)
+    }
+
+    /// Waits for the next view: another one than the last, or the one that shows the rounds after those that this party has taken in
+    /// since.
+    pub async fn look(&self, link: &Link, last: &mut Seen) -> Result<View, PartyError> {
+        // The last round taken in is looked at too: the coordinator must not have forgotten it.
+        let from = self.state.derived.applied().saturating_sub(1);
+        let behind = last.is_cut && from != last.from;
+        let view = link.poll(if behind { 0 } else { last.version }, from).await?;
+        *last = Seen {
+            version: view.version,
+            from,
+            is_cut: view.is_cut(),
+        };
+        Ok(view)
     }
 
     /// Does what a view asks for, one step after the other until nothing is due; tells if the party's work has ended.
@@ -298,7 +323,7 @@ impl Party {
     fn show(&mut self, view: &View) {
         let shared = Arc::clone(&self.shared);
         let part = &shared.part;
-        let published = u32::try_from(view.published.len()).unwrap_or(u32::MAX);
+        let published = view.rounds;
         let applied = self.state.derived.applied();
         let done = published >= part.rounds && (!part.contributor || applied == part.rounds);
         let attempt = view.attempt.as_ref().filter(|attempt| attempt.round == published);

@@ -213,7 +213,7 @@ pub fn history(applied: u32, derived: Digest, view: &View) -> History {
     let Some(last) = applied.checked_sub(1) else {
         return History::Same;
     };
-    match view.published.get(last as usize) {
+    match view.published_round(last) {
         Some(round) if round.result == derived => History::Same,
         Some(round) => History::Other(round.result),
         None => History::Forgotten,
@@ -223,7 +223,7 @@ pub fn history(applied: u32, derived: Digest, view: &View) -> History {
 /// The steps that are due, most urgent first.
 pub fn due(part: &Part, own: &Own, view: &View) -> Vec<Step> {
     let mut steps = Vec::new();
-    let published = u32::try_from(view.published.len()).unwrap_or(u32::MAX);
+    let published = view.rounds;
     let attempt = view.attempt.as_ref().filter(|attempt| attempt.round == published);
     // First of all, whatever else may fail: for no later step needs what is erased, also not if the party was away and has yet to
     // take in published sums.
@@ -234,7 +234,7 @@ pub fn due(part: &Part, own: &Own, view: &View) -> Vec<Step> {
         steps.push(Step::Erase { before });
     }
     if part.contributor
-        && let Some(round) = view.published.get(own.applied as usize)
+        && let Some(round) = view.published_round(own.applied)
     {
         let id = RoundId {
             round: own.applied,

@@ -237,7 +237,7 @@ fn round(out: &mut impl Write, fraction_bits: u32, max_abs: u64) -> Result<(), B
         .map(|party| party.name.clone())
         .collect();
     let assignments = round.assign(&everyone).ok_or("no assignment")?;
-    let mut answers: Vec<Authored> = Vec::new();
+    let mut answers = Vec::new();
     for (index, party) in parties[..CUSTODIANS].iter().enumerate() {
         let Some(pieces) = assignments.get(&party.name) else {
             continue;

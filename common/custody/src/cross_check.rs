@@ -33,33 +33,14 @@ use crate::ledger::LedgerState;
 use crate::seal::Context;
 use galen_core::{Digest, PartyId, SigningKey, Transcript};
 use galen_sums::authored::KEY_CHECK;
-use galen_sums::contribution::SEAL_OVERHEAD;
+use galen_sums::key_check::is_ascending_part;
 use galen_sums::{
-    AnswerHeader, Authored, Certificate, ContributionSet, Endorsement, Round, SetFault, SumsError,
-    check_answer,
+    AnswerHeader, Authored, Certificate, ContributionSet, Endorsement, Round, SealedStatement, SealedTexts,
+    SumsError, check_answer,
 };
-use serde::{Deserialize, Serialize};
+pub use galen_sums::{KeyCheck, check_key_check};
 use std::collections::{BTreeMap, BTreeSet};
 use zeroize::Zeroizing;
-
-/// A custodian's word on every piece that it holds, once an opening has failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyCheck {
-    /// Digest of the round record.
-    pub record: Digest,
-    /// Digest of the set.
-    pub set: Digest,
-    /// Digest of the sum blob.
-    pub sum: Digest,
-    /// Who says this.
-    pub custodian: PartyId,
-    /// For each piece that it holds, in ascending order: digest of the encoding of `K_T`.
-    pub digests: Vec<Digest>,
-    /// The pieces that it answered for, ascending; there may be none.
-    pub answered: Vec<u32>,
-    /// The encodings of the answered pieces' `K_T`, one after the other, sealed to each receiver's long-term key; empty if there are none.
-    pub sealed: BTreeMap<PartyId, Vec<u8>>,
-}
 
 /// What a receiver found when it compared checks and answers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -151,7 +132,7 @@ pub fn check_keys(
     set: &ContributionSet,
     opened: &[OpenedSeeds],
     answered: &[u32],
-) -> Result<Authored, CustodyError> {
+) -> Result<SealedStatement, CustodyError> {
     certificate.check_set(round, set)?;
     check_set(round, set, opened)?;
     let certified = certificate.endorsement();
@@ -179,7 +160,7 @@ pub fn check_keys(
     for encoding in encodings {
         polynomials.extend_from_slice(&encoding);
     }
-    let mut sealed = BTreeMap::new();
+    let mut texts = BTreeMap::new();
     if !answered.is_empty() {
         for receiver in round.roster().receivers() {
             let to = round
@@ -187,7 +168,7 @@ pub fn check_keys(
                 .sealing(receiver)
                 .ok_or_else(|| CustodyError::Seal(receiver.clone()))?;
             let context = check_context(certified, custodian, answered, receiver);
-            sealed.insert(receiver.clone(), context.seal(receiver, to, &polynomials)?);
+            texts.insert(receiver.clone(), context.seal(receiver, to, &polynomials)?);
         }
     }
     let check = KeyCheck {
@@ -197,60 +178,11 @@ pub fn check_keys(
         custodian: custodian.clone(),
         digests,
         answered: answered.to_vec(),
-        sealed,
+        sealed: SealedTexts::of(&texts),
     };
     let study = round.roster().study();
-    Ok(Authored::sign(key, custodian, KEY_CHECK, study, &check)?)
-}
-
-/// Checks what is public of a check: signature, certificate and form.
-///
-/// # Errors
-/// What does not hold, naming the custodian.
-pub fn check_key_check(
-    round: &Round,
-    certificate: &Certificate,
-    authored: &Authored,
-) -> Result<KeyCheck, SumsError> {
-    let author = &authored.author;
-    if !round.custodians().contains_key(author) {
-        return Err(SumsError::Role {
-            party: author.clone(),
-            role: "custodian",
-        });
-    }
-    let check: KeyCheck = authored.open(round.roster(), KEY_CHECK)?;
-    let refuse = |what| Err(refused(author, what));
-    if check.custodian != *author {
-        return refuse("it names another custodian than its signer");
-    }
-    if check.record != *round.digest() {
-        return Err(SumsError::Record {
-            author: author.clone(),
-        });
-    }
-    let certified = certificate.endorsement();
-    if (check.record, check.set, check.sum) != (certified.record, certified.set, certified.sum) {
-        return Err(SetFault::NotCertified.into());
-    }
-    let held = round.held_by(author);
-    if check.digests.len() != held.len() {
-        return refuse("it does not have one digest for each piece that the custodian holds");
-    }
-    if !is_ascending_part(&check.answered, held) {
-        return refuse("its pieces are not held by it, or not in ascending order");
-    }
-    let receivers: BTreeSet<&PartyId> = match check.answered.is_empty() {
-        true => BTreeSet::new(),
-        false => round.roster().receivers().iter().collect(),
-    };
-    if !check.sealed.keys().eq(receivers) {
-        return refuse("it is not sealed to exactly the receivers");
-    }
-    if check.sealed.values().any(|sealed| sealed.len() <= SEAL_OVERHEAD) {
-        return refuse("sealed polynomials are empty");
-    }
-    Ok(check)
+    let said = Authored::sign(key, custodian, KEY_CHECK, study, &check)?;
+    Ok(SealedStatement { said, texts })
 }
 
 /// Compares the answers that opened nothing with the custodians' checks, as the receiver `me`. Findings are sorted; an empty list means
@@ -258,25 +190,28 @@ pub fn check_key_check(
 ///
 /// # Errors
 /// Those of [`galen_sums::check_answer`], for answers that the coordinator should not have taken; [`SumsError::Endorsement`] for two
-/// checks of one custodian. A check that does not conform ([`check_key_check`]) counts as none.
+/// checks of one custodian; [`CustodyError::Carried`] for a sealed text that is not the one signed. A check that does not conform ([`check_key_check`]) counts as none.
 pub fn find_liars(
     round: &Round,
     certificate: &Certificate,
     set: &ContributionSet,
     me: &PartyId,
     key: &ReceiverKey,
-    answers: &[Authored],
-    checks: &[Authored],
+    answers: &[SealedStatement],
+    checks: &[SealedStatement],
 ) -> Result<Vec<Finding>, CustodyError> {
     certificate.check_set(round, set)?;
-    let mut checked: BTreeMap<PartyId, KeyCheck> = BTreeMap::new();
-    for authored in checks {
+    let mut checked: BTreeMap<PartyId, (KeyCheck, &Texts)> = BTreeMap::new();
+    for given in checks {
         // What does not conform is no word at all: whoever sent it is silent.
-        let Ok(check) = check_key_check(round, certificate, authored) else {
+        let Ok(check) = check_key_check(round, certificate, &given.said) else {
             continue;
         };
-        if checked.insert(check.custodian.clone(), check).is_some() {
-            return Err(SumsError::Endorsement(authored.author.clone()).into());
+        if checked
+            .insert(check.custodian.clone(), (check, &given.texts))
+            .is_some()
+        {
+            return Err(SumsError::Endorsement(given.said.author.clone()).into());
         }
     }
     let receiver = Receiver {
@@ -287,15 +222,23 @@ pub fn find_liars(
         key,
     };
     let mut findings = BTreeSet::new();
-    for authored in answers {
-        let answer = check_answer(round, certificate, authored)?;
+    for given in answers {
+        let answer = check_answer(round, certificate, &given.said)?;
         let custodian = answer.custodian.clone();
         match checked.get(&custodian) {
             None => {
                 findings.insert(Finding::Silent { custodian });
             }
-            Some(check) => {
-                if let Err(what) = receiver.compare(&answer, check) {
+            Some((check, texts)) => {
+                let carried = || CustodyError::Carried {
+                    custodian: custodian.clone(),
+                };
+                let answered = answer.sealed.own(me, &given.texts).ok_or_else(carried)?;
+                let polynomials = match check.sealed.is_empty() {
+                    true => &[],
+                    false => check.sealed.own(me, texts).ok_or_else(carried)?,
+                };
+                if let Err(what) = receiver.compare(&answer, answered, check, polynomials) {
                     findings.insert(Finding::Contradiction { custodian, what });
                 }
             }
@@ -304,6 +247,9 @@ pub fn find_liars(
     compare_holders(round, &checked, &mut findings);
     Ok(findings.into_iter().collect())
 }
+
+/// Sealed texts by receiver.
+type Texts = BTreeMap<PartyId, Vec<u8>>;
 
 /// Who compares, and what about.
 struct Receiver<'a> {
@@ -316,20 +262,26 @@ struct Receiver<'a> {
 
 impl Receiver<'_> {
     /// Whether a custodian's polynomials of single pieces fit its digests and its answer; otherwise what it did.
-    fn compare(&self, answer: &AnswerHeader, check: &KeyCheck) -> Result<(), &'static str> {
+    fn compare(
+        &self,
+        answer: &AnswerHeader,
+        answered: &[u8],
+        check: &KeyCheck,
+        polynomials: &[u8],
+    ) -> Result<(), &'static str> {
         if !answer.pieces.iter().all(|piece| check.answered.contains(piece)) {
             return Err("left a piece that it answered for out of its check");
         }
         let context = answer_context(self.certified, &answer.custodian, &answer.pieces, self.me);
         let answered = self
-            .open(&context, answer.sealed.get(self.me))
+            .open(&context, answered)
             .ok_or("sealed an answer that does not open")?;
         if encoding_digest(self.round.digest(), &answered) != answer.key_sum {
             return Err("answered with another polynomial than it signed");
         }
         let context = check_context(self.certified, &check.custodian, &check.answered, self.me);
         let polynomials = self
-            .open(&context, check.sealed.get(self.me))
+            .open(&context, polynomials)
             .ok_or("sealed polynomials that do not open")?;
         let held = self.round.held_by(&check.custodian);
         let degree = self.round.plan().degree as usize;
@@ -363,17 +315,21 @@ impl Receiver<'_> {
         }
     }
 
-    fn open(&self, context: &Context, sealed: Option<&Vec<u8>>) -> Option<Zeroizing<Vec<u8>>> {
-        self.key.pair().open(context, sealed?)
+    fn open(&self, context: &Context, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        self.key.pair().open(context, sealed)
     }
 }
 
 /// Holds the holders of each piece against each other.
-fn compare_holders(round: &Round, checked: &BTreeMap<PartyId, KeyCheck>, findings: &mut BTreeSet<Finding>) {
+fn compare_holders(
+    round: &Round,
+    checked: &BTreeMap<PartyId, (KeyCheck, &Texts)>,
+    findings: &mut BTreeSet<Finding>,
+) {
     let mut alone: BTreeMap<&PartyId, Vec<u32>> = BTreeMap::new();
     for piece in 0..round.roster().pieces().len() as u32 {
         let mut sides: BTreeMap<Digest, Vec<&PartyId>> = BTreeMap::new();
-        for (custodian, check) in checked {
+        for (custodian, (check, _)) in checked {
             let at = round.held_by(custodian).binary_search(&piece);
             if let Some(digest) = at.ok().and_then(|at| check.digests.get(at)) {
                 sides.entry(*digest).or_default().push(custodian);
@@ -402,10 +358,6 @@ fn compare_holders(round: &Round, checked: &BTreeMap<PartyId, KeyCheck>, finding
         custodian: custodian.clone(),
         pieces,
     }));
-}
-
-fn is_ascending_part(pieces: &[u32], held: &[u32]) -> bool {
-    pieces.is_sorted_by(|a, b| a < b) && pieces.iter().all(|piece| held.binary_search(piece).is_ok())
 }
 
 fn refused(custodian: &PartyId, what: &'static str) -> SumsError {

@@ -15,7 +15,7 @@ use galen_sums::authored::{ANSWER, CHECKED, CONFIRMATION, ENDORSEMENT, INCARNATI
 use galen_sums::record::{OneRoundKey, RoundId};
 use galen_sums::{
     Abandoned, AnswerHeader, Authored, Certificate, Confirmation, ContributionSet, Endorsement, Incarnation,
-    Round, SetFault, Stale, SumsError, check_header,
+    Round, SealedStatement, SealedTexts, SetFault, Stale, SumsError, check_header,
 };
 use std::collections::BTreeMap;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -307,7 +307,7 @@ pub fn endorse(
 }
 
 /// Answers a certificate for the assigned pieces (ascending): ONE polynomial, however many pieces and blocks there are,
-/// sealed to every receiver. The ledger must stand at answered for exactly this set and sum.
+/// sealed to every receiver and signed with the digests of what is sealed. The ledger must stand at answered for exactly this set and sum.
 ///
 /// # Errors
 /// [`CustodyError::Ledger`]; [`SumsError::Set`] for another set than the certified one; [`SumsError::Header`] for
@@ -322,7 +322,7 @@ pub fn answer(
     set: &ContributionSet,
     opened: &[OpenedSeeds],
     pieces: &[u32],
-) -> Result<Authored, CustodyError> {
+) -> Result<SealedStatement, CustodyError> {
     certificate.check_set(round, set)?;
     check_set(round, set, opened)?;
     let certified = certificate.endorsement();
@@ -340,14 +340,14 @@ pub fn answer(
         return Err(refuse("its pieces are not in ascending order").into());
     }
     let encoding = KeySum::of(round, opened, pieces)?.encode(terms(set, pieces))?;
-    let mut sealed = BTreeMap::new();
+    let mut texts = BTreeMap::new();
     for receiver in round.roster().receivers() {
         let to = round
             .roster()
             .sealing(receiver)
             .ok_or_else(|| CustodyError::Seal(receiver.clone()))?;
         let context = answer_context(certified, custodian, pieces, receiver);
-        sealed.insert(receiver.clone(), context.seal(receiver, to, &encoding)?);
+        texts.insert(receiver.clone(), context.seal(receiver, to, &encoding)?);
     }
     let header = AnswerHeader {
         record: certified.record,
@@ -356,15 +356,10 @@ pub fn answer(
         custodian: custodian.clone(),
         pieces: pieces.to_vec(),
         key_sum: encoding_digest(round.digest(), &encoding),
-        sealed,
+        sealed: SealedTexts::of(&texts),
     };
-    Ok(Authored::sign(
-        key,
-        custodian,
-        ANSWER,
-        round.roster().study(),
-        &header,
-    )?)
+    let said = Authored::sign(key, custodian, ANSWER, round.roster().study(), &header)?;
+    Ok(SealedStatement { said, texts })
 }
 
 /// Number of seeds in a key sum.

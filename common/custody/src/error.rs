@@ -60,6 +60,12 @@ pub enum CustodyError {
         /// What is wrong.
         what: &'static str,
     },
+    /// What was sealed to this party arrived otherwise than its custodian signed it. Who is at fault is whoever carried it.
+    #[error("what custodian \"{custodian}\" sealed to this party is not at hand as it was signed")]
+    Carried {
+        /// Whose statement it belongs to.
+        custodian: PartyId,
+    },
     /// Answers that do not cover every piece exactly once.
     #[error("the answers cover piece {piece} {times} times, each must be covered once")]
     Pieces {
@@ -92,6 +98,7 @@ impl CustodyError {
             Self::Answer { .. } | Self::Pieces { .. } | Self::ValueCount { .. } | Self::ValueRange { .. } => {
                 Code::NotConforming
             }
+            Self::Carried { .. } => Code::BlobMismatch,
             Self::OtherSecret(_) => Code::WrongRound,
             Self::Remainder { .. } => Code::BadRemainder,
             Self::Random | Self::Seal(_) | Self::Key(_) | Self::Rns(_) => Code::Internal,

@@ -9,7 +9,7 @@ use galen_rns::basis::Composer;
 use galen_rns::poly::{Coeff, Poly};
 use galen_rns::ring::Ring;
 use galen_sums::blob::{BlobReader, Subject};
-use galen_sums::{Authored, Certificate, ContributionSet, Round, SumPlan, check_answer};
+use galen_sums::{Certificate, ContributionSet, Round, SealedStatement, SumPlan, check_answer};
 use std::io::Read;
 use zeroize::Zeroizing;
 
@@ -47,26 +47,26 @@ impl Opened {
 ///
 /// # Errors
 /// [`CustodyError::Pieces`] unless they cover every piece exactly once; [`CustodyError::Answer`], which names the
-/// custodian; those of [`galen_sums::check_answer`].
+/// custodian; [`CustodyError::Carried`] for a sealed text that is not the one signed; those of [`galen_sums::check_answer`].
 pub fn open_answers(
     round: &Round,
     certificate: &Certificate,
     set: &ContributionSet,
     me: &PartyId,
     key: &ReceiverKey,
-    answers: &[Authored],
+    answers: &[SealedStatement],
 ) -> Result<KeySum, CustodyError> {
     certificate.check_set(round, set)?;
     let mut covered = vec![0usize; round.roster().pieces().len()];
     let mut headers = Vec::with_capacity(answers.len());
-    for authored in answers {
-        let answer = check_answer(round, certificate, authored)?;
+    for given in answers {
+        let answer = check_answer(round, certificate, &given.said)?;
         for &piece in &answer.pieces {
             if let Some(times) = covered.get_mut(piece as usize) {
                 *times += 1;
             }
         }
-        headers.push(answer);
+        headers.push((answer, &given.texts));
     }
     if let Some((piece, &times)) = (0..).zip(&covered).find(|(_, times)| **times != 1) {
         return Err(CustodyError::Pieces { piece, times });
@@ -74,16 +74,16 @@ pub fn open_answers(
 
     let degree = round.plan().degree as usize;
     let mut total = KeySum::zero(degree);
-    for answer in headers {
+    for (answer, texts) in headers {
         let bad = |what| CustodyError::Answer {
             custodian: answer.custodian.clone(),
             what,
         };
         let context = answer_context(certificate.endorsement(), &answer.custodian, &answer.pieces, me);
-        let sealed = answer
-            .sealed
-            .get(me)
-            .ok_or_else(|| bad("is not sealed to this party"))?;
+        let carried = || CustodyError::Carried {
+            custodian: answer.custodian.clone(),
+        };
+        let sealed = answer.sealed.own(me, texts).ok_or_else(carried)?;
         let encoding = key
             .pair()
             .open(&context, sealed)

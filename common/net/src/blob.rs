@@ -69,7 +69,8 @@ pub(crate) async fn send_chunks<R: Read + Send + 'static>(
         done += wanted as u64;
     }
     if done < len {
-        wire.write_message(send, &Response::Refused(interrupted())).await?;
+        wire.write_message(send, &Response::Refused(interrupted()))
+            .await?;
     }
     Ok(())
 }

@@ -165,7 +165,7 @@ impl Client {
 /// Asks a coordinator that serves another study whether that is a successor of this one; `None` if it does not say so.
 async fn why_another(connection: &quinn::Connection, wire: &Wire) -> Option<NetError> {
     let (mut send, mut recv) = connection.open_bi().await.ok()?;
-    wire.write_message(&mut send, &Request::Poll { seen: 0 })
+    wire.write_message(&mut send, &Request::Poll { seen: 0, from: 0 })
         .await
         .ok()?;
     let _ = send.finish();

@@ -14,7 +14,7 @@
 //!
 //! let client = Client::new("coordinator.example:4433", &identity, pin, study, Tuning::default())?;
 //! let peer = client.connect_patiently(|error, wait| eprintln!("{error}; next attempt in {wait:?}")).await?;
-//! let view = peer.call(&Request::Poll { seen: 0 }).await?;
+//! let view = peer.call(&Request::Poll { seen: 0, from: 0 }).await?;
 //! # Ok(())
 //! # }
 //! ```

@@ -71,7 +71,7 @@ impl Message for Response {
     fn frame_kind(&self) -> FrameKind {
         match self {
             Response::View(_) => FrameKind::Statement,
-            Response::Statements(_) | Response::Audit(_) => FrameKind::Collection,
+            Response::Statements { .. } | Response::Sealed(_) | Response::Audit(_) => FrameKind::Collection,
             Response::Refused(_) => FrameKind::Refusal,
             _ => FrameKind::Control,
         }
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn messages_round_trip_in_their_own_kind_of_frame_only() {
-        let request = Request::Poll { seen: 7 };
+        let request = Request::Poll { seen: 7, from: 2 };
         let payload = request.encode().unwrap();
         assert_eq!(Request::decode(FrameKind::Control, &payload).unwrap(), request);
         assert!(Request::decode(FrameKind::Statement, &payload).is_err());

@@ -23,10 +23,12 @@ pub enum Request {
     Poll {
         /// Number of the last view received; 0 for none.
         seen: u64,
+        /// The first published round that the asker wants to see.
+        from: u32,
     },
     /// Makes a statement. Answered by `Ok`.
     Post(Statement),
-    /// Asks for statements of others. Answered by `Statements`.
+    /// Asks for statements of others, a page at a time. Answered by `Statements`.
     Fetch {
         /// The round.
         round: u32,
@@ -34,6 +36,19 @@ pub enum Request {
         attempt: u32,
         /// Which statements.
         item: Item,
+        /// Author and digest of the last statement that the asker has of them; those after it are wanted.
+        after: Option<(PartyId, Digest)>,
+    },
+    /// Asks for what a statement seals to the asker. Answered by `Sealed`.
+    FetchSealed {
+        /// The round.
+        round: u32,
+        /// The attempt.
+        attempt: u32,
+        /// Where the statement was listed: among the answers or the key checks.
+        item: Item,
+        /// Digest of the signed statement.
+        statement: Digest,
     },
     /// Announces the upload of a blob. Answered by `Offset`, then the chunks follow, then `Ok`.
     Put {
@@ -88,7 +103,14 @@ pub enum Response {
     /// The state of the study.
     View(View),
     /// Signed statements with their authors.
-    Statements(Vec<(PartyId, Signed)>),
+    Statements {
+        /// Some of them, at least one if there are any.
+        found: Vec<(PartyId, Signed)>,
+        /// Whether others follow.
+        more: bool,
+    },
+    /// A text that is sealed to the asker; empty if the statement seals nothing.
+    Sealed(Vec<u8>),
     /// How many bytes of the blob are stored; send the rest.
     Offset(u64),
     /// The blob has this many bytes; those from the asked offset follow.
@@ -134,11 +156,11 @@ pub enum Statement {
     Abandoned(Signed),
     /// A contributor's fingerprint of what it sent, once set and sum are fixed.
     Fingerprint(Signed),
-    /// A custodian's word on every piece that it holds, once an opening has failed.
+    /// A custodian's word on every piece that it holds, once an opening has failed. The blob of what it seals was uploaded before.
     KeyCheck(Signed),
     /// A receiver names the custodians whose answers were wrong.
     Judged(Signed),
-    /// A custodian's sealed key sum for some pieces.
+    /// A custodian's key sum for some pieces. The blob of what it seals to the receivers was uploaded before.
     Answer(Signed),
     /// A receiver opened the sum, and this is the digest of the state that it derived.
     Opened(Signed),
@@ -188,6 +210,8 @@ pub enum BlobKind {
     Batch,
     /// An encrypted answer.
     Answer,
+    /// What a custodian's statement seals to the receivers, one text after the other in the order of their names.
+    Sealed,
 }
 
 /// The state of the study as every party may see it.
@@ -197,7 +221,11 @@ pub struct View {
     pub version: u64,
     /// Where the study stands.
     pub study: StudyPhase,
-    /// The published rounds, in order; entry `r` is round `r`.
+    /// How many rounds are published.
+    pub rounds: u32,
+    /// The round that is the first in `published`.
+    pub first: u32,
+    /// Published rounds in their order, as many as one view holds.
     pub published: Vec<PublishedRound>,
     /// The attempt under way.
     pub attempt: Option<AttemptView>,
@@ -205,6 +233,20 @@ pub struct View {
     pub serving: Option<Digest>,
     /// The custodians' incarnations.
     pub incarnations: Vec<IncarnationView>,
+}
+
+impl View {
+    /// A published round, if this view shows it.
+    pub fn published_round(&self, round: u32) -> Option<&PublishedRound> {
+        let index = round.checked_sub(self.first)?;
+        self.published.get(usize::try_from(index).ok()?)
+    }
+
+    /// Whether further rounds are published than those that this view shows.
+    pub fn is_cut(&self) -> bool {
+        let shown = u32::try_from(self.published.len()).unwrap_or(u32::MAX);
+        self.first.saturating_add(shown) < self.rounds
+    }
 }
 
 /// A custodian's incarnation as the coordinator knows it.

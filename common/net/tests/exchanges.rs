@@ -29,7 +29,7 @@ async fn fifty_calls_at_once_each_get_their_own_answer() {
         let peer = peers[i % 2].clone();
         calls.spawn(async move {
             let seen = 2 * i as u64;
-            (seen, peer.call(&Request::Poll { seen }).await.unwrap())
+            (seen, peer.call(&Request::Poll { seen, from: 0 }).await.unwrap())
         });
     }
     let mut answered = 0;
@@ -48,7 +48,7 @@ async fn more_calls_than_streams_wait_their_turn() {
     let mut calls = JoinSet::new();
     for _ in 0..150 {
         let peer = peer.clone();
-        calls.spawn(async move { peer.call(&Request::Poll { seen: 1 }).await });
+        calls.spawn(async move { peer.call(&Request::Poll { seen: 1, from: 0 }).await });
     }
     // Nothing is released before as many wait as may.
     while coordinator.desk.polls_waiting.load(Ordering::SeqCst) < 64 {
@@ -72,7 +72,7 @@ async fn a_handler_learns_that_its_caller_has_gone() {
     let desk = &coordinator.desk;
     let call = tokio::spawn({
         let peer = peer.clone();
-        async move { peer.call(&Request::Poll { seen: 1 }).await }
+        async move { peer.call(&Request::Poll { seen: 1, from: 0 }).await }
     });
     while desk.polls_waiting.load(Ordering::SeqCst) < 1 {
         tokio::task::yield_now().await;
@@ -82,10 +82,10 @@ async fn a_handler_learns_that_its_caller_has_gone() {
         tokio::task::yield_now().await;
     }
     // The connection is not affected; losing it cancels what waits on it.
-    peer.call(&Request::Poll { seen: 0 }).await.unwrap();
+    peer.call(&Request::Poll { seen: 0, from: 0 }).await.unwrap();
     let call = tokio::spawn({
         let peer = peer.clone();
-        async move { peer.call(&Request::Poll { seen: 1 }).await }
+        async move { peer.call(&Request::Poll { seen: 1, from: 0 }).await }
     });
     while desk.polls_waiting.load(Ordering::SeqCst) < 2 {
         tokio::task::yield_now().await;
@@ -104,7 +104,7 @@ async fn shutting_down_answers_what_is_under_way() {
     let desk = coordinator.desk.clone();
     let call = tokio::spawn({
         let peer = peer.clone();
-        async move { peer.call(&Request::Poll { seen: 1 }).await }
+        async move { peer.call(&Request::Poll { seen: 1, from: 0 }).await }
     });
     while desk.polls_waiting.load(Ordering::SeqCst) < 1 {
         tokio::task::yield_now().await;
@@ -137,7 +137,7 @@ async fn shutting_down_answers_what_is_under_way() {
 async fn shutting_down_does_not_wait_for_ever() {
     let coordinator = Coordinator::start();
     let peer = coordinator.party().await;
-    let call = tokio::spawn(async move { peer.call(&Request::Poll { seen: 1 }).await });
+    let call = tokio::spawn(async move { peer.call(&Request::Poll { seen: 1, from: 0 }).await });
     while coordinator.desk.polls_waiting.load(Ordering::SeqCst) < 1 {
         tokio::task::yield_now().await;
     }

@@ -24,7 +24,7 @@ fn header(kind: FrameKind, len: u32) -> Vec<u8> {
 }
 
 fn poll() -> Vec<u8> {
-    let payload = Request::Poll { seen: 0 }.encode().unwrap();
+    let payload = Request::Poll { seen: 0, from: 0 }.encode().unwrap();
     [header(FrameKind::Control, payload.len() as u32), payload].concat()
 }
 
@@ -53,7 +53,7 @@ async fn every_bad_frame_is_refused_with_its_code_and_other_streams_go_on() {
     // A request that waits while all the others are refused.
     let waiting = tokio::spawn({
         let peer = peer.clone();
-        async move { peer.call(&Request::Poll { seen: 1 }).await }
+        async move { peer.call(&Request::Poll { seen: 1, from: 0 }).await }
     });
     let mut other_study = poll();
     other_study[4..36].copy_from_slice(&Digest::of(b"another study").0);
@@ -131,5 +131,5 @@ async fn a_request_that_is_too_long_is_not_sent() {
     let error = peer.call(&Request::Hello { consent: long }).await.unwrap_err();
     assert!(matches!(error, NetError::Frame(FrameError::TooLarge { .. })));
     assert_eq!(peer.traffic().sent(), sent);
-    peer.call(&Request::Poll { seen: 0 }).await.unwrap();
+    peer.call(&Request::Poll { seen: 0, from: 0 }).await.unwrap();
 }

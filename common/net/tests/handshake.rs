@@ -20,7 +20,7 @@ async fn members_know_each_other_by_fingerprint() {
     let peer = coordinator.party().await;
     assert_eq!(peer.fingerprint(), coordinator.identity.fingerprint());
     assert_eq!(peer.remote(), coordinator.address);
-    let response = peer.call(&Request::Poll { seen: 4 }).await.unwrap();
+    let response = peer.call(&Request::Poll { seen: 4, from: 0 }).await.unwrap();
     assert!(matches!(response, Response::View(view) if view.version == 5));
     assert!(peer.traffic().sent() > 40 && peer.traffic().received() > 40);
     let (udp_sent, udp_received) = peer.udp_bytes();
@@ -171,7 +171,7 @@ async fn a_party_that_dials_first_waits_for_the_coordinator() {
     drop(reserved);
     let coordinator = Coordinator::with(identity, vec![party], address);
     let peer = dialling.await.unwrap().unwrap();
-    peer.call(&Request::Poll { seen: 0 }).await.unwrap();
+    peer.call(&Request::Poll { seen: 0, from: 0 }).await.unwrap();
     drop(coordinator);
 }
 

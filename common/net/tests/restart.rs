@@ -62,7 +62,7 @@ async fn parties_notice_a_restart_at_once() {
     let pin = coordinator.fingerprint();
     let client = Client::new(&*address, &party, pin, study(), tuning).unwrap();
     let peer = client.connect().await.unwrap();
-    peer.call(&Request::Poll { seen: 0 }).await.unwrap();
+    peer.call(&Request::Poll { seen: 0, from: 0 }).await.unwrap();
 
     first.kill().unwrap();
     first.wait().unwrap();
@@ -76,7 +76,7 @@ async fn parties_notice_a_restart_at_once() {
     );
     assert!(error.is_transient());
     let peer = client.connect_patiently(|_, _| {}).await.unwrap();
-    peer.call(&Request::Poll { seen: 0 }).await.unwrap();
+    peer.call(&Request::Poll { seen: 0, from: 0 }).await.unwrap();
     second.kill().unwrap();
     second.wait().unwrap();
 }

@@ -3,7 +3,7 @@
 use crate::error::StoreError;
 use crate::files::Files;
 use galen_core::{Digest, Transcript};
-use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::aead::{AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hkdf;
 use std::path::Path;
 use std::sync::Arc;
@@ -98,6 +98,11 @@ impl Crypter {
     pub(crate) fn derive(&self, purpose: &[u8], name: &[u8]) -> Result<Aead, StoreError> {
         Aead::derive(&self.0.master, purpose, name)
     }
+
+    /// A cipher for one purpose and name, for many bytes: AES-256-GCM, which processors have instructions for.
+    pub(crate) fn derive_bulk(&self, purpose: &[u8], name: &[u8]) -> Result<Aead, StoreError> {
+        Aead::derive_for(&AES_256_GCM, &self.0.master, purpose, name)
+    }
 }
 
 fn file_bound(name: &str) -> Digest {
@@ -112,17 +117,30 @@ impl std::fmt::Debug for Crypter {
     }
 }
 
-/// One ChaCha20-Poly1305 key. Raw key bytes are wiped by their owners; ring's expanded copy in here is not wiped on drop,
+/// One ChaCha20-Poly1305 or AES-256-GCM key. Raw key bytes are wiped by their owners; ring's expanded copy in here is not wiped on drop,
 /// so erased keys may linger in this process's memory, not on disk, until that memory is used again.
 pub(crate) struct Aead(LessSafeKey);
 
 impl Aead {
     pub(crate) fn new(key: &[u8; 32]) -> Result<Self, StoreError> {
-        let key = UnboundKey::new(&CHACHA20_POLY1305, key).map_err(|_| StoreError::Cipher)?;
+        Self::with(&CHACHA20_POLY1305, key)
+    }
+
+    fn with(algorithm: &'static Algorithm, key: &[u8; 32]) -> Result<Self, StoreError> {
+        let key = UnboundKey::new(algorithm, key).map_err(|_| StoreError::Cipher)?;
         Ok(Self(LessSafeKey::new(key)))
     }
 
     fn derive(master: &[u8; 32], purpose: &[u8], name: &[u8]) -> Result<Self, StoreError> {
+        Self::derive_for(&CHACHA20_POLY1305, master, purpose, name)
+    }
+
+    fn derive_for(
+        algorithm: &'static Algorithm,
+        master: &[u8; 32],
+        purpose: &[u8],
+        name: &[u8],
+    ) -> Result<Self, StoreError> {
         let mut key = Zeroizing::new([0; 32]);
         // Purposes are constants none of which is a prefix of another, so purpose and name together are unambiguous.
         hkdf::Salt::new(hkdf::HKDF_SHA256, b"galen store")
@@ -130,7 +148,7 @@ impl Aead {
             .expand(&[purpose, name], hkdf::HKDF_SHA256)
             .and_then(|okm| okm.fill(&mut *key))
             .map_err(|_| StoreError::Cipher)?;
-        Self::new(&key)
+        Self::with(algorithm, &key)
     }
 
     /// Appends nonce, ciphertext and tag of `plaintext` to `out`. `bound` is what the ciphertext is tied to.
@@ -152,6 +170,30 @@ impl Aead {
         })?;
         out.extend_from_slice(tag.as_ref());
         Ok(())
+    }
+
+    /// Seals in place: `buffer` begins with room for the nonce, [`NONCE_LEN`] bytes, and the plaintext follows; the tag is appended.
+    pub(crate) fn seal_in_place(&self, bound: &Digest, buffer: &mut Vec<u8>) -> Result<(), StoreError> {
+        let fresh = galen_core::random::bytes::<NONCE_LEN>()?;
+        let (nonce, body) = buffer
+            .split_first_chunk_mut::<NONCE_LEN>()
+            .ok_or(StoreError::Cipher)?;
+        *nonce = fresh;
+        let tag = self
+            .0
+            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(fresh), Aad::from(&bound.0), body)
+            .map_err(|_| StoreError::Cipher)?;
+        buffer.extend_from_slice(tag.as_ref());
+        Ok(())
+    }
+
+    /// Opens in place what [`Aead::seal_in_place`] sealed: the plaintext stands after the nonce, and is as long as this returns; `None` if
+    /// it does not fit.
+    pub(crate) fn open_in_place(&self, bound: &Digest, sealed: &mut [u8]) -> Option<usize> {
+        let (nonce, body) = sealed.split_first_chunk_mut::<NONCE_LEN>()?;
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let plaintext = self.0.open_in_place(nonce, Aad::from(&bound.0), body).ok()?;
+        Some(plaintext.len())
     }
 
     /// Opens what [`Aead::seal_into`] appended; `None` if it does not fit.

@@ -210,7 +210,8 @@ impl StoreError {
             StoreError::BlobUnknown { .. } => Code::BlobUnknown,
             StoreError::BlobSuperseded { .. } => Code::Busy,
             StoreError::RecordTooLarge { bytes, limit, .. } => {
-                let text = format!("a statement that takes {bytes} bytes in the store, at most {limit} are kept");
+                let text =
+                    format!("a statement that takes {bytes} bytes in the store, at most {limit} are kept");
                 return Refusal::new(Code::RecordTooLarge, text);
             }
             _ => return Refusal::new(Code::Internal, "the store failed; see the log of this side"),

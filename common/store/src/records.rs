@@ -7,10 +7,12 @@ use sled::transaction::{ConflictableTransactionError, TransactionError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Sled's page cache. Its own default of 1 GiB would be all the memory that a daemon may use.
-const CACHE_BYTES: u64 = 64 << 20;
+/// Sled's page cache. Its own default of 1 GiB would be all the memory that a daemon may use, and what is in use at a time is little: large
+/// objects are no records.
+const CACHE_BYTES: u64 = 8 << 20;
 
 /// A key and what is stored under it.
 pub(crate) type Record = (Vec<u8>, Vec<u8>);
@@ -44,8 +46,18 @@ pub(crate) struct SledRecords {
     db: sled::Db,
     log: File,
     dir: PathBuf,
-    /// Names of sled's side files that have been synced.
-    synced: Mutex<BTreeSet<PathBuf>>,
+    /// Batches that were written.
+    written: AtomicU64,
+    synced: Mutex<Synced>,
+}
+
+/// What has been made durable.
+#[derive(Default)]
+struct Synced {
+    /// Batches.
+    batches: u64,
+    /// Names of sled's side files.
+    side_files: BTreeSet<PathBuf>,
 }
 
 impl SledRecords {
@@ -69,6 +81,7 @@ impl SledRecords {
             db,
             log,
             dir: dir.to_owned(),
+            written: AtomicU64::new(0),
             synced: Mutex::default(),
         })
     }
@@ -78,13 +91,21 @@ impl SledRecords {
     /// On Linux sled's flush ends in `sync_file_range`, which neither empties the disk's cache nor writes the metadata of a file
     /// that grew (see sync_file_range(2), "Warning"), and sled does not sync the side files into which it puts large pages. Both
     /// are synced here, so that an acknowledged write survives a power cut and not only a crash of the process.
+    ///
+    /// Writers that come while another one syncs wait for it, and the first of them then syncs for all: the disk's work does not grow with
+    /// their number.
     fn flush(&self) -> Result<(), StoreError> {
-        self.db.flush()?;
-        let side_files = self.dir.join("blobs");
-        let files: BTreeSet<PathBuf> = durable::list(&side_files)?.into_iter().collect();
+        let mine = self.written.fetch_add(1, Ordering::AcqRel) + 1;
         let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+        if synced.batches >= mine {
+            return Ok(());
+        }
+        let batches = self.written.load(Ordering::Acquire);
+        self.db.flush()?;
+        let dir = self.dir.join("blobs");
+        let side_files: BTreeSet<PathBuf> = durable::list(&dir)?.into_iter().collect();
         let mut grown = false;
-        for path in files.difference(&synced) {
+        for path in side_files.difference(&synced.side_files) {
             match File::open(path).and_then(|file| file.sync_all()) {
                 // Sled removes side files that newer pages replaced, at any time.
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
@@ -94,13 +115,13 @@ impl SledRecords {
             grown = true;
         }
         if grown {
-            durable::sync_dir(&side_files)?;
+            durable::sync_dir(&dir)?;
         }
-        *synced = files;
-        drop(synced);
         self.log
             .sync_data()
-            .map_err(StoreError::io(&self.dir, "cannot sync"))
+            .map_err(StoreError::io(&self.dir, "cannot sync"))?;
+        *synced = Synced { batches, side_files };
+        Ok(())
     }
 }
 

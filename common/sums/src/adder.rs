@@ -4,7 +4,7 @@
 //! many blocks in one pass as fit in [`PASS_BYTES`] of sums; within a pass the contributions are taken in groups of
 //! [`GROUP`], which are read in lockstep, one block of each at a time, and divided among the threads of the pool. So memory and
 //! open files are those of one group and one pass for each thread, whatever the length and the number of the contributions; a
-//! contribution itself costs the state of its hash between passes. The order of the contributions does not change the sum.
+//! contribution itself costs the state of its hash between passes, where it is hashed. The order of the contributions does not change the sum.
 
 use crate::blob::{BlobReader, BlobWriter, Paused, Subject};
 use crate::error::{SetFault, SumsError};
@@ -24,6 +24,9 @@ pub const PASS_BYTES: usize = 2 << 20;
 
 /// Bytes that can be read from any place on.
 pub trait Bytes {
+    /// Whether these bytes are known to have the digest under which they are given: a store that took them in only with it, and
+    /// authenticates them when it gives them back, need not have them hashed again.
+    const AUTHENTIC: bool = false;
     /// What reads them.
     type Reader: Read;
 
@@ -169,7 +172,10 @@ fn add_group<B: Bytes>(
                     .blob
                     .open_at(0)
                     .map_err(Into::into)
-                    .and_then(|from| BlobReader::new(round, &subject, from))
+                    .and_then(|from| match B::AUTHENTIC {
+                        true => BlobReader::of_authentic(round, &subject, from),
+                        false => BlobReader::new(round, &subject, from),
+                    })
             }
             Some(paused) => source
                 .blob

@@ -159,14 +159,15 @@ impl<'r, W: Write> BlobWriter<'r, W> {
 pub struct BlobReader<'r, R> {
     round: &'r Round,
     from: R,
-    hash: Hash,
+    /// Nothing if the bytes are known to have their digest.
+    hash: Option<Hash>,
     read: u32,
     packed: Vec<u8>,
 }
 
 /// How far a blob was read and checked, without what it was read from. A few hundred bytes.
 pub struct Paused {
-    hash: Hash,
+    hash: Option<Hash>,
     read: u32,
 }
 
@@ -191,16 +192,29 @@ impl<'r, R: Read> BlobReader<'r, R> {
     /// # Errors
     /// What does not fit, or [`BlobError::Io`].
     pub fn new(round: &'r Round, subject: &Subject, from: R) -> Result<Self, BlobError> {
+        Self::begin(round, subject, from, Some(Hash::new()))
+    }
+
+    /// The same for bytes from a store that took them in only with their digest and authenticates them when it gives them back. They are not
+    /// hashed again.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_authentic(round: &'r Round, subject: &Subject, from: R) -> Result<Self, BlobError> {
+        Self::begin(round, subject, from, None)
+    }
+
+    fn begin(round: &'r Round, subject: &Subject, from: R, hash: Option<Hash>) -> Result<Self, BlobError> {
         let mut reader = Self {
             round,
             from,
-            hash: Hash::new(),
+            hash,
             read: 0,
             packed: Vec::new(),
         };
         let mut header = [0; HEADER_LEN];
         fill(&mut reader.from, &mut header)?;
-        reader.hash.0.update(&header);
+        reader.pass(&header);
         if &header[..8] != MAGIC {
             return Err(BlobError::Magic);
         }
@@ -221,6 +235,12 @@ impl<'r, R: Read> BlobReader<'r, R> {
             return Err(BlobError::Subject);
         }
         Ok(reader)
+    }
+
+    fn pass(&mut self, bytes: &[u8]) {
+        if let Some(hash) = &mut self.hash {
+            hash.0.update(bytes);
+        }
     }
 
     /// Stops between two blocks, and lets go of what was read from.
@@ -258,18 +278,20 @@ impl<'r, R: Read> BlobReader<'r, R> {
         for (index, (modulus, len)) in block_parts(self.round).enumerate() {
             self.packed.resize(len, 0);
             fill(&mut self.from, &mut self.packed)?;
-            self.hash.0.update(&self.packed);
+            if let Some(hash) = &mut self.hash {
+                hash.0.update(&self.packed);
+            }
             unpack_residues(&self.packed, modulus, block.residues_mut(index)).map_err(residues)?;
         }
         self.read += 1;
         Ok(())
     }
 
-    /// Checks that nothing follows, and returns the digest of everything read.
+    /// Checks that nothing follows, and returns the digest of everything read; none of bytes that were authentic.
     ///
     /// # Errors
     /// [`BlobError::Blocks`] if blocks were left unread, [`BlobError::TooLong`], [`BlobError::Io`].
-    pub fn finish(mut self) -> Result<Digest, BlobError> {
+    pub fn finish(mut self) -> Result<Option<Digest>, BlobError> {
         let blocks = self.round.plan().blocks();
         if self.read != blocks {
             return Err(BlobError::Blocks {
@@ -278,7 +300,7 @@ impl<'r, R: Read> BlobReader<'r, R> {
             });
         }
         match fill(&mut self.from, &mut [0]) {
-            Err(BlobError::Truncated) => Ok(self.hash.digest()),
+            Err(BlobError::Truncated) => Ok(self.hash.map(Hash::digest)),
             Err(other) => Err(other),
             Ok(()) => Err(BlobError::TooLong),
         }
@@ -289,14 +311,13 @@ impl<'r, R: Read> BlobReader<'r, R> {
     /// # Errors
     /// Those of [`Self::finish`], and [`BlobError::Digest`].
     pub fn finish_with(self, announced: &Digest) -> Result<(), BlobError> {
-        let found = self.finish()?;
-        if found != *announced {
-            return Err(BlobError::Digest {
+        match self.finish()? {
+            Some(found) if found != *announced => Err(BlobError::Digest {
                 found,
                 announced: *announced,
-            });
+            }),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -336,26 +357,32 @@ impl ArrivingBlob {
                 Some(_) => return Err(BlobError::TooLong),
             };
             let (now, later) = bytes.split_at(bytes.len().min(wanted - self.pending.len()));
-            self.pending.extend_from_slice(now);
             bytes = later;
+            if now.len() == wanted {
+                self.unit(now)?;
+                continue;
+            }
+            self.pending.extend_from_slice(now);
             if self.pending.len() == wanted {
-                self.unit()?;
+                let unit = std::mem::take(&mut self.pending);
+                self.unit(&unit)?;
+                self.pending = unit;
                 self.pending.clear();
             }
         }
         Ok(())
     }
 
-    /// Checks the complete header or block that is pending.
-    fn unit(&mut self) -> Result<(), BlobError> {
+    /// Checks a complete header or block.
+    fn unit(&mut self, unit: &[u8]) -> Result<(), BlobError> {
         let Some(block) = self.blocks else {
             self.blocks = Some(0);
-            return match self.pending == self.header {
+            return match unit == self.header {
                 true => Ok(()),
                 false => Err(BlobError::Subject),
             };
         };
-        let mut rest = &self.pending[..];
+        let mut rest = unit;
         for (modulus, len) in block_parts(&self.round) {
             let part;
             (part, rest) = rest.split_at(len);

@@ -99,7 +99,8 @@ pub fn check_blob(round: &Round, contributor: &PartyId, from: impl Read) -> Resu
         for _ in 0..round.plan().blocks() {
             reader.read_block(&mut block)?;
         }
-        reader.finish()
+        // It was hashed, so there is a digest; no digest would be that of no blob.
+        Ok(reader.finish()?.unwrap_or_default())
     };
     check().map_err(|source| SumsError::blob(contributor, source))
 }

@@ -26,6 +26,8 @@
 //! | [`schedule`] | the plan of every round of a study |
 //! | [`statement`] | what custodians and receivers report |
 //! | [`set`] | the set that was added, its certificate, and the custodians' answers |
+//! | [`sealed`] | what statements seal to single receivers |
+//! | [`key_check`] | a custodian's word on every piece, once an opening has failed |
 //! | [`abandon`] | the certificate that an attempt is never opened |
 //! | [`atoms`] | which sets of one round may be opened beside each other |
 //! | [`audit`] | the signed log of all of it, and how a copy is verified |
@@ -62,12 +64,14 @@ pub mod contribution;
 pub mod error;
 pub mod fingerprint;
 pub mod incarnation;
+pub mod key_check;
 pub mod pieces;
 pub mod plan;
 pub mod record;
 pub mod roster;
 pub mod round;
 pub mod schedule;
+pub mod sealed;
 pub mod set;
 pub mod statement;
 
@@ -80,9 +84,11 @@ pub use error::{BlobError, FingerprintFault, PlanError, SetFault, SumsError};
 pub use fingerprint::{Challenge, Fingerprint, FingerprintStatement, check_fingerprint, check_sum};
 pub use galen_core::study::Purpose;
 pub use incarnation::{Confirmation, Incarnation, Stale};
+pub use key_check::{KeyCheck, check_key_check};
 pub use pieces::{Assignment, PieceTable};
 pub use plan::{PlanInputs, SumPlan, ValueRange};
 pub use record::{Earlier, OneRoundKey, RoundId, RoundRecord};
 pub use roster::{Roster, RosterMember, RosterParts};
 pub use round::Round;
+pub use sealed::{SealedStatement, SealedText, SealedTexts};
 pub use set::{AnswerHeader, Certificate, ContributionSet, Endorsement, check_answer, check_certificate};

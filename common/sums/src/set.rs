@@ -6,9 +6,10 @@
 //! that was given up, take at least 2g - n custodians that cheat; the study's summary prints f = 2g - n - 1.
 
 use crate::authored::{ANSWER, Authored, ENDORSEMENT};
-use crate::contribution::{SEAL_OVERHEAD, check_header};
+use crate::contribution::check_header;
 use crate::error::{SetFault, SumsError};
 use crate::round::Round;
+use crate::sealed::SealedTexts;
 use galen_core::{Digest, PartyId, Transcript};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -197,7 +198,7 @@ pub struct AnswerHeader {
     /// Digest of the polynomial's encoding, by which a custodian that lies can be named.
     pub key_sum: Digest,
     /// The encoding, sealed to each receiver's long-term key.
-    pub sealed: BTreeMap<PartyId, Vec<u8>>,
+    pub sealed: SealedTexts,
 }
 
 /// Checks what is public of an answer: signature, certificate, pieces and form.
@@ -243,15 +244,8 @@ pub fn check_answer(
     if !answer.pieces.is_sorted_by(|a, b| a < b) {
         return refuse("its pieces are not in ascending order");
     }
-    if !answer
-        .sealed
-        .keys()
-        .eq(round.roster().receivers().iter().collect::<BTreeSet<_>>())
-    {
-        return refuse("it is not sealed to exactly the receivers");
+    match answer.sealed.check(&round.roster().receivers().iter().collect()) {
+        Ok(()) => Ok(answer),
+        Err(what) => refuse(what),
     }
-    if answer.sealed.values().any(|sealed| sealed.len() <= SEAL_OVERHEAD) {
-        return refuse("a sealed polynomial is empty");
-    }
-    Ok(answer)
 }

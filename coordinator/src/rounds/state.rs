@@ -89,8 +89,8 @@ pub struct Published {
     pub set: Vec<PartyId>,
     /// Digest of the sum blob.
     pub sum: Digest,
-    /// Digests of the answers that open it.
-    pub answers: Vec<Digest>,
+    /// The answers that open it.
+    pub answers: Vec<Answered>,
     /// Digest of the state that the receivers derived.
     pub result: Digest,
     /// When the round's first attempt was announced, in milliseconds since the epoch.
@@ -212,8 +212,17 @@ pub struct Assignment {
     pub custodian: PartyId,
     /// For which pieces.
     pub pieces: Vec<u32>,
-    /// Digest of the answer, once received.
-    pub answer: Option<Digest>,
+    /// The answer, once received.
+    pub answer: Option<Answered>,
+}
+
+/// A custodian's answer that was received and stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answered {
+    /// Digest of the signed statement.
+    pub statement: Digest,
+    /// Digest of the blob of what it seals to the receivers.
+    pub sealed: Digest,
 }
 
 /// The fixed rules that transitions need: a study's members and thresholds in the form in which they are looked up.
@@ -338,8 +347,8 @@ impl Attempt {
             .collect()
     }
 
-    /// Digests of the answers that are in force; they cover each piece at most once.
-    pub fn answers(&self) -> Vec<Digest> {
+    /// The answers that are in force; they cover each piece at most once.
+    pub fn answers(&self) -> Vec<Answered> {
         self.assignments.iter().filter_map(|a| a.answer).collect()
     }
 

@@ -1,8 +1,8 @@
 //! The state machines, without store or network.
 
 use super::state::{
-    Attempt, Contribution, EarlierAttempt, Failure, IncarnationState, Named, Proposal, RoundKey, Rules,
-    Standing, StudyState,
+    Answered, Attempt, Contribution, EarlierAttempt, Failure, IncarnationState, Named, Proposal, RoundKey,
+    Rules, Standing, StudyState,
 };
 use super::steps::{Frame, Now, Step};
 use super::transition::{Decision, Event};
@@ -208,7 +208,10 @@ fn answer_of(attempt: &Attempt, name: &str) -> Event {
     Event::Answer {
         custodian: id(name),
         pieces: asked.pieces.clone(),
-        statement: digest(&format!("{name} {:?}", asked.pieces)),
+        answered: Answered {
+            statement: digest(&format!("{name} {:?}", asked.pieces)),
+            sealed: digest("sealed"),
+        },
     }
 }
 
@@ -370,7 +373,10 @@ fn statements_are_accepted_once_and_only_in_their_phase() {
     let unasked = Event::Answer {
         custodian: id("a"),
         pieces,
-        statement: digest("x"),
+        answered: Answered {
+            statement: digest("x"),
+            sealed: digest("sealed"),
+        },
     };
     assert_eq!(certified.apply(unasked, 1).unwrap_err().code, Code::WrongPhase);
 }

@@ -2,7 +2,7 @@
 //!
 //! [`Attempt::apply`] takes in what a party sent or a job finished, and [`Attempt::carry_out`] what was decided ([`super::decide`]).
 
-use super::state::{Assignment, Attempt, Contribution, Failure, Named, Proposal, RoundKey};
+use super::state::{Answered, Assignment, Attempt, Contribution, Failure, Named, Proposal, RoundKey};
 use galen_core::{Code, Digest, PartyId, Refusal};
 use galen_net::protocol::AttemptPhase as Phase;
 use std::collections::{BTreeMap, BTreeSet};
@@ -88,8 +88,8 @@ pub enum Event {
         custodian: PartyId,
         /// Which pieces it covers.
         pieces: Vec<u32>,
-        /// Digest of the statement.
-        statement: Digest,
+        /// The answer.
+        answered: Answered,
     },
     /// A receiver opened the sum.
     Opened {
@@ -250,8 +250,8 @@ impl Attempt {
             Event::Answer {
                 custodian,
                 pieces,
-                statement,
-            } => self.answer(&custodian, &pieces, statement)?,
+                answered,
+            } => self.answer(&custodian, &pieces, answered)?,
             Event::Opened { receiver, result } => {
                 let phase = self.phase;
                 once(&mut self.opened, receiver.clone(), result, || {
@@ -293,7 +293,7 @@ impl Attempt {
         ))
     }
 
-    fn answer(&mut self, custodian: &PartyId, pieces: &[u32], statement: Digest) -> Result<(), Refusal> {
+    fn answer(&mut self, custodian: &PartyId, pieces: &[u32], answered: Answered) -> Result<(), Refusal> {
         let asked = self
             .assignments
             .iter_mut()
@@ -301,14 +301,14 @@ impl Attempt {
         let asked =
             asked.ok_or_else(|| Refusal::new(Code::WrongPhase, "these pieces are not asked of you"))?;
         match asked.answer {
-            Some(known) if known == statement => Ok(()),
+            Some(known) if known == answered => Ok(()),
             Some(_) => Err(Refusal::new(
                 Code::Conflict,
                 "another answer for these pieces is stored",
             )),
             None => {
                 expect(self.phase, &[Phase::Certified])?;
-                asked.answer = Some(statement);
+                asked.answer = Some(answered);
                 Ok(())
             }
         }

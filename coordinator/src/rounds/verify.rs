@@ -10,7 +10,7 @@ use galen_sums::roster::Roster;
 use galen_sums::round::Round;
 use galen_sums::set::{AnswerHeader, Certificate, Endorsement, check_answer};
 use galen_sums::statement::{self, Judged, Opened, OpeningFailed, Release, SeedsRefused};
-use galen_sums::{Challenge, check_fingerprint};
+use galen_sums::{Challenge, KeyCheck, check_fingerprint, check_key_check};
 use serde::de::DeserializeOwned;
 
 /// Longest reason that a receiver may give, in characters.
@@ -83,6 +83,11 @@ pub fn answer(
     authored: &Authored,
 ) -> Result<AnswerHeader, Refusal> {
     check_answer(round, certificate, authored).map_err(refusal)
+}
+
+/// A custodian's word on every piece that it holds.
+pub fn key_check(round: &Round, certificate: &Certificate, authored: &Authored) -> Result<KeyCheck, Refusal> {
+    check_key_check(round, certificate, authored).map_err(refusal)
 }
 
 /// A custodian's word that a contributor's seeds do not fit.

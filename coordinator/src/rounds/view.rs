@@ -4,8 +4,43 @@ use super::state::{Attempt, Rules, StudyState};
 use super::steps::Frame;
 use galen_net::protocol::{AttemptView, IncarnationView, PublishedRound, StudyPhase, View};
 
-/// The view of a state. It names parties, phases and digests; no contribution, seed or key.
-pub fn view(version: u64, state: &StudyState, frame: &Frame, rules: &Rules) -> View {
+/// Published rounds in one view. A party that is further behind polls again.
+const ROUNDS: usize = 64;
+
+/// The view of a state, from which each party gets the published rounds that it wants. It names parties, phases and digests; no
+/// contribution, seed or key.
+pub struct Shown {
+    /// Without published rounds.
+    view: View,
+    published: Vec<PublishedRound>,
+}
+
+impl Shown {
+    /// The view of a state.
+    pub fn of(version: u64, state: &StudyState, frame: &Frame, rules: &Rules) -> Self {
+        let published = state.published.iter().map(|round| PublishedRound {
+            attempt: round.attempt,
+            sum: round.sum,
+            result: round.result,
+        });
+        Self {
+            view: view(version, state, frame, rules),
+            published: published.collect(),
+        }
+    }
+
+    /// The view with published rounds from this one on, as many as it holds.
+    pub fn from(&self, round: u32) -> View {
+        let wanted = self.published.get(round as usize..).unwrap_or_default();
+        View {
+            first: round,
+            published: wanted.get(..ROUNDS).unwrap_or(wanted).to_vec(),
+            ..self.view.clone()
+        }
+    }
+}
+
+fn view(version: u64, state: &StudyState, frame: &Frame, rules: &Rules) -> View {
     let missing: Vec<_> = frame
         .parties
         .iter()
@@ -20,15 +55,6 @@ pub fn view(version: u64, state: &StudyState, frame: &Frame, rules: &Rules) -> V
         None if missing.is_empty() => StudyPhase::Active,
         None => StudyPhase::Frozen { missing },
     };
-    let published = state
-        .published
-        .iter()
-        .map(|round| PublishedRound {
-            attempt: round.attempt,
-            sum: round.sum,
-            result: round.result,
-        })
-        .collect();
     let attempt = state
         .attempt
         .as_ref()
@@ -36,7 +62,9 @@ pub fn view(version: u64, state: &StudyState, frame: &Frame, rules: &Rules) -> V
     View {
         version,
         study,
-        published,
+        rounds: u32::try_from(state.published.len()).unwrap_or(u32::MAX),
+        first: 0,
+        published: Vec::new(),
         attempt,
         serving: state.serving,
         incarnations: state

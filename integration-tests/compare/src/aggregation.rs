@@ -238,7 +238,7 @@ pub(crate) fn run(task: &Aggregation) -> Result<Report> {
     let certificate = check_certificate(&round, &endorsements)?;
     let everyone = custodians.iter().map(|party| party.name.clone()).collect();
     let assignments = round.assign(&everyone).context("no assignment of pieces")?;
-    let mut answers: Vec<Authored> = Vec::new();
+    let mut answers = Vec::new();
     for (index, party) in custodians.iter().enumerate() {
         let Some(pieces) = assignments.get(&party.name) else {
             continue;

@@ -9,11 +9,14 @@
 
 mod coordinator;
 mod custodian;
+mod custody;
 mod fingerprint;
 mod hospital;
 mod machine;
 mod offline;
+mod opening;
 mod round;
+mod shared;
 mod study;
 mod under_load;
 

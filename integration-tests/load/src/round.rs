@@ -1,8 +1,9 @@
 //! How long a round takes from announcement to published model.
 
 use crate::coordinator::Process;
-use crate::hospital::{self, Mark, Shared};
+use crate::hospital;
 use crate::machine;
+use crate::shared::{Mark, Shared};
 use crate::study::{Scene, Shape};
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ pub(crate) fn measure(contributors: usize, repeat: u32) -> anyhow::Result<()> {
     );
     let coordinator = Process::start(&shared.scene.coordinator)?;
     let runtime = tokio::runtime::Runtime::new()?;
-    runtime.block_on(hospital::run(&shared, dying as usize + 1))?;
+    let lost = runtime.block_on(hospital::run(&shared, dying + 1))?;
     for round in 1..=dying {
         let seconds =
             |from, to| -> anyhow::Result<f64> { Ok(shared.between(round, from, to)?.as_secs_f64()) };
@@ -51,7 +52,7 @@ pub(crate) fn measure(contributors: usize, repeat: u32) -> anyhow::Result<()> {
         );
     }
     println!(
-        "coordinator: peak {:.1} MiB, {:.2} s of processor time",
+        "coordinator: peak {:.1} MiB, {:.2} s of processor time; connections lost: {lost}",
         coordinator.peak_mib(),
         coordinator.cpu().as_secs_f64()
     );

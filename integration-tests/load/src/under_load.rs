@@ -1,8 +1,9 @@
 //! The coordinator with few contributors and with many.
 
 use crate::coordinator::Process;
-use crate::hospital::{self, Mark, Shared};
+use crate::hospital;
 use crate::machine;
+use crate::shared::{Mark, Shared};
 use crate::study::{Scene, Shape};
 use std::fs::File;
 use std::io;
@@ -94,7 +95,8 @@ fn run(contributors: usize) -> anyhow::Result<Run> {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         });
-        hospital::run(&shared, 2).await?;
+        let lost = hospital::run(&shared, 2).await?;
+        println!("  connections lost: {lost}");
         anyhow::Ok(watch.await?)
     })?;
     let peak_mib = coordinator.peak_mib();

@@ -141,7 +141,7 @@ impl Liar {
             .filter(|lie| (lie.party, lie.answer) == (party, number))
         {
             match &mut response {
-                Response::Statements(found) => self.statements(request, found, lie.change),
+                Response::Statements { found, .. } => self.statements(request, found, lie.change),
                 Response::View(view) => self.view(party, view, lie.change),
                 _ => {}
             }
@@ -152,7 +152,7 @@ impl Liar {
 
     fn remember(&mut self, request: &Request, response: &Response) {
         match (request, response) {
-            (Request::Fetch { item, .. }, Response::Statements(found)) => {
+            (Request::Fetch { item, .. }, Response::Statements { found, .. }) => {
                 self.said.entry(kind(*item)).or_default().push(found.clone());
             }
             (_, Response::View(view)) => self.views.push(view.clone()),
@@ -213,6 +213,7 @@ impl Liar {
             Change::Forget { which } => {
                 if which.is_multiple_of(2) {
                     view.published.pop();
+                    view.rounds = view.rounds.saturating_sub(1);
                 } else if let Some(last) = view.published.last_mut() {
                     last.result = Digest::of(b"another state");
                 }

@@ -170,5 +170,5 @@ fn resume(mut sink: AnySink, len: u64, rest: &[u8]) -> Result<(), Refusal> {
 
 /// Whether a message need not be answered yet: nothing has changed since its sender looked.
 pub fn may_wait(message: &Message, version: Option<u64>) -> bool {
-    matches!(message, Message::Call(Request::Poll { seen }) if version == Some(*seen))
+    matches!(message, Message::Call(Request::Poll { seen, .. }) if version == Some(*seen))
 }

@@ -7,7 +7,7 @@ use galen_core::study::FrozenStudy;
 use galen_party::audit::AuditCopy;
 use galen_party::consequence::may_pass;
 use galen_party::custody::anchor::{Anchor, Memory};
-use galen_party::party::{End, Parts, Party};
+use galen_party::party::{End, Parts, Party, Seen};
 use galen_party::sealed::Sealed;
 use galen_party::status::Board;
 use galen_party::{PartyError, vault::Vault};
@@ -179,10 +179,9 @@ async fn live(mut party: Party, phone: Phone) -> Ended {
 
 async fn converse(party: &mut Party, phone: &Phone) -> Ended {
     let link = party.hello(Arc::new(phone.clone())).await?;
-    let mut seen = 0;
+    let mut seen = Seen::default();
     loop {
-        let view = link.poll(seen).await?;
-        seen = view.version;
+        let view = party.look(&link, &mut seen).await?;
         if let Some(end) = party.turn(&link, &view).await? {
             return Ok(end);
         }

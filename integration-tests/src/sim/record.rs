@@ -89,7 +89,12 @@ impl Recorder {
                     self.acknowledged.insert((party.clone(), header.record));
                 }
             }
-            (Request::Fetch { round, attempt, item }, Response::Statements(found)) => {
+            (
+                Request::Fetch {
+                    round, attempt, item, ..
+                },
+                Response::Statements { found, .. },
+            ) => {
                 let id = RoundId {
                     round: *round,
                     attempt: *attempt,

@@ -58,7 +58,9 @@ impl Message {
                 let text = format!("{statement:?}");
                 format!("post {}", text.split('(').next().unwrap_or_default())
             }
-            Self::Call(Request::Fetch { round, attempt, item }) => {
+            Self::Call(Request::Fetch {
+                round, attempt, item, ..
+            }) => {
                 format!("fetch {item:?} of {round}/{attempt}")
             }
             Self::Call(Request::Hello { .. }) => "hello".into(),

@@ -19,7 +19,9 @@ use galen_custody::custodian::{self, OneRoundSecret, OpenedSeeds};
 use galen_custody::ledger::{LedgerError, LedgerState, Vote};
 use galen_store::{Batch, Repository, Store, Table};
 use galen_sums::statement::{SEEDS_REFUSED, SeedsRefused};
-use galen_sums::{Authored, Certificate, ContributionSet, Endorsement, Round, RoundId, check_certificate};
+use galen_sums::{
+    Authored, Certificate, ContributionSet, Endorsement, Round, RoundId, SealedStatement, check_certificate,
+};
 pub use incarnations::Standing;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -330,7 +332,7 @@ impl Custodian {
         headers: &[Authored],
         endorsements: &[Authored],
         pieces: &[u32],
-    ) -> Result<Authored, PartyError> {
+    ) -> Result<SealedStatement, PartyError> {
         let id = round.id();
         let item = Item::Answer(pieces.to_vec());
         if let Some(said) = self.vault.get(id, &item)? {
@@ -365,7 +367,7 @@ impl Custodian {
         headers: &[Authored],
         endorsements: &[Authored],
         answered: &[u32],
-    ) -> Result<Authored, PartyError> {
+    ) -> Result<SealedStatement, PartyError> {
         let id = round.id();
         let item = Item::KeyCheck(answered.to_vec());
         if let Some(said) = self.vault.get(id, &item)? {

@@ -116,7 +116,7 @@ impl Party {
         let (shared, pieces) = (Arc::clone(&self.shared), pieces.to_vec());
         let statement =
             blocking(move || shared.custodian.answer(&round, &headers, &endorsements, &pieces)).await?;
-        link.post(Statement::Answer(statement.statement)).await?;
+        link.deliver(statement, Statement::Answer).await?;
         faults::reach("party.answer.sent");
         Ok(())
     }
@@ -140,6 +140,6 @@ impl Party {
                 .custodian
                 .check_keys(&round, &headers, &endorsements, &answered)
         });
-        link.post(Statement::KeyCheck(statement.await?.statement)).await
+        link.deliver(statement.await?, Statement::KeyCheck).await
     }
 }

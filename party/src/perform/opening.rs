@@ -33,10 +33,11 @@ impl Party {
         contributions: Contributions,
     ) -> Result<(Arc<Round>, Result<Opening, Unopened>), PartyError> {
         let round = self.round(link, id).await?;
+        let me = &self.shared.identity.name;
         let evidence = Evidence {
             headers: link.fetch(id, Item::Headers).await?,
             endorsements: link.fetch(id, Item::Endorsements).await?,
-            answers: link.fetch(id, Item::Answers).await?,
+            answers: link.fetch_sealed(id, Item::Answers, me).await?,
             fingerprints: link.fetch(id, Item::Fingerprints).await?,
         };
         let verified = {
@@ -206,13 +207,14 @@ impl Party {
     /// Compares the custodians' key checks with their answers, and says whose were wrong.
     pub(super) async fn judge(&mut self, link: &Link, id: RoundId, sum: Digest) -> Result<(), PartyError> {
         let round = self.round(link, id).await?;
+        let me = &self.shared.identity.name;
         let evidence = Evidence {
             headers: link.fetch(id, Item::Headers).await?,
             endorsements: link.fetch(id, Item::Endorsements).await?,
-            answers: link.fetch(id, Item::Answers).await?,
+            answers: link.fetch_sealed(id, Item::Answers, me).await?,
             fingerprints: Vec::new(),
         };
-        let checks = link.fetch(id, Item::KeyChecks).await?;
+        let checks = link.fetch_sealed(id, Item::KeyChecks, me).await?;
         let (shared, judging) = (Arc::clone(&self.shared), Arc::clone(&round));
         let findings = blocking(move || {
             let verified = Verified::new(&judging, sum, evidence)?;

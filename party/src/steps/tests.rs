@@ -57,6 +57,8 @@ fn view(count: u32, phase: Option<Phase>) -> View {
     View {
         version: 1,
         study: StudyPhase::Active,
+        rounds: count,
+        first: 0,
         published: published(count),
         attempt,
         serving: None,

@@ -14,7 +14,9 @@ use galen_core::{Digest, Signed, SigningKey};
 use galen_custody::rehearsal;
 use galen_store::Store;
 use galen_sums::round::Assignments;
-use galen_sums::{Authored, ContributionSet, Earlier, Round, RoundId, RoundRecord, Source, SumPlan};
+use galen_sums::{
+    Authored, ContributionSet, Earlier, Round, RoundId, RoundRecord, SealedStatement, Source, SumPlan,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -250,7 +252,7 @@ impl Federation {
         round: &Round,
         headers: &[Authored],
         endorsements: &[Authored],
-    ) -> Vec<Authored> {
+    ) -> Vec<SealedStatement> {
         let all = self
             .custodians()
             .map(|member| member.identity.name.clone())
@@ -271,7 +273,7 @@ impl Federation {
         round: &Round,
         evidence: &Evidence,
         assigned: &Assignments,
-    ) -> Vec<Authored> {
+    ) -> Vec<SealedStatement> {
         let answer = |(name, pieces): (&galen_core::PartyId, &Vec<u32>)| {
             let member = self
                 .members

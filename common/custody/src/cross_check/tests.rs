@@ -19,7 +19,7 @@ struct Scene<'f> {
     contributions: Vec<Contribution>,
     proposal: Proposal,
     certificate: Certificate,
-    answers: Vec<Authored>,
+    answers: Vec<SealedStatement>,
 }
 
 fn federation_of(sharing: Sharing) -> Federation {
@@ -54,13 +54,21 @@ fn scene(federation: &Federation) -> Scene<'_> {
 
 impl Scene<'_> {
     fn pieces_of(&self, custodian: &PartyId) -> Vec<u32> {
-        let answer = self.answers.iter().find(|answer| answer.author == *custodian);
+        let answer = self
+            .answers
+            .iter()
+            .find(|answer| answer.said.author == *custodian);
         answer.map_or(Vec::new(), |answer| {
-            answer.statement.read_unverified::<AnswerHeader>().unwrap().pieces
+            answer
+                .said
+                .statement
+                .read_unverified::<AnswerHeader>()
+                .unwrap()
+                .pieces
         })
     }
 
-    fn check_by(&self, custodian: &PartyId, answered: &[u32]) -> Result<Authored, CustodyError> {
+    fn check_by(&self, custodian: &PartyId, answered: &[u32]) -> Result<SealedStatement, CustodyError> {
         let opened = self.attempt.open_seeds(custodian, &self.contributions).unwrap();
         let signing = &self.attempt.federation.party(custodian).signing;
         check_keys(
@@ -75,12 +83,12 @@ impl Scene<'_> {
         )
     }
 
-    fn checks(&self) -> Vec<Authored> {
+    fn checks(&self) -> Vec<SealedStatement> {
         let check = |custodian: &PartyId| self.check_by(custodian, &self.pieces_of(custodian)).unwrap();
         self.attempt.custodians().iter().map(check).collect()
     }
 
-    fn find(&self, checks: &[Authored]) -> Vec<Finding> {
+    fn find(&self, checks: &[SealedStatement]) -> Vec<Finding> {
         // Every receiver finds the same.
         let find = |receiver: usize| {
             let party = &self.attempt.federation.parties[receiver];
@@ -132,34 +140,42 @@ impl Scene<'_> {
         let answer = self
             .answers
             .iter_mut()
-            .find(|answer| answer.author == *custodian)
+            .find(|answer| answer.said.author == *custodian)
             .unwrap();
-        let mut header: AnswerHeader = answer.statement.read_unverified().unwrap();
+        let mut header: AnswerHeader = answer.said.statement.read_unverified().unwrap();
         header.key_sum = encoding_digest(self.attempt.round.digest(), &encoding);
-        for (receiver, sealed) in &mut header.sealed {
+        for (receiver, text) in &mut answer.texts {
             let to = self.attempt.federation.roster.sealing(receiver).unwrap();
             let context = answer_context(certified, custodian, &pieces, receiver);
-            *sealed = context.seal(receiver, to, &encoding).unwrap();
+            *text = context.seal(receiver, to, &encoding).unwrap();
         }
+        header.sealed = SealedTexts::of(&answer.texts);
         let party = self.attempt.federation.party(custodian);
         let study = self.attempt.federation.roster.study();
-        *answer = Authored::sign(&party.signing, custodian, ANSWER, study, &header).unwrap();
+        answer.said = Authored::sign(&party.signing, custodian, ANSWER, study, &header).unwrap();
     }
 
     /// The same check with something changed, signed again by its author.
-    fn resign(&self, authored: &Authored, change: impl FnOnce(&mut KeyCheck)) -> Authored {
-        let mut check: KeyCheck = authored.statement.read_unverified().unwrap();
-        change(&mut check);
-        let party = self.attempt.federation.party(&authored.author);
+    fn resign(
+        &self,
+        given: &SealedStatement,
+        change: impl FnOnce(&mut KeyCheck, &mut Texts),
+    ) -> SealedStatement {
+        let (author, mut texts) = (&given.said.author, given.texts.clone());
+        let mut check: KeyCheck = given.said.statement.read_unverified().unwrap();
+        change(&mut check, &mut texts);
+        check.sealed = SealedTexts::of(&texts);
+        let party = self.attempt.federation.party(author);
         let study = self.attempt.federation.roster.study();
-        Authored::sign(&party.signing, &authored.author, KEY_CHECK, study, &check).unwrap()
+        let said = Authored::sign(&party.signing, author, KEY_CHECK, study, &check).unwrap();
+        SealedStatement { said, texts }
     }
 
     /// A check in which one piece has another polynomial: digest and sealed polynomials agree with each other.
-    fn consistent_lie(&self, custodian: &PartyId, wrong: u32) -> Authored {
+    fn consistent_lie(&self, custodian: &PartyId, wrong: u32) -> SealedStatement {
         let certified = self.certificate.endorsement();
         let honest = self.check_by(custodian, &self.pieces_of(custodian)).unwrap();
-        self.resign(&honest, |check| {
+        self.resign(&honest, |check, texts| {
             let mut polynomials = Vec::new();
             for &piece in &check.answered {
                 let mut sum = self.single(custodian, piece);
@@ -172,10 +188,10 @@ impl Scene<'_> {
                     piece_digest(certified, piece, &encoding);
                 polynomials.extend_from_slice(&encoding);
             }
-            for (receiver, sealed) in &mut check.sealed {
+            for (receiver, text) in texts {
                 let to = self.attempt.federation.roster.sealing(receiver).unwrap();
                 let context = check_context(certified, custodian, &check.answered, receiver);
-                *sealed = context.seal(receiver, to, &polynomials).unwrap();
+                *text = context.seal(receiver, to, &polynomials).unwrap();
             }
         })
     }
@@ -189,8 +205,10 @@ fn unit() -> KeySum {
     KeySum::decode(4096, 4, &encoding).unwrap()
 }
 
-fn replace(checks: &mut [Authored], with: Authored) {
-    let old = checks.iter_mut().find(|check| check.author == with.author);
+fn replace(checks: &mut [SealedStatement], with: SealedStatement) {
+    let old = checks
+        .iter_mut()
+        .find(|check| check.said.author == with.said.author);
     *old.unwrap() = with;
 }
 
@@ -228,7 +246,7 @@ fn a_custodian_that_changes_one_coefficient_is_named() {
     };
     assert_eq!(scene.find(&checks), [outvoted]);
     // It posts none.
-    checks.retain(|check| check.author != name(2));
+    checks.retain(|check| check.said.author != name(2));
     assert_eq!(scene.find(&checks), [Finding::Silent { custodian: name(2) }]);
 }
 
@@ -240,7 +258,7 @@ fn a_custodian_that_signs_other_digests_is_named() {
     for at in 0..federation.roster.pieces().held_by(1).len() {
         let piece = federation.roster.pieces().held_by(1)[at];
         let mut checks = honest.clone();
-        let other = scene.resign(&honest[1], |check| check.digests[at] = Digest::of(b"other"));
+        let other = scene.resign(&honest[1], |check, _| check.digests[at] = Digest::of(b"other"));
         replace(&mut checks, other);
         let findings = scene.find(&checks);
         let outvoted = Finding::Outvoted {
@@ -347,18 +365,18 @@ fn checks_that_do_not_conform_are_refused() {
     let scene = scene(&federation);
     let good = scene.checks().swap_remove(0);
     let round = &scene.attempt.round;
-    let refused = |authored: &Authored| check_key_check(round, &scene.certificate, authored).is_err();
+    let refused = |given: &SealedStatement| check_key_check(round, &scene.certificate, &given.said).is_err();
     assert!(!refused(&good));
-    let changes: [fn(&mut KeyCheck); 9] = [
-        |check| check.custodian = name(1),
-        |check| check.record = Digest::of(b"other"),
-        |check| check.set = Digest::of(b"other"),
-        |check| check.sum = Digest::of(b"other"),
-        |check| check.digests.truncate(1),
-        |check| check.answered.reverse(),
-        |check| check.answered.clear(),
-        |check| drop(check.sealed.pop_first()),
-        |check| check.sealed.values_mut().for_each(Vec::clear),
+    let changes: [fn(&mut KeyCheck, &mut Texts); 9] = [
+        |check, _| check.custodian = name(1),
+        |check, _| check.record = Digest::of(b"other"),
+        |check, _| check.set = Digest::of(b"other"),
+        |check, _| check.sum = Digest::of(b"other"),
+        |check, _| check.digests.truncate(1),
+        |check, _| check.answered.reverse(),
+        |check, _| check.answered.clear(),
+        |_, texts| drop(texts.pop_first()),
+        |_, texts| texts.values_mut().for_each(Vec::clear),
     ];
     for (index, change) in changes.into_iter().enumerate() {
         assert!(refused(&scene.resign(&good, change)), "change {index}");
@@ -366,7 +384,7 @@ fn checks_that_do_not_conform_are_refused() {
     // Under another name, and by someone who keeps no pieces.
     for other in [name(1), PartyId::new("stranger").unwrap()] {
         let mut forged = good.clone();
-        forged.author = other;
+        forged.said.author = other;
         assert!(refused(&forged));
     }
     let twice = [good.clone(), good];
@@ -384,4 +402,33 @@ fn checks_that_do_not_conform_are_refused() {
         error,
         Err(CustodyError::Sums(SumsError::Endorsement(_)))
     ));
+}
+
+/// Whoever carries a text to its receiver can change it, and that is nobody's lie.
+#[test]
+fn a_text_that_was_changed_on_its_way_names_no_custodian() {
+    let federation = federation_of(Sharing(5, 3, 4));
+    let mut scene = scene(&federation);
+    let party = &federation.parties[0];
+    let checks = scene.checks();
+    let compare = |answers: &[SealedStatement], checks: &[SealedStatement]| {
+        let (certificate, set) = (&scene.certificate, &scene.proposal.set);
+        let (name, key) = (&party.name, &party.receiver);
+        find_liars(&scene.attempt.round, certificate, set, name, key, answers, checks)
+    };
+    // A receiver's own text is all that it needs.
+    let own = |given: &[SealedStatement]| given.iter().map(|said| said.to(&party.name)).collect::<Vec<_>>();
+    let (mut answers, mut own_checks) = (own(&scene.answers), own(&checks));
+    assert_eq!(compare(&answers, &own_checks).unwrap(), []);
+    let carried = |found: Result<Vec<Finding>, CustodyError>| {
+        assert!(matches!(found, Err(CustodyError::Carried { .. })), "{found:?}");
+    };
+    own_checks[0].texts.get_mut(&party.name).unwrap()[40] ^= 1;
+    carried(compare(&answers, &own_checks));
+    answers[0].texts.get_mut(&party.name).unwrap()[40] ^= 1;
+    carried(compare(&answers, &checks));
+    scene.answers = answers;
+    assert!(matches!(scene.opens(), Err(CustodyError::Carried { .. })));
+    scene.answers[0].texts.clear();
+    assert!(matches!(scene.opens(), Err(CustodyError::Carried { .. })));
 }

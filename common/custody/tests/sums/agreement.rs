@@ -7,8 +7,8 @@ use galen_custody::{CustodyError, Vote, check_set, endorse};
 use galen_sums::plan::PlanInputs;
 use galen_sums::record::OneRoundKey;
 use galen_sums::{
-    AnswerHeader, Authored, ContributionSet, Endorsement, PlanError, Round, RoundId, SetFault, SumsError,
-    authored, check_answer, check_certificate,
+    AnswerHeader, Authored, ContributionSet, Endorsement, PlanError, Round, RoundId, SealedStatement,
+    SetFault, SumsError, authored, check_answer, check_certificate,
 };
 use std::collections::BTreeSet;
 
@@ -166,13 +166,17 @@ fn answers_for_wrong_pieces_are_refused() {
         .answer(&name(0), &all, &certificate, &proposal, &held)
         .unwrap();
     let resign = |change: &dyn Fn(&mut AnswerHeader)| {
-        let mut header: AnswerHeader = good.statement.read_unverified().unwrap();
+        let mut header: AnswerHeader = good.said.statement.read_unverified().unwrap();
         change(&mut header);
         let party = &federation.parties[0];
         let study = federation.roster.study();
-        Authored::sign(&party.signing, &party.name, authored::ANSWER, study, &header).unwrap()
+        SealedStatement {
+            said: Authored::sign(&party.signing, &party.name, authored::ANSWER, study, &header).unwrap(),
+            texts: good.texts.clone(),
+        }
     };
-    let check = |answer: &Authored| check_answer(&attempt.round, &certificate, answer).map(|_| ());
+    let check =
+        |answer: &SealedStatement| check_answer(&attempt.round, &certificate, &answer.said).map(|_| ());
     assert!(check(&good).is_ok());
     type Change<'a> = (&'a dyn Fn(&mut AnswerHeader), Code);
     let changes: [Change<'_>; 9] = [
@@ -183,9 +187,9 @@ fn answers_for_wrong_pieces_are_refused() {
         (&|a| a.record = Digest::of(b"x"), Code::WrongRound),
         (&|a| a.set = Digest::of(b"x"), Code::SetRefused),
         (&|a| a.sum = Digest::of(b"x"), Code::SetRefused),
-        (&|a| drop(a.sealed.pop_first()), Code::NotConforming),
+        (&|a| drop(a.sealed.texts.pop_first()), Code::NotConforming),
         (
-            &|a| a.sealed.get_mut(&name(2)).unwrap().clear(),
+            &|a| a.sealed.texts.get_mut(&name(2)).unwrap().len = 48,
             Code::NotConforming,
         ),
     ];

@@ -4,7 +4,7 @@ use crate::federation::*;
 use galen_core::{Code, Digest};
 use galen_custody::seeds::Seeds;
 use galen_custody::{KeySum, OneRoundSecret, ReceiverKey, Vote, check_contribution, open_answers};
-use galen_sums::{Authored, authored};
+use galen_sums::{Authored, SealedStatement, authored};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 #[test]
@@ -75,7 +75,7 @@ fn a_receiver_reads_only_what_was_sealed_to_it() {
     let certificate = attempt.certify(&everyone, &contributions, &proposal);
     let assignments = attempt.round.assign(&everyone).unwrap();
     let answers = attempt.answer_all(&assignments, &contributions, &certificate, &proposal);
-    let open = |me: usize, key: &ReceiverKey, answers: &[Authored]| {
+    let open = |me: usize, key: &ReceiverKey, answers: &[SealedStatement]| {
         open_answers(
             &attempt.round,
             &certificate,
@@ -93,10 +93,10 @@ fn a_receiver_reads_only_what_was_sealed_to_it() {
     assert!(open(0, &restored, &answers).is_ok());
     // A custodian that signs another polynomial's digest is named.
     let mut lying = answers.clone();
-    let mut header: galen_sums::AnswerHeader = lying[0].statement.read_unverified().unwrap();
+    let mut header: galen_sums::AnswerHeader = lying[0].said.statement.read_unverified().unwrap();
     header.key_sum = Digest::of(b"another");
-    let party = federation.party(&lying[0].author);
-    lying[0] = Authored::sign(
+    let party = federation.party(&lying[0].said.author);
+    lying[0].said = Authored::sign(
         &party.signing,
         &party.name,
         authored::ANSWER,

@@ -10,8 +10,8 @@ use galen_sums::plan::padded;
 use galen_sums::round::Assignments;
 use galen_sums::{
     Abandoned, Authored, Certificate, ContributionHeader, ContributionSet, Earlier, PlanInputs, Roster,
-    RosterMember, RosterParts, Round, RoundId, RoundRecord, Source, SumPlan, ValueRange, add, check_blob,
-    check_certificate, check_header,
+    RosterMember, RosterParts, Round, RoundId, RoundRecord, SealedStatement, Source, SumPlan, ValueRange,
+    add, check_blob, check_certificate, check_header,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -267,7 +267,7 @@ impl Attempt<'_> {
         certificate: &Certificate,
         proposal: &Proposal,
         pieces: &[u32],
-    ) -> Result<Authored, CustodyError> {
+    ) -> Result<SealedStatement, CustodyError> {
         let opened = self.open_seeds(custodian, contributions)?;
         let vote = Vote::of(&self.round, &proposal.set, certificate.endorsement().sum);
         let ledger = self.ledgers[custodian].sign(self.round.id(), &vote)?;
@@ -293,7 +293,7 @@ impl Attempt<'_> {
         contributions: &[Contribution],
         certificate: &Certificate,
         proposal: &Proposal,
-    ) -> Vec<Authored> {
+    ) -> Vec<SealedStatement> {
         assignments
             .iter()
             .map(|(custodian, pieces)| {
@@ -308,7 +308,7 @@ impl Attempt<'_> {
         receiver: usize,
         certificate: &Certificate,
         proposal: &Proposal,
-        answers: &[Authored],
+        answers: &[SealedStatement],
     ) -> Result<Opened, CustodyError> {
         let party = &self.federation.parties[receiver];
         let (round, set) = (&self.round, &proposal.set);

@@ -129,6 +129,8 @@ pub(crate) fn view(version: u64) -> View {
     View {
         version,
         study: StudyPhase::Active,
+        rounds: 0,
+        first: 0,
         published: Vec::new(),
         attempt: None,
         serving: None,
@@ -145,7 +147,7 @@ impl Desk {
             !hasty || calls < 2
         };
         let result = match exchange.request().clone() {
-            Request::Poll { seen } if seen % 2 == 1 => {
+            Request::Poll { seen, .. } if seen % 2 == 1 => {
                 let busy = self.busy.fetch_add(1, Ordering::SeqCst) + 1;
                 self.busiest.fetch_max(busy, Ordering::SeqCst);
                 self.polls_waiting.fetch_add(1, Ordering::SeqCst);
@@ -160,7 +162,7 @@ impl Desk {
                 }
                 exchange.reply(Response::View(view(seen + 1))).await
             }
-            Request::Poll { seen } => exchange.reply(Response::View(view(seen + 1))).await,
+            Request::Poll { seen, .. } => exchange.reply(Response::View(view(seen + 1))).await,
             Request::Put { digest, kind, .. } => {
                 let mut sink = self.memory.sink(digest);
                 if kind == BlobKind::Model {
@@ -271,7 +273,9 @@ impl Coordinator {
 }
 
 /// Opens `bytes` at an offset, as `Peer::put` wants it.
-pub(crate) fn reader(bytes: &[u8]) -> impl Fn(u64) -> std::io::Result<Cursor<Vec<u8>>> + Send + Sync + 'static {
+pub(crate) fn reader(
+    bytes: &[u8],
+) -> impl Fn(u64) -> std::io::Result<Cursor<Vec<u8>>> + Send + Sync + 'static {
     let bytes = bytes.to_vec();
     move |offset| {
         let mut cursor = Cursor::new(bytes.clone());

@@ -1,6 +1,6 @@
 //! Large immutable objects: one encrypted file each, named by the SHA-256 of its plaintext.
 //!
-//! A blob grows in `partial/` and moves to `blobs/<first two digits>/<digest>` when it is complete and its digest fits. Only then
+//! A blob grows in `partial/` and moves to `blobs/<first digit>/<digest>` when it is complete and its digest fits. Only then
 //! is it recorded in the database, so a record without a file cannot come from a crash, and a file without a record is swept at
 //! the next start.
 
@@ -26,6 +26,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const BLOBS: Table<Stored> = Table::new("blobs", *b"BLOB", 1);
+
+/// Directories over which complete blobs are spread, by the first digit of their digests.
+const SHELVES: usize = 16;
 
 /// What is known of a complete blob.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,8 +66,8 @@ struct Inner {
     partial: PathBuf,
     crypter: Crypter,
     records: Repository<Stored>,
-    /// Held while a blob is completed or deleted, so that file and record change together.
-    completing: Mutex<()>,
+    /// One for each shelf, held while a blob on it is completed or deleted, so that file and record change together.
+    completing: [Mutex<()>; SHELVES],
     leases: Mutex<HashMap<(Digest, PartyId), Lease>>,
 }
 
@@ -86,7 +89,7 @@ impl BlobStore {
             partial: dir.join("partial"),
             crypter: database.crypter().clone(),
             records: database.repository(&BLOBS)?,
-            completing: Mutex::new(()),
+            completing: std::array::from_fn(|_| Mutex::new(())),
             leases: Mutex::default(),
         }));
         files.create_dir(&store.0.blobs)?;
@@ -137,8 +140,16 @@ impl BlobStore {
 
     fn path(&self, digest: &Digest) -> PathBuf {
         let hex = digest.to_hex();
-        let shelf = hex.get(..2).unwrap_or_default();
+        let shelf = hex.get(..1).unwrap_or_default();
         self.0.blobs.join(shelf).join(&hex)
+    }
+
+    fn completing(&self, digest: &Digest) -> &Mutex<()> {
+        let [first, others @ ..] = &self.0.completing;
+        let [byte, ..] = digest.0;
+        others
+            .get(usize::from(byte >> 4).wrapping_sub(1))
+            .unwrap_or(first)
     }
 
     fn partial_path(&self, digest: &Digest, owner: &PartyId) -> PathBuf {
@@ -247,7 +258,7 @@ impl BlobStore {
 
     /// Deletes a complete blob, if it is there. Readers that have it open can read on.
     pub fn delete(&self, digest: &Digest) -> Result<(), StoreError> {
-        let _completing = locked(&self.0.completing);
+        let _completing = locked(self.completing(digest));
         // The record goes first: a file without a record is swept at the next start, whereas a record without a file would
         // promise something that is not there.
         self.0.records.delete(digest.0)?;

@@ -1,19 +1,18 @@
 //! Reading a blob as a stream.
 
-use super::segments::{FileId, SEGMENT_BYTES, Segments};
+use super::segments::{Buffer, FileId, SEGMENT_BYTES, Segments};
 use crate::crypter::Crypter;
 use crate::error::StoreError;
 use crate::files::Files;
 use std::io::{self, Read};
 use std::path::Path;
-use zeroize::Zeroizing;
 
 /// Reads a blob, one decrypted and verified segment at a time. It reads on even if the blob is deleted meanwhile.
 pub struct BlobReader {
     segments: Segments,
     len: u64,
     next: u64,
-    segment: Zeroizing<Vec<u8>>,
+    segment: Buffer,
     taken: usize,
 }
 
@@ -41,7 +40,7 @@ impl BlobReader {
             segments,
             len,
             next: first,
-            segment: Zeroizing::default(),
+            segment: Buffer::new(),
             taken: 0,
         };
         let skipped = usize::try_from(offset - first * SEGMENT_BYTES as u64).unwrap_or(usize::MAX);
@@ -67,7 +66,7 @@ impl BlobReader {
         if self.taken == self.segment.len() && !self.fill()? {
             return Ok(None);
         }
-        let rest = self.segment.get(self.taken..).unwrap_or_default();
+        let rest = self.segment.bytes().get(self.taken..).unwrap_or_default();
         self.taken = self.segment.len();
         Ok(Some(rest))
     }
@@ -83,12 +82,16 @@ impl BlobReader {
         } else {
             SEGMENT_BYTES
         };
-        let segment = self.segments.read(self.next, self.next == last, len)?;
-        self.segment = segment.ok_or_else(|| StoreError::BlobDamaged {
-            path: self.segments.path().to_owned(),
-            segment: self.next,
-        })?;
         self.taken = 0;
+        if !self
+            .segments
+            .read(self.next, self.next == last, len, &mut self.segment)?
+        {
+            return Err(StoreError::BlobDamaged {
+                path: self.segments.path().to_owned(),
+                segment: self.next,
+            });
+        }
         self.next += 1;
         Ok(true)
     }
@@ -104,7 +107,7 @@ impl Read for BlobReader {
         if self.taken == self.segment.len() && !self.fill().map_err(io::Error::other)? {
             return Ok(0);
         }
-        let mut rest = self.segment.get(self.taken..).unwrap_or_default();
+        let mut rest = self.segment.bytes().get(self.taken..).unwrap_or_default();
         let n = rest.read(out)?;
         self.taken += n;
         Ok(n)

@@ -1,12 +1,11 @@
 //! Writing a blob, in one go or over several connections.
 
-use super::segments::{SEGMENT_BYTES, Segments};
+use super::segments::{Buffer, SEGMENT_BYTES, Segments};
 use super::{BlobInfo, BlobStore, Lease, Stored, locked};
 use crate::error::StoreError;
 use galen_core::{Digest, PartyId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use zeroize::Zeroizing;
 
 /// File name extension of blobs whose digest is known only at their end; they cannot be resumed. Capitals, because in its place stands the
 /// owner of other partial files, and no party name has any.
@@ -34,7 +33,7 @@ struct Growing {
     /// Segments in the file.
     written: u64,
     /// Plaintext that follows them. A full buffer is written only when more follows, because the last segment is marked as such.
-    buffer: Zeroizing<Vec<u8>>,
+    buffer: Buffer,
     hash: ring::digest::Context,
     expected: Option<u64>,
     failed: bool,
@@ -89,8 +88,9 @@ impl BlobWriter {
         // from the first segment that does not decrypt is discarded.
         let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
         let mut written = 0;
-        while let Some(plaintext) = segments.read(written, false, SEGMENT_BYTES)? {
-            hash.update(&plaintext);
+        let mut buffer = Buffer::new();
+        while segments.read(written, false, SEGMENT_BYTES, &mut buffer)? {
+            hash.update(buffer.bytes());
             written += 1;
         }
         segments.truncate(written)?;
@@ -127,7 +127,7 @@ impl BlobWriter {
             owner: owner.clone(),
             segments,
             written,
-            buffer: Zeroizing::new(Vec::with_capacity(SEGMENT_BYTES)),
+            buffer: Buffer::new(),
             hash,
             expected: None,
             failed: false,
@@ -246,16 +246,13 @@ impl Growing {
             });
         }
         self.change(|this| {
+            this.hash.update(bytes);
             while !bytes.is_empty() {
                 if this.buffer.len() == SEGMENT_BYTES {
-                    this.segments.write(this.written, false, &this.buffer)?;
+                    this.segments.write(this.written, false, &mut this.buffer)?;
                     this.written += 1;
-                    this.buffer.clear();
                 }
-                let (now, later) = bytes.split_at(bytes.len().min(SEGMENT_BYTES - this.buffer.len()));
-                this.hash.update(now);
-                this.buffer.extend_from_slice(now);
-                bytes = later;
+                bytes = this.buffer.fill(bytes);
             }
             Ok(())
         })
@@ -288,11 +285,11 @@ impl Growing {
                 found: digest,
             });
         }
-        self.segments.write(self.written, true, &self.buffer)?;
+        self.segments.write(self.written, true, &mut self.buffer)?;
         self.segments.sync()?;
 
         let store = self.store.clone();
-        let _completing = locked(&store.0.completing);
+        let _completing = locked(store.completing(&digest));
         let stored = match store.0.records.get(digest.0)? {
             // Another owner delivered the same bytes: its file stays, this one goes.
             Some(mut stored) => {

@@ -368,8 +368,12 @@ impl Engine {
         }
         let blobs = self.store.blobs();
         for (digest, info) in blobs.list()? {
-            let kept = info.kind == BlobKind::Sum as u16 && state.published.iter().any(|p| p.sum == digest);
-            let swept = [BlobKind::Contribution as u16, BlobKind::Sum as u16].contains(&info.kind);
+            // Members that were away open the published sums later, from the answers.
+            let kept = state.published.iter().any(|published| {
+                published.sum == digest || published.answers.iter().any(|answer| answer.sealed == digest)
+            });
+            let swept = [BlobKind::Contribution, BlobKind::Sum, BlobKind::Sealed];
+            let swept = swept.iter().any(|kind| *kind as u16 == info.kind);
             if swept && !kept {
                 blobs.delete(&digest)?;
             }

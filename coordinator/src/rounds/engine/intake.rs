@@ -2,19 +2,21 @@
 
 use super::{Engine, internal, proposal, statement_key, store_refusal};
 use crate::rounds::audit;
-use crate::rounds::state::{Attempt, Contribution, Named};
+use crate::rounds::state::{Answered, Attempt, Contribution, Named};
 use crate::rounds::steps::Step;
 use crate::rounds::transition::Event;
 use crate::rounds::verify;
 use galen_core::study::STUDY_SIGNATURE;
 use galen_core::{Code, PartyId, Refusal, Signed, StudyDigest, faults};
-use galen_net::protocol::Statement;
+use galen_net::protocol::{AttemptPhase, Statement};
 use galen_sums::abandon::check_abandoned;
 use galen_sums::audit::{AuditEvent, Culprit};
 use galen_sums::authored::{Authored, CHECKED, ENDORSEMENT};
 use galen_sums::contribution::check_blob;
 use galen_sums::record::RoundId;
 use galen_sums::round::Round;
+use galen_sums::sealed::SealedTexts;
+use galen_sums::set::Certificate;
 
 impl Engine {
     /// Stores a party's consent to the study.
@@ -149,7 +151,7 @@ impl Engine {
             }
             Statement::Fingerprint(signed) => {
                 let authored = authored(signed);
-                let certificate = self.certificate(recorded()?, &attempt).map_err(internal)?;
+                let certificate = self.certified(recorded()?, &attempt)?;
                 verify::fingerprint(recorded()?, &certificate, &authored)?;
                 let event = Event::Fingerprint {
                     contributor: party.clone(),
@@ -159,6 +161,9 @@ impl Engine {
             }
             Statement::KeyCheck(signed) => {
                 let authored = authored(signed);
+                let certificate = self.certified(recorded()?, &attempt)?;
+                let check = verify::key_check(recorded()?, &certificate, &authored)?;
+                self.sealed(party, &check.sealed)?;
                 let event = Event::KeyCheck {
                     custodian: party.clone(),
                     statement: authored.digest(),
@@ -208,8 +213,9 @@ impl Engine {
             }
             Statement::Answer(signed) => {
                 let authored = authored(signed);
-                let certificate = self.certificate(recorded()?, &attempt).map_err(internal)?;
+                let certificate = self.certified(recorded()?, &attempt)?;
                 let header = verify::answer(recorded()?, &certificate, &authored)?;
+                self.sealed(party, &header.sealed)?;
                 let statement = authored.digest();
                 events.push(AuditEvent::Answered {
                     id,
@@ -220,7 +226,10 @@ impl Engine {
                 let event = Event::Answer {
                     custodian: party.clone(),
                     pieces: header.pieces,
-                    statement,
+                    answered: Answered {
+                        statement,
+                        sealed: header.sealed.blob,
+                    },
                 };
                 (format!("answer-{statement}"), authored, event)
             }
@@ -321,6 +330,38 @@ impl Engine {
             contributor: authored.author.clone(),
             contribution,
         })
+    }
+
+    /// The certificate, for statements that have a meaning only beside it.
+    fn certified(&self, round: &Round, attempt: &Attempt) -> Result<Certificate, Refusal> {
+        let phases = AttemptPhase::Certified..=AttemptPhase::Judging;
+        if !phases.contains(&attempt.phase) {
+            return Err(Refusal::new(Code::WrongPhase, "the attempt is not certified"));
+        }
+        self.certificate(round, attempt).map_err(internal)
+    }
+
+    /// Checks that what a statement seals is here, so that no receiver looks for it in vain.
+    fn sealed(&self, author: &PartyId, sealed: &SealedTexts) -> Result<(), Refusal> {
+        if sealed.is_empty() {
+            return Ok(());
+        }
+        let blobs = self.store.blobs();
+        let info = blobs.info(&sealed.blob).map_err(store_refusal)?;
+        if !info.is_some_and(|info| info.has_owner(author)) {
+            return Err(Refusal::new(
+                Code::BlobUnknown,
+                "send what is sealed before the statement that names it",
+            ));
+        }
+        let blob = blobs.open_read(&sealed.blob).map_err(store_refusal)?;
+        if sealed.fits(blob).unwrap_or(false) {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            Code::NotConforming,
+            "the sealed texts are not those whose digests were signed",
+        ))
     }
 
     fn release(&self, party: &PartyId, authored: Authored) -> Result<(), Refusal> {

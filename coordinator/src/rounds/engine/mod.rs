@@ -17,7 +17,7 @@ use super::audit::{self, AuditLog, AuditLogError};
 use super::state::{Attempt, Proposal, Published, Rules, StudyState};
 use super::steps::{Frame, Now, Step};
 use super::transition::Decision;
-use super::view;
+use super::view::Shown;
 use galen_core::study::FrozenStudy;
 use galen_core::{Clock, Code, PartyId, Refusal, Signed, SigningKey};
 use galen_models::{SpecError, agenda};
@@ -37,8 +37,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use succession::{Former, Lineage, SuccessionError};
 use tokio::sync::{Notify, watch};
 
-const STATES: Table<StudyState> = Table::new("study", *b"STUD", 1);
-const PUBLISHED: Table<Published> = Table::new("published", *b"PUBL", 1);
+const STATES: Table<StudyState> = Table::new("study", *b"STUD", 2);
+const PUBLISHED: Table<Published> = Table::new("published", *b"PUBL", 2);
 const STATEMENTS: Table<Authored> = Table::new("statements", *b"STMT", 1);
 const STATE_KEY: &str = "state";
 
@@ -96,7 +96,7 @@ pub struct Engine {
     inner: Mutex<Inner>,
     version: watch::Sender<u64>,
     /// The view of the last state that was made durable. Whoever asks for it waits for no disk.
-    shown: Mutex<Arc<View>>,
+    shown: Mutex<Arc<Shown>>,
     wake: Notify,
     arrived: Arrived,
     arrivals: Arrivals,
@@ -153,7 +153,7 @@ impl Engine {
         let engine = Self {
             own: study.coordinator().name.clone(),
             version: watch::Sender::new(version),
-            shown: Mutex::new(Arc::new(view::view(version, &state, &frame, &rules))),
+            shown: Mutex::new(Arc::new(Shown::of(version, &state, &frame, &rules))),
             rules,
             inner: Mutex::new(Inner {
                 state,
@@ -227,9 +227,10 @@ impl Engine {
         self.frame.rounds
     }
 
-    /// The view for parties.
-    pub fn view(&self) -> View {
-        View::clone(&self.shown.lock().unwrap_or_else(PoisonError::into_inner))
+    /// The view for parties, with published rounds from this one on.
+    pub fn view(&self, from: u32) -> View {
+        let shown = Arc::clone(&self.shown.lock().unwrap_or_else(PoisonError::into_inner));
+        shown.from(from)
     }
 
     /// Lines of the audit log after the first `from`.
@@ -385,7 +386,7 @@ impl Engine {
         inner.audit = head;
         inner.state = state;
         let version = *self.version.borrow() + 1;
-        let shown = Arc::new(view::view(version, &inner.state, &self.frame, &self.rules));
+        let shown = Arc::new(Shown::of(version, &inner.state, &self.frame, &self.rules));
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
         self.version.send_replace(version);
         self.wake.notify_one();

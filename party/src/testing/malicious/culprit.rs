@@ -61,15 +61,15 @@ fn of_eight_contributors_the_one_that_sends_garbage_is_found_and_the_study_ends_
         let mut play = Play::new(Federation::of(study()));
         let name = play.federation.members[culprit].identity.name.clone();
         let mut turns = 0;
-        while !matches!(play.engine.view().study, StudyPhase::Closed { .. }) {
+        while !matches!(play.engine.view(0).study, StudyPhase::Closed { .. }) {
             turns += 1;
-            assert!(turns < 200, "{:?}", play.engine.view());
+            assert!(turns < 200, "{:?}", play.engine.view(0));
             play.turn(&|federation, round, index, parcel| match index == culprit {
                 true => garbage(federation, round, index, &parcel),
                 false => parcel,
             });
         }
-        let StudyPhase::Closed { completed, reason } = play.engine.view().study else {
+        let StudyPhase::Closed { completed, reason } = play.engine.view(0).study else {
             unreachable!()
         };
         assert!(completed, "{reason}");
@@ -94,7 +94,7 @@ fn of_eight_contributors_the_one_that_sends_garbage_is_found_and_the_study_ends_
 fn inconsistent_seeds_are_named_before_anybody_is_bound() {
     let mut play = Play::new(Federation::of(study()));
     let cheat = play.federation.members[5].identity.name.clone();
-    while play.engine.view().published.is_empty() {
+    while play.engine.view(0).published.is_empty() {
         play.turn(&|federation, _, index, parcel| {
             if index != 5 {
                 return parcel;

@@ -83,7 +83,7 @@ fn two_signatures_for_one_attempt_are_named_with_both_as_evidence() {
             [("d".to_owned(), vec![first, second])]
         );
         // The study goes on.
-        while play.engine.view().published.is_empty() {
+        while play.engine.view(0).published.is_empty() {
             play.turn(&honest);
         }
     }
@@ -112,7 +112,10 @@ fn a_refused_answer_is_reassigned_and_named() {
             .custodian
             .answer(&round, &headers, &endorsements, pieces)
             .unwrap();
-        play.engine.post(name, Statement::Answer(said.statement)).unwrap();
+        play.upload(member, &said);
+        play.engine
+            .post(name, Statement::Answer(said.said.statement))
+            .unwrap();
     }
     play.wait();
     let (_, view) = play.attempt().unwrap();
@@ -132,7 +135,7 @@ fn a_refused_answer_is_reassigned_and_named() {
         named(&play, Culprit::RefusedAnswer),
         [(silent.to_string(), Vec::new())]
     );
-    while play.engine.view().published.is_empty() {
+    while play.engine.view(0).published.is_empty() {
         play.turn(&honest);
     }
 }

@@ -16,7 +16,7 @@ use galen_store::Store;
 use galen_sums::audit::{AuditEvent, Chain, Checker};
 use galen_sums::authored::INCARNATION;
 use galen_sums::statement::{JUDGED, Judged, OPENED, OPENING_FAILED, Opened, OpeningFailed};
-use galen_sums::{Authored, ContributionHeader, Endorsement, Round, RoundId};
+use galen_sums::{Authored, ContributionHeader, Endorsement, Round, RoundId, SealedStatement};
 use galen_training::Device;
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,8 +96,9 @@ impl Play {
 
     pub(super) fn fetch(&self, id: RoundId, item: Item) -> Vec<Authored> {
         let asker = &self.federation.members[0].identity.name;
-        let found = self.engine.fetch(asker, id.round, id.attempt, item).unwrap();
-        found
+        let page = self.engine.fetch(asker, id, item, None).unwrap();
+        assert!(!page.more);
+        page.found
             .into_iter()
             .map(|(author, statement)| Authored { author, statement })
             .collect()
@@ -111,7 +112,7 @@ impl Play {
     /// The attempt under way, once the engine has done what is due.
     pub(super) fn attempt(&self) -> Option<(RoundId, AttemptView)> {
         self.engine.drive().unwrap();
-        let view = self.engine.view().attempt?;
+        let view = self.engine.view(0).attempt?;
         let id = RoundId {
             round: view.round,
             attempt: view.attempt,
@@ -136,9 +137,9 @@ impl Play {
             AttemptPhase::Published | AttemptPhase::Abandoned => {}
             _ => self.custodians(id, &view),
         }
-        let before = self.engine.view().published.len();
+        let before = self.engine.view(0).published.len();
         self.engine.drive().unwrap();
-        if self.engine.view().published.len() > before
+        if self.engine.view(0).published.len() > before
             && let Some(opening) = self.opened.take()
         {
             self.derived = opening.derived;
@@ -204,7 +205,8 @@ impl Play {
                     let said = custodian
                         .check_keys(&round, &headers, &endorsements, &answered)
                         .unwrap();
-                    Statement::KeyCheck(said.statement)
+                    self.upload(member, &said);
+                    Statement::KeyCheck(said.said.statement)
                 }
                 AttemptPhase::Abandoning => match custodian.abandon(&round).unwrap() {
                     Some(said) => Statement::Abandoned(said.statement),
@@ -234,7 +236,8 @@ impl Play {
                 .custodian
                 .answer(&round, &headers, &endorsements, pieces)
                 .unwrap();
-            self.post(member, Statement::Answer(said.statement)).unwrap();
+            self.upload(member, &said);
+            self.post(member, Statement::Answer(said.said.statement)).unwrap();
         }
         let fixed = Endorsement {
             record: *round.digest(),
@@ -256,11 +259,34 @@ impl Play {
         }
     }
 
+    /// Puts what a statement seals where the coordinator looks for it.
+    pub(super) fn upload(&self, member: &Member, sealed: &SealedStatement) {
+        if !sealed.texts.is_empty() {
+            let blobs = self.engine.store().blobs();
+            let (kind, name) = (BlobKind::Sealed as u16, &member.identity.name);
+            blobs.put_bytes(&sealed.blob(), kind, name).unwrap();
+        }
+    }
+
+    /// Statements with what they seal to everybody, as the coordinator gives it out.
+    fn fetch_sealed(&self, id: RoundId, item: Item) -> Vec<SealedStatement> {
+        let statements = self.fetch(id, item).into_iter().map(|said| {
+            let text = |member: &Member| {
+                let name = &member.identity.name;
+                let text = self.engine.fetch_sealed(name, id, item, &said.digest()).unwrap();
+                (!text.is_empty()).then(|| (name.clone(), text))
+            };
+            let texts = self.federation.members.iter().filter_map(text).collect();
+            SealedStatement { said, texts }
+        });
+        statements.collect()
+    }
+
     fn evidence(&self, id: RoundId) -> Evidence {
         Evidence {
             headers: self.fetch(id, Item::Headers),
             endorsements: self.fetch(id, Item::Endorsements),
-            answers: self.fetch(id, Item::Answers),
+            answers: self.fetch_sealed(id, Item::Answers),
             fingerprints: self.fetch(id, Item::Fingerprints),
         }
     }
@@ -313,7 +339,7 @@ impl Play {
 
     fn judge(&self, id: RoundId, sum: Digest) {
         let (round, evidence) = (self.round(id), self.evidence(id));
-        let checks = self.fetch(id, Item::KeyChecks);
+        let checks = self.fetch_sealed(id, Item::KeyChecks);
         for member in &self.federation.members {
             let verified = Verified::new(&round, sum, evidence.clone()).unwrap();
             let findings = verified.find_liars(&round, &member.identity, &checks).unwrap();

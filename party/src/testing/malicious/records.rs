@@ -133,9 +133,9 @@ fn receivers_keys_come_from_the_study() {
         .map(|member| &member.identity.name)
         .collect();
     for authored in &evidence.answers {
-        let answer: AnswerHeader = authored.statement.read_unverified().unwrap();
+        let answer: AnswerHeader = authored.said.statement.read_unverified().unwrap();
         // Line of defence: no request names a receiver; the roster of the signed study does.
-        assert!(answer.sealed.keys().eq(receivers.iter().copied()));
+        assert!(answer.sealed.texts.keys().eq(receivers.iter().copied()));
     }
     for receiver in 0..4 {
         let opening = open(&federation, receiver, &round, sum, &evidence, &blob).unwrap();
@@ -143,10 +143,10 @@ fn receivers_keys_come_from_the_study() {
     }
     // An answer that a cheating custodian seals to the coordinator as well is refused in public.
     let certificate = check_certificate(&round, &evidence.endorsements).unwrap();
-    let mut answer: AnswerHeader = evidence.answers[0].statement.read_unverified().unwrap();
-    let sealed = answer.sealed.values().next().unwrap().clone();
-    answer.sealed.insert(testing::name("coordinator"), sealed);
-    let author = &evidence.answers[0].author;
+    let mut answer: AnswerHeader = evidence.answers[0].said.statement.read_unverified().unwrap();
+    let sealed = *answer.sealed.texts.values().next().unwrap();
+    answer.sealed.texts.insert(testing::name("coordinator"), sealed);
+    let author = &evidence.answers[0].said.author;
     let cheat = federation
         .members
         .iter()
