@@ -37,7 +37,7 @@ static DISK: LazyLock<Disk> = LazyLock::new(|| {
     let hex = blob.to_hex();
     Disk {
         records: store.database().repository(&RECORDS).unwrap(),
-        file: dir.join("blobs").join(&hex[..2]).join(&hex),
+        file: dir.join("blobs").join(&hex[..1]).join(&hex),
         crypter: Crypter::load(&dir.join("storage.key")).unwrap(),
         blob,
         store,

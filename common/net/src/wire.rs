@@ -132,15 +132,18 @@ impl Wire {
             None
         };
         let len = usize::try_from(header.len).unwrap_or(usize::MAX);
-        let mut payload = Vec::new();
-        while payload.len() < len {
-            let wanted = (len - payload.len()).min(READ_BYTES);
-            let chunk = self
-                .in_time(self.tuning.stall, recv.read_chunk(wanted, true))
+        let (mut payload, mut filled) = (Vec::new(), 0);
+        while filled < len {
+            if filled == payload.len() {
+                payload.resize(len.min(filled + READ_BYTES), 0);
+            }
+            let free = payload.get_mut(filled..).unwrap_or_default();
+            let n = self
+                .in_time(self.tuning.stall, recv.read(free))
                 .await??
                 .ok_or(FrameError::Ended)?;
-            self.traffic.add_received(chunk.bytes.len());
-            payload.extend_from_slice(&chunk.bytes);
+            self.traffic.add_received(n);
+            filled += n;
         }
         Ok(Some((header.kind, payload)))
     }

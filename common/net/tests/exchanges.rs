@@ -8,7 +8,7 @@
 mod common;
 
 use common::{Coordinator, study};
-use galen_net::{Client, NetError, Request, Response, Tuning};
+use galen_net::{Client, Identity, NetError, Request, Response, Tuning};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -95,6 +95,30 @@ async fn a_handler_learns_that_its_caller_has_gone() {
         tokio::task::yield_now().await;
     }
     assert!(call.await.unwrap().is_err());
+}
+
+/// Whoever waits in line is told so, and does not give up although its answer takes longer than its patience.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_s_patience_does_not_end_in_a_queue() {
+    let tuning = Tuning {
+        answer: Duration::from_secs(2),
+        ..Tuning::default()
+    };
+    let (identity, party) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let address = (std::net::Ipv4Addr::LOCALHOST, 0).into();
+    let coordinator = Coordinator::tuned(identity, vec![party], address, tuning);
+    let client = Client::new(
+        coordinator.address.to_string(),
+        &coordinator.parties[0],
+        coordinator.identity.fingerprint(),
+        study(),
+        tuning,
+    )
+    .unwrap();
+    let peer = client.connect().await.unwrap();
+    *coordinator.desk.queue.lock().unwrap() = tuning.answer * 2;
+    let answer = peer.call(&Request::Serving).await.unwrap();
+    assert_eq!(answer, Response::Serving(None));
 }
 
 #[tokio::test(flavor = "multi_thread")]

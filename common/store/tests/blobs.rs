@@ -201,7 +201,7 @@ fn damaged_and_exchanged_files_are_refused() {
     let store = Store::open(dir.path()).unwrap();
     let path = |digest: &Digest| {
         let hex = digest.to_hex();
-        dir.path().join("blobs").join(&hex[..2]).join(&hex)
+        dir.path().join("blobs").join(&hex[..1]).join(&hex)
     };
     let a = store
         .blobs()
@@ -242,7 +242,7 @@ fn files_are_encrypted_and_orphans_are_swept() {
     drop(store);
 
     let hex = kept.to_hex();
-    let path = dir.path().join("blobs").join(&hex[..2]).join(&hex);
+    let path = dir.path().join("blobs").join(&hex[..1]).join(&hex);
     let stored = std::fs::read(&path).unwrap();
     assert!(!stored.windows(10).any(|w| w == b"chest pain"));
 
@@ -250,7 +250,7 @@ fn files_are_encrypted_and_orphans_are_swept() {
     let orphan = dir
         .path()
         .join("blobs")
-        .join(&hex[..2])
+        .join(&hex[..1])
         .join(Digest::of(b"orphan").to_hex());
     std::fs::copy(&path, &orphan).unwrap();
     let partial = |name: &str| dir.path().join("partial").join(name);
@@ -258,7 +258,7 @@ fn files_are_encrypted_and_orphans_are_swept() {
     std::fs::write(partial(&format!("{kept}.a")), b"x").unwrap();
     std::fs::write(partial(&format!("{kept}.b")), b"x").unwrap();
     let hex = lost.to_hex();
-    std::fs::remove_file(dir.path().join("blobs").join(&hex[..2]).join(&hex)).unwrap();
+    std::fs::remove_file(dir.path().join("blobs").join(&hex[..1]).join(&hex)).unwrap();
     let store = Store::open(dir.path()).unwrap();
     assert!(!orphan.exists() && path.exists());
     assert!(!partial("ab.IMPORT").exists() && !partial(&format!("{kept}.a")).exists());

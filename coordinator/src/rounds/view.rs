@@ -30,7 +30,7 @@ impl Shown {
     }
 
     /// The view with published rounds from this one on, as many as it holds.
-    pub fn from(&self, round: u32) -> View {
+    pub fn since(&self, round: u32) -> View {
         let wanted = self.published.get(round as usize..).unwrap_or_default();
         View {
             first: round,

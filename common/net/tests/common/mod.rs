@@ -222,8 +222,17 @@ impl Coordinator {
     }
 
     pub(crate) fn with(identity: Identity, parties: Vec<Identity>, address: SocketAddr) -> Self {
+        Self::tuned(identity, parties, address, Tuning::default())
+    }
+
+    pub(crate) fn tuned(
+        identity: Identity,
+        parties: Vec<Identity>,
+        address: SocketAddr,
+        tuning: Tuning,
+    ) -> Self {
         let pins: BTreeSet<Digest> = parties.iter().map(Identity::fingerprint).collect();
-        let mut server = Server::bind(address, &identity, pins, study(), Tuning::default()).unwrap();
+        let mut server = Server::bind(address, &identity, pins, study(), tuning).unwrap();
         let address = server.local_addr();
         let desk = Desk::default();
         let (stop, stopped) = tokio::sync::oneshot::channel();

@@ -230,7 +230,7 @@ impl Engine {
     /// The view for parties, with published rounds from this one on.
     pub fn view(&self, from: u32) -> View {
         let shown = Arc::clone(&self.shown.lock().unwrap_or_else(PoisonError::into_inner));
-        shown.from(from)
+        shown.since(from)
     }
 
     /// Lines of the audit log after the first `from`.

@@ -83,7 +83,7 @@ impl Engine {
     fn stored(&self, id: RoundId, kind: &str) -> Statements<'_> {
         let prefix = format!("{:08}/{:04}/{kind}", id.round, id.attempt);
         let stored = self.statements.prefix(prefix.as_bytes());
-        Box::new(stored.map(|entry| Ok(entry?.1)))
+        Box::new(stored.map(|entry| -> Result<Authored, EngineError> { Ok(entry?.1) }))
     }
 
     /// What an answer or a key check seals to a receiver; nothing if it seals nothing.
@@ -114,8 +114,8 @@ impl Engine {
         };
         let blobs = self.store.blobs();
         let mut text = vec![0; len as usize];
-        let read = blobs.open_read_at(&sealed.blob, offset).map_err(store_refusal)?;
-        { read }.read_exact(&mut text).map_err(|error| {
+        let mut read = blobs.open_read_at(&sealed.blob, offset).map_err(store_refusal)?;
+        read.read_exact(&mut text).map_err(|error| {
             tracing::error!(%error, blob = %sealed.blob, "a stored blob cannot be read");
             Refusal::new(Code::Internal, "the coordinator could not carry this out")
         })?;
