@@ -13,9 +13,9 @@ use quinn::{RecvStream, SendStream};
 use std::io::Read;
 use tokio::task::spawn_blocking;
 
-/// Bytes per chunk that is sent, save the last: a segment of the blob store. Longer ones are taken, up to the limit of a frame; a receiver
-/// holds one in memory.
-const CHUNK_BYTES: usize = 64 << 10;
+/// Bytes per chunk that is sent, save the last: two segments of the blob store. Longer ones are taken, up to the limit of a frame; a receiver
+/// holds one in memory, and loses it when the transfer is cut.
+const CHUNK_BYTES: usize = 128 << 10;
 
 /// Where the bytes of a received blob go. Everything but `offset` is called on tokio's threads for blocking work, so that files may be
 /// written directly.

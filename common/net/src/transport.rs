@@ -58,16 +58,6 @@ impl Tuning {
     pub(crate) fn transport(&self) -> Arc<TransportConfig> {
         let idle = u32::try_from(self.idle.as_millis()).unwrap_or(u32::MAX);
         let mut config = TransportConfig::default();
-        if let Some(every) = std::env::var("H6_ACK").ok().and_then(|v| v.parse::<u32>().ok()) {
-            let mut acks = quinn::AckFrequencyConfig::default();
-            acks.ack_eliciting_threshold(VarInt::from_u32(every));
-            config.ack_frequency_config(Some(acks));
-        }
-        if let Some(most) = std::env::var("H6_MTU").ok().and_then(|v| v.parse().ok()) {
-            let mut discovery = quinn::MtuDiscoveryConfig::default();
-            discovery.upper_bound(most);
-            config.mtu_discovery_config(Some(discovery));
-        }
         config
             .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
             .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
@@ -93,11 +83,6 @@ pub(crate) fn endpoint(identity: &Identity) -> Result<EndpointConfig, NetError> 
     let id_key = galen_core::random::bytes::<32>().map_err(|error| NetError::Identity(error.to_string()))?;
     let next = Arc::new(AtomicU64::new(0));
     let mut config = EndpointConfig::new(Arc::new(reset_key));
-    if let Some(most) = std::env::var("H6_MTU").ok().and_then(|v| v.parse().ok()) {
-        config
-            .max_udp_payload_size(most)
-            .map_err(|error| NetError::Identity(error.to_string()))?;
-    }
     config.cid_generator(move || {
         Box::new(ConnectionIds {
             key: hmac::Key::new(hmac::HMAC_SHA256, &id_key),

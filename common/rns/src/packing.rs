@@ -70,28 +70,36 @@ pub fn unpack(bytes: &[u8], bits: u32, out: &mut [u64]) -> Result<(), RnsError> 
             actual: bytes.len(),
         });
     }
-    let mut words = bytes.chunks(8).map(|chunk| {
-        let mut word = [0u8; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        (u64::from_le_bytes(word), 8 * chunk.len() as u32)
-    });
-    let mut pending = 0u128;
-    let mut held = 0;
-    for value in out {
-        if held < bits
-            && let Some((word, width)) = words.next()
-        {
-            pending |= u128::from(word) << held;
-            held += width;
-        }
-        *value = pending as u64 & mask(bits);
-        pending >>= bits;
-        held = held.saturating_sub(bits);
+    let narrow = read_narrow(bytes, bits, out);
+    for (index, value) in out.iter_mut().enumerate().skip(narrow) {
+        let at = index * bits as usize;
+        let rest = bytes.get(at / 8..).unwrap_or_default();
+        let mut word = [0u8; 16];
+        word.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+        *value = (u128::from_le_bytes(word) >> (at % 8)) as u64 & mask(bits);
     }
-    if pending != 0 {
+    let used = out.len() * bits as usize % 8;
+    if used > 0 && bytes.last().is_some_and(|last| last >> used != 0) {
         return Err(RnsError::Padding);
     }
     Ok(())
+}
+
+/// Reads the values that lie within eight whole bytes each, from the first on; returns how many. A value of up to 57 bits does, wherever in its
+/// first byte it begins, save at the end of the bytes.
+fn read_narrow(bytes: &[u8], bits: u32, out: &mut [u64]) -> usize {
+    if bits > 57 {
+        return 0;
+    }
+    let mut at = 0;
+    for (index, value) in out.iter_mut().enumerate() {
+        let Some(word) = bytes.get(at / 8..).and_then(|rest| rest.first_chunk()) else {
+            return index;
+        };
+        *value = u64::from_le_bytes(*word) >> (at % 8) & mask(bits);
+        at += bits as usize;
+    }
+    out.len()
 }
 
 /// Reads `out.len()` residues of `modulus`, `modulus.bits()` bits each.

@@ -33,6 +33,7 @@ pub(crate) fn run(dir: &Path, hold: Option<u32>) -> anyhow::Result<Outcome> {
     }
     let runtime = runtime
         .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .context("the async runtime cannot start")?;
     runtime.block_on(daemon::serve(home, config, hold, stop_signal()))?;
@@ -43,6 +44,10 @@ pub(crate) fn run(dir: &Path, hold: Option<u32>) -> anyhow::Result<Outcome> {
         data: json!({ "stopped": true }),
     })
 }
+
+/// Threads that write and read the disk. Each keeps a stack and memory of the allocator for good, so there are not as many as parties; more than the disk
+/// can use wait for each other anyhow. Driving rounds and evaluating queries take two of them.
+const BLOCKING_THREADS: usize = 12;
 
 async fn stop_signal() {
     let interrupt = tokio::signal::ctrl_c();
