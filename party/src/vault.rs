@@ -7,10 +7,9 @@
 
 use galen_store::{Batch, Repository, Store, StoreError, Table};
 use galen_sums::RoundId;
-use serde_bytes::ByteBuf;
 use zeroize::Zeroizing;
 
-const SECRETS: Table<ByteBuf> = Table::new("secrets", *b"SECR", 1);
+const SECRETS: Table<Vec<u8>> = Table::new("secrets", *b"SECR", 1);
 
 /// Records are limited in size, so objects are cut.
 const CHUNK: usize = 512 << 10;
@@ -107,7 +106,7 @@ fn parse(name: &str) -> Option<Named> {
 #[derive(Clone, Debug)]
 pub struct Vault {
     store: Store,
-    secrets: Repository<ByteBuf>,
+    secrets: Repository<Vec<u8>>,
 }
 
 impl Vault {
@@ -171,16 +170,14 @@ impl Vault {
         let end: &[u8] = &[];
         let chunks = chunks.chain(bytes.len().is_multiple_of(CHUNK).then_some(end));
         for (index, chunk) in chunks.enumerate() {
-            let chunk = ByteBuf::from(chunk.to_vec());
-            let put = batch.put_erasable(
+            let chunk = Zeroizing::new(chunk.to_vec());
+            batch.put_erasable(
                 &self.secrets,
                 self.store.erasable(),
                 name,
                 chunk_key(key, index),
                 &chunk,
-            );
-            drop(Zeroizing::new(chunk.into_vec()));
-            put?;
+            )?;
         }
         Ok(())
     }
@@ -192,7 +189,7 @@ impl Vault {
                 .secrets
                 .get_erasable(self.store.erasable(), chunk_key(key, index))
             {
-                Ok(Some(chunk)) => Zeroizing::new(chunk.into_vec()),
+                Ok(Some(chunk)) => Zeroizing::new(chunk),
                 Ok(None) | Err(StoreError::Erased { .. }) => return Ok(None),
                 Err(error) => return Err(error),
             };
