@@ -25,7 +25,7 @@
 //! Together with t - 1 custodians it lacks one `K_T`, a polynomial of thousands of Gaussian coefficients; a digest lets it confirm a
 //! guess of it and nothing more, as does the digest in every answer.
 
-use crate::custodian::{OpenedSeeds, answer_context, check_set, terms};
+use crate::custodian::{OpenedSeeds, answer_context, check_set, pieces_context, seal_to_receivers, terms};
 use crate::error::CustodyError;
 use crate::identity::ReceiverKey;
 use crate::key_sum::{KeySum, encoding_digest};
@@ -33,33 +33,13 @@ use crate::ledger::LedgerState;
 use crate::seal::Context;
 use galen_core::{Digest, PartyId, SigningKey, Transcript};
 use galen_sums::authored::KEY_CHECK;
-use galen_sums::contribution::SEAL_OVERHEAD;
+use galen_sums::key_check::check_answered;
 use galen_sums::{
-    AnswerHeader, Authored, Certificate, ContributionSet, Endorsement, Round, SetFault, SumsError,
-    check_answer,
+    AnswerHeader, Authored, Certificate, ContributionSet, Endorsement, KeyCheck, Round, SumsError,
+    check_answer, check_key_check,
 };
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use zeroize::Zeroizing;
-
-/// A custodian's word on every piece that it holds, once an opening has failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyCheck {
-    /// Digest of the round record.
-    pub record: Digest,
-    /// Digest of the set.
-    pub set: Digest,
-    /// Digest of the sum blob.
-    pub sum: Digest,
-    /// Who says this.
-    pub custodian: PartyId,
-    /// For each piece that it holds, in ascending order: digest of the encoding of `K_T`.
-    pub digests: Vec<Digest>,
-    /// The pieces that it answered for, ascending; there may be none.
-    pub answered: Vec<u32>,
-    /// The encodings of the answered pieces' `K_T`, one after the other, sealed to each receiver's long-term key; empty if there are none.
-    pub sealed: BTreeMap<PartyId, Vec<u8>>,
-}
 
 /// What a receiver found when it compared checks and answers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -157,13 +137,7 @@ pub fn check_keys(
     let certified = certificate.endorsement();
     ledger.allows_answering(round.id(), certified)?;
     let held = round.held_by(custodian);
-    if !is_ascending_part(answered, held) {
-        return Err(refused(
-            custodian,
-            "its pieces are not held by it, or not in ascending order",
-        )
-        .into());
-    }
+    check_answered(custodian, answered, held)?;
     let mut digests = Vec::with_capacity(held.len());
     let mut encodings = Vec::with_capacity(answered.len());
     for &piece in held {
@@ -179,17 +153,12 @@ pub fn check_keys(
     for encoding in encodings {
         polynomials.extend_from_slice(&encoding);
     }
-    let mut sealed = BTreeMap::new();
-    if !answered.is_empty() {
-        for receiver in round.roster().receivers() {
-            let to = round
-                .roster()
-                .sealing(receiver)
-                .ok_or_else(|| CustodyError::Seal(receiver.clone()))?;
-            let context = check_context(certified, custodian, answered, receiver);
-            sealed.insert(receiver.clone(), context.seal(receiver, to, &polynomials)?);
-        }
-    }
+    let sealed = match answered {
+        [] => BTreeMap::new(),
+        answered => seal_to_receivers(round, &polynomials, |receiver| {
+            check_context(certified, custodian, answered, receiver)
+        })?,
+    };
     let check = KeyCheck {
         record: certified.record,
         set: certified.set,
@@ -201,56 +170,6 @@ pub fn check_keys(
     };
     let study = round.roster().study();
     Ok(Authored::sign(key, custodian, KEY_CHECK, study, &check)?)
-}
-
-/// Checks what is public of a check: signature, certificate and form.
-///
-/// # Errors
-/// What does not hold, naming the custodian.
-pub fn check_key_check(
-    round: &Round,
-    certificate: &Certificate,
-    authored: &Authored,
-) -> Result<KeyCheck, SumsError> {
-    let author = &authored.author;
-    if !round.custodians().contains_key(author) {
-        return Err(SumsError::Role {
-            party: author.clone(),
-            role: "custodian",
-        });
-    }
-    let check: KeyCheck = authored.open(round.roster(), KEY_CHECK)?;
-    let refuse = |what| Err(refused(author, what));
-    if check.custodian != *author {
-        return refuse("it names another custodian than its signer");
-    }
-    if check.record != *round.digest() {
-        return Err(SumsError::Record {
-            author: author.clone(),
-        });
-    }
-    let certified = certificate.endorsement();
-    if (check.record, check.set, check.sum) != (certified.record, certified.set, certified.sum) {
-        return Err(SetFault::NotCertified.into());
-    }
-    let held = round.held_by(author);
-    if check.digests.len() != held.len() {
-        return refuse("it does not have one digest for each piece that the custodian holds");
-    }
-    if !is_ascending_part(&check.answered, held) {
-        return refuse("its pieces are not held by it, or not in ascending order");
-    }
-    let receivers: BTreeSet<&PartyId> = match check.answered.is_empty() {
-        true => BTreeSet::new(),
-        false => round.roster().receivers().iter().collect(),
-    };
-    if !check.sealed.keys().eq(receivers) {
-        return refuse("it is not sealed to exactly the receivers");
-    }
-    if check.sealed.values().any(|sealed| sealed.len() <= SEAL_OVERHEAD) {
-        return refuse("sealed polynomials are empty");
-    }
-    Ok(check)
 }
 
 /// Compares the answers that opened nothing with the custodians' checks, as the receiver `me`. Findings are sorted; an empty list means
@@ -404,18 +323,6 @@ fn compare_holders(round: &Round, checked: &BTreeMap<PartyId, KeyCheck>, finding
     }));
 }
 
-fn is_ascending_part(pieces: &[u32], held: &[u32]) -> bool {
-    pieces.is_sorted_by(|a, b| a < b) && pieces.iter().all(|piece| held.binary_search(piece).is_ok())
-}
-
-fn refused(custodian: &PartyId, what: &'static str) -> SumsError {
-    SumsError::Header {
-        kind: "key check",
-        author: custodian.clone(),
-        what,
-    }
-}
-
 /// Digest of the encoding of one piece's `K_T`: the same for every holder.
 fn piece_digest(certified: &Endorsement, piece: u32, encoding: &[u8]) -> Digest {
     Transcript::new("galen sums single piece v1")
@@ -433,16 +340,8 @@ fn check_context(
     answered: &[u32],
     receiver: &PartyId,
 ) -> Context {
-    let pieces: Vec<u8> = answered.iter().flat_map(|piece| piece.to_le_bytes()).collect();
-    let fields = [
-        &certified.record.0[..],
-        &certified.set.0,
-        &certified.sum.0,
-        custodian.as_str().as_bytes(),
-        &pieces,
-        receiver.as_str().as_bytes(),
-    ];
-    Context::new("galen sums sealed key check v1", &fields)
+    let label = "galen sums sealed key check v1";
+    pieces_context(label, certified, custodian, answered, receiver)
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@
 //! | [`schedule`] | the plan of every round of a study |
 //! | [`statement`] | what custodians and receivers report |
 //! | [`set`] | the set that was added, its certificate, and the custodians' answers |
+//! | [`key_check`] | custodians' word on every piece, where a sum does not open |
 //! | [`abandon`] | the certificate that an attempt is never opened |
 //! | [`atoms`] | which sets of one round may be opened beside each other |
 //! | [`audit`] | the signed log of all of it, and how a copy is verified |
@@ -62,6 +63,7 @@ pub mod contribution;
 pub mod error;
 pub mod fingerprint;
 pub mod incarnation;
+pub mod key_check;
 pub mod pieces;
 pub mod plan;
 pub mod record;
@@ -80,6 +82,7 @@ pub use error::{BlobError, FingerprintFault, PlanError, SetFault, SumsError};
 pub use fingerprint::{Challenge, Fingerprint, FingerprintStatement, check_fingerprint, check_sum};
 pub use galen_core::study::Purpose;
 pub use incarnation::{Confirmation, Incarnation, Stale};
+pub use key_check::{KeyCheck, check_key_check};
 pub use pieces::{Assignment, PieceTable};
 pub use plan::{PlanInputs, SumPlan, ValueRange};
 pub use record::{Earlier, OneRoundKey, RoundId, RoundRecord};

@@ -8,7 +8,7 @@ use crate::rounds::transition::Event;
 use crate::rounds::verify;
 use galen_core::study::STUDY_SIGNATURE;
 use galen_core::{Code, PartyId, Refusal, Signed, StudyDigest, faults};
-use galen_net::protocol::Statement;
+use galen_net::protocol::{AttemptPhase, Statement};
 use galen_sums::abandon::check_abandoned;
 use galen_sums::audit::{AuditEvent, Culprit};
 use galen_sums::authored::{Authored, CHECKED, ENDORSEMENT};
@@ -159,6 +159,8 @@ impl Engine {
             }
             Statement::KeyCheck(signed) => {
                 let authored = authored(signed);
+                let certificate = self.certificate(recorded()?, &attempt).map_err(internal)?;
+                verify::key_check(recorded()?, &certificate, &authored)?;
                 let event = Event::KeyCheck {
                     custodian: party.clone(),
                     statement: authored.digest(),
@@ -224,6 +226,9 @@ impl Engine {
                 };
                 (format!("answer-{statement}"), authored, event)
             }
+            Statement::FingerprintRefused(signed) => {
+                return self.complaint(recorded()?, &attempt, authored(signed));
+            }
             Statement::Opened(signed) => {
                 let authored = authored(signed);
                 let result = verify::opened(recorded()?, &authored)?;
@@ -263,6 +268,7 @@ impl Engine {
             .filter(|a| (a.round, a.attempt) == (id.round, id.attempt));
         let current = current.ok_or_else(|| Refusal::new(Code::WrongRound, "the attempt has ended"))?;
         let before = current.clone();
+        let before_phase = before.phase;
         current.apply(event, self.clock.steady_ms())?;
         if *current
             == (Attempt {
@@ -271,6 +277,13 @@ impl Engine {
             })
         {
             return Ok(());
+        }
+        if kind == "endorsement" && before_phase == AttemptPhase::Certified {
+            // The certificate in the log is without it, and it can be asked for pieces from now on.
+            events.push(AuditEvent::Endorsed {
+                id,
+                endorsement: authored.clone(),
+            });
         }
         let fault = match kind.as_str() {
             "contribution" => Some("coordinator.contribution.stored"),
