@@ -2,6 +2,7 @@
 
 mod chain;
 mod named;
+mod openings;
 mod rules;
 
 use super::chain::{AuditHead, AuditLine, Chain};

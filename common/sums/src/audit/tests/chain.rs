@@ -110,7 +110,7 @@ fn lines_of_others_and_garbage_are_told_apart() {
         chain.push(&foreign),
         Err(AuditError::Signature { line: 3 })
     ));
-    let sign = |bytes: &dyn erased::Bytes| bytes.sign(super::AUDIT_LINE);
+    let sign = |bytes: &dyn erased::Bytes| bytes.sign(crate::audit::AUDIT_LINE);
     assert!(matches!(
         chain.push(&sign(&7u8)),
         Err(AuditError::Malformed { line: 3 })
