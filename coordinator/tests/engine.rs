@@ -9,6 +9,7 @@ use galen_net::protocol::{AttemptPhase, BlobKind, Item, Statement, StudyPhase};
 use galen_store::Store;
 use galen_sums::audit::{AuditEvent, AuditLine, Chain, Checker};
 use galen_sums::authored::{CONFIRMATION, INCARNATION, ROUND_RECORD};
+use galen_sums::incarnation::MAX_INCARNATIONS;
 use galen_sums::record::{OneRoundKey, RoundId, RoundRecord};
 use galen_sums::roster::Roster;
 use galen_sums::statement::{RELEASE, Release};
@@ -112,6 +113,16 @@ impl Scene {
                     .unwrap();
             }
         }
+    }
+
+    fn incarnation(&self, member: &Member, number: usize) -> Statement {
+        let said = Incarnation {
+            custodian: member.name.clone(),
+            nonce: Digest::of(format!("start {number}").as_bytes()),
+            seq: number as u64,
+        };
+        let study = self.study.digest();
+        Statement::Incarnation(member.signing.sign(INCARNATION, &study, &said).unwrap())
     }
 
     fn key(&self, member: &Member, attempt: u32) -> Statement {
@@ -385,4 +396,33 @@ fn the_audit_log_tells_what_happened_and_its_head_stands_in_the_record() {
     );
     assert_eq!(engine.audit(lines.len() as u64 - 1).unwrap().len(), 1);
     assert_eq!(engine.audit(lines.len() as u64).unwrap(), []);
+}
+
+/// A custodian that begins one incarnation after the other fills nobody's disk, and is told what to do.
+#[test]
+fn incarnations_are_bounded_for_each_custodian_and_over_restarts() {
+    let scene = Scene::new();
+    let (member, other) = (&scene.members[0], &scene.members[1]);
+    let mut engine = scene.engine();
+    for number in 0..MAX_INCARNATIONS {
+        engine
+            .post(&member.name, scene.incarnation(member, number))
+            .unwrap();
+        if number == MAX_INCARNATIONS / 2 {
+            drop(engine);
+            engine = scene.engine();
+        }
+    }
+    let lines = engine.state().incarnations[&member.name].clone();
+    let refusal = engine
+        .post(&member.name, scene.incarnation(member, MAX_INCARNATIONS))
+        .unwrap_err();
+    assert_eq!(refusal.code, Code::TooManyIncarnations);
+    assert!(refusal.to_string().contains("successor study"), "{refusal}");
+    // The last one stands, may be said again, and is no other custodian's matter.
+    assert_eq!(engine.state().incarnations[&member.name], lines);
+    engine
+        .post(&member.name, scene.incarnation(member, MAX_INCARNATIONS - 1))
+        .unwrap();
+    engine.post(&other.name, scene.incarnation(other, 0)).unwrap();
 }

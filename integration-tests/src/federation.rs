@@ -282,6 +282,23 @@ impl Federation {
         name: &str,
         args: impl IntoIterator<Item = S>,
     ) -> anyhow::Result<Job> {
+        self.command_with(name, args, None)
+    }
+
+    /// Runs a command that dies at a fault point.
+    pub fn run_killed_at(&mut self, name: &str, args: &[&str], point: &str) -> anyhow::Result<()> {
+        let mut job = self.command_with(name, args.iter().copied(), Some(point))?;
+        let status = job.process().wait()?;
+        ensure!(was_killed(status), "{name} did not die at {point} ({status})");
+        Ok(())
+    }
+
+    fn command_with<S: Into<OsString>>(
+        &mut self,
+        name: &str,
+        args: impl IntoIterator<Item = S>,
+        kill_at: Option<&str>,
+    ) -> anyhow::Result<Job> {
         self.jobs += 1;
         let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
         let word = args
@@ -301,7 +318,7 @@ impl Federation {
             &self.logs,
             &job,
             args,
-            None,
+            kill_at,
         )?))
     }
 

@@ -1,12 +1,13 @@
 //! Hospitals leave and join between rounds, and come back from backups; the sums stay right.
 
 use anyhow::ensure;
-use galen_core::PartyId;
 use galen_core::study::FrozenStudy;
+use galen_core::{PartyId, StudyDigest};
 use galen_integration_tests::StudyFolder;
 use galen_integration_tests::federation::COORDINATOR;
 use galen_integration_tests::oracle::{self, Recomputed, Sets};
 use galen_integration_tests::scene::{Scene, small_heart};
+use galen_party::custody::anchor::VolatileFile;
 use galen_party::sealed::OpenedSum;
 use galen_training::baseline::Hospital;
 use std::collections::BTreeSet;
@@ -205,6 +206,78 @@ fn a_successor_waits_for_all_its_members() -> anyhow::Result<()> {
     scene.sign(&PartyId::new("long-beach")?, &file, &digest)?;
     scene.start("long-beach")?;
     scene.finish()?;
+    Ok(())
+}
+
+/// What a party's custodian keeps in memory for a study, if there is such memory and anything in it.
+fn anchor(scene: &Scene, party: &PartyId, study: &StudyDigest) -> Option<std::path::PathBuf> {
+    let file = VolatileFile::of(&scene.home(party.as_str()).join("store"), study);
+    file.path().filter(|path| path.exists()).map(Into::into)
+}
+
+/// Everybody dies on the way to a successor, each at another step, and goes on with whatever is run next.
+#[test]
+fn a_succession_survives_a_kill_at_every_step() -> anyhow::Result<()> {
+    let mut scene = Scene::new(EXECUTABLE, &heart()?)?;
+    let old = scene.frozen().digest();
+    until_held(&mut scene)?;
+    let parties = scene.parties().to_vec();
+    let volatile = VolatileFile::of(scene.root(), &old).path().is_some();
+    for party in &parties {
+        ensure!(anchor(&scene, party, &old).is_some() == volatile, "{party}");
+    }
+    let draft = scene.dir().join("successor.toml").display().to_string();
+    scene.run(
+        COORDINATOR,
+        &["study", "succeed", "--agreement", "4", "--out", &draft],
+    )?;
+    let freeze = ["study", "freeze", draft.as_str()];
+    let file = scene.home(COORDINATOR).join("study.toml");
+    // Before the store goes over the study is what it was; from there on it is the successor, whose file is written by whatever comes next.
+    scene.run_killed_at(COORDINATOR, &freeze, "coordinator.succession.written")?;
+    ensure!(
+        FrozenStudy::load(&file)?.digest() == old,
+        "it went over too early"
+    );
+    scene.run_killed_at(COORDINATOR, &freeze, "coordinator.succession.adopted")?;
+    scene.start(COORDINATOR)?;
+    scene.wait_for("the coordinator serves the successor", |_, snapshot| {
+        Ok(snapshot
+            .coordinator
+            .as_ref()
+            .is_some_and(|status| status.version == 2))
+    })?;
+    let new = FrozenStudy::load(&file)?;
+    ensure!(new.check_successor_of(scene.frozen()).is_empty(), "no successor");
+    let (digest, path) = (new.digest().to_hex(), file.display().to_string());
+    let points = [
+        "party.succession.decided",
+        "party.succession.erased",
+        "party.succession.carried",
+        "party.succession.written",
+    ];
+    for (party, point) in parties.iter().zip(points) {
+        let sign = ["study", "sign", path.as_str(), "--digest", digest.as_str()];
+        scene.run_killed_at(party.as_str(), &sign, point)?;
+        let journal = scene.home(party.as_str()).join("succession.bin");
+        ensure!(journal.exists(), "{party} has no journal at {point}");
+    }
+    scene.follow(new);
+    for party in &parties {
+        scene.start(party.as_str())?;
+    }
+    let sets = scene.finish()?;
+    ensure!(sets.iter().all(|set| set.len() == parties.len()), "{sets:?}");
+    for party in &parties {
+        let journal = scene.home(party.as_str()).join("succession.bin");
+        ensure!(!journal.exists(), "{party} did not finish");
+        ensure!(
+            anchor(&scene, party, &old).is_none(),
+            "{party} left its memory behind"
+        );
+        let said = scene.run(party.as_str(), &["audit", "verify"])?;
+        ensure!(said["report"]["findings"] == serde_json::json!([]), "{said}");
+    }
     Ok(())
 }
 

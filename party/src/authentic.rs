@@ -36,7 +36,8 @@ impl Fetched {
 }
 
 /// Checks the sum in the store. Returns the members for whom nothing vouches: they are gone, and so are their contributions. Then the
-/// sum is what the other receivers found it to be, who had them.
+/// sum is what the other receivers found it to be, who had them. Members that are found to have signed another fingerprint than that of
+/// their contribution go to `liars`, however the check ends; the sum does not depend on their word.
 ///
 /// # Errors
 /// [`NotOpened::Round`] with [`OpeningFault::Sum`] if the fingerprints do not add up.
@@ -45,6 +46,7 @@ pub fn check(
     verified: &Verified,
     blobs: &BlobStore,
     fetched: &Fetched,
+    liars: &mut BTreeSet<PartyId>,
 ) -> Result<BTreeSet<PartyId>, NotOpened> {
     let unchecked: BTreeSet<PartyId> = verified
         .without_fingerprint()
@@ -71,6 +73,7 @@ pub fn check(
             Err(SumsError::Fingerprint(FingerprintFault::False(member))) => {
                 tracing::warn!(%member, "signed another fingerprint than that of its contribution");
                 statements.retain(|said| said.author != member);
+                liars.insert(member);
             }
             Err(error) => return Err(failed(round, error)),
         }

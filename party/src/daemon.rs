@@ -117,7 +117,11 @@ impl Daemon {
     /// Another study took the place of this one. What was drawn for it is of no use to anybody any more.
     async fn close_for_good(&self) -> Result<(), PartyError> {
         let shared = Arc::clone(&self.party.shared);
-        blocking(move || succession::close(&shared.store, &shared.identity)).await
+        blocking(move || {
+            succession::close(&shared.store, &shared.identity)?;
+            shared.custodian.leave()
+        })
+        .await
     }
 
     async fn connect_and_serve(&mut self, stop: &mut watch::Receiver<bool>) -> Result<End, PartyError> {

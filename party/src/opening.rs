@@ -1,6 +1,6 @@
 //! Opening a round: verify everything that members signed about it, subtract the keys, and derive the next state.
 
-use crate::derive::Derived;
+use crate::derive::{DeriveError, Derived};
 use crate::error::PartyError;
 use crate::identity::Identity;
 use crate::sealed::{OpenedSum, SumSecurity};
@@ -8,7 +8,8 @@ use galen_core::study::Study;
 use galen_core::{Code, Digest, PartyId};
 use galen_custody::CustodyError;
 use galen_custody::cross_check::{Finding, find_liars};
-use galen_sums::statement::OpeningFault;
+use galen_models::CodecError;
+use galen_sums::statement::{Judged, OpeningFault};
 use galen_sums::{
     Authored, Certificate, ContributionHeader, ContributionSet, Endorsement, Round, RoundId, SealedStatement,
     SumsError, check_certificate, check_header,
@@ -170,20 +171,23 @@ impl Verified {
     }
 
     /// Who answered.
-    pub fn answerers(&self) -> BTreeSet<PartyId> {
+    fn answerers(&self) -> BTreeSet<PartyId> {
         let author = |answer: &SealedStatement| answer.said.author.clone();
         self.answers.iter().map(author).collect()
     }
 
-    /// Compares the custodians' key checks with their answers.
-    pub fn find_liars(
+    /// Compares the custodians' key checks with their answers, and says whose were wrong and whose may be.
+    ///
+    /// # Errors
+    /// [`PartyError::Untrue`] for answers that the coordinator should not have taken.
+    pub fn judge(
         &self,
         round: &Round,
         identity: &Identity,
         checks: &[SealedStatement],
-    ) -> Result<Vec<Finding>, PartyError> {
+    ) -> Result<Judged, PartyError> {
         let (name, key) = (&identity.name, &identity.sealing);
-        find_liars(
+        let findings = find_liars(
             round,
             &self.certificate,
             &self.set,
@@ -197,7 +201,37 @@ impl Verified {
                 PartyError::Spoilt(format!("the key checks of {}: {error}", round.id()))
             }
             error => PartyError::Untrue(format!("the key checks of {}: {error}", round.id())),
+        })?;
+        let words: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        for finding in &words {
+            tracing::warn!(id = %round.id(), %finding, "key checks");
+        }
+        let liars: BTreeSet<PartyId> = findings.iter().filter_map(Finding::liar).cloned().collect();
+        let doubted = self.doubted(&findings);
+        Ok(Judged {
+            record: *round.digest(),
+            doubted: doubted.difference(&liars).cloned().collect(),
+            liars: liars.into_iter().collect(),
+            detail: words.join("; ").chars().take(DETAIL_CHARS).collect(),
         })
+    }
+
+    /// Who answered for a piece about which its holders disagree, or says nothing about its answer.
+    fn doubted(&self, findings: &[Finding]) -> BTreeSet<PartyId> {
+        let answered = self.answerers();
+        let mut doubted = BTreeSet::new();
+        for finding in findings {
+            match finding {
+                Finding::Disputed { custodians, .. } => {
+                    doubted.extend(custodians.intersection(&answered).cloned());
+                }
+                Finding::Silent { custodian } => {
+                    doubted.insert(custodian.clone());
+                }
+                _ => {}
+            }
+        }
+        doubted
     }
 
     /// Opens the sum and derives the state after it.
@@ -232,7 +266,12 @@ impl Verified {
         let derived = before.apply(study, &opened.values, &opened.opening_secret);
         let derived = derived.map_err(|error| {
             tracing::debug!(%id, %error, "opened sum refused");
-            NotOpened::round(id, "the opened sum means nothing under this study")
+            let fault = match error {
+                // No honest contributions add up to it: whose they are is found out as for remainders.
+                DeriveError::Codec(CodecError::ImpossibleSum { .. }) => OpeningFault::Remainder,
+                _ => OpeningFault::Other,
+            };
+            Unopened::new(id, fault, "the opened sum means nothing under this study")
         })?;
         let (plan, roster) = (round.plan(), round.roster());
         let sum = OpenedSum {

@@ -12,6 +12,7 @@
 use crate::config::Config;
 use crate::consent;
 use crate::contribute::Contributor;
+use crate::custody::anchor::{Anchor as _, VolatileFile};
 use crate::custody::succession as custody;
 use crate::error::PartyError;
 use crate::home::{self, Home};
@@ -151,6 +152,8 @@ pub fn finish(home: &Home) -> Result<(), PartyError> {
     keep_former(home, &config, &journal.from)?;
     consent::write(home, &config, journal.text.as_bytes(), &journal.consent)?;
     faults::reach("party.succession.written");
+    // The custodian's memory of the old study, which is kept under its digest.
+    VolatileFile::of(&home.store(), &journal.from).remove()?;
     home::remove_durably(&path)
 }
 

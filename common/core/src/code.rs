@@ -67,7 +67,7 @@ codes! {
     /// Sealed seeds that do not open or do not fit their hashes.
     BadSeeds = 1406, "the contributor named is at fault";
     /// A sum whose remainder is not small: some contribution was not an encryption of small values.
-    BadRemainder = 1407, "find the contributor at fault; the study ends, since an opened attempt is never repeated";
+    BadRemainder = 1407, "somebody spoiled the sum; the audit log says who, once that is found out";
     /// A set of contributions that a custodian must not open.
     SetRefused = 1408, "the set is too small, repeats a member or names a stranger";
     /// An audit log that was changed, cut or forked: it does not extend what was seen of it before.
@@ -76,6 +76,8 @@ codes! {
     AuditInconsistent = 1410, "stop, and show the lines named to the operator and the other parties";
     /// A sum that the contributions do not add up to.
     WrongSum = 1411, "the coordinator served another sum than that of the set; the hospitals should ask its operator";
+    /// More incarnations of one custodian than are taken in a study.
+    TooManyIncarnations = 1412, "the custodian's daemon was started too often without finding its disk as it left it; find out why, and go on under a successor study";
     /// The study is not active.
     StudyInactive = 1501, "every party must sign the study first";
     /// A message of a study that a successor took the place of.

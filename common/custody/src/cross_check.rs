@@ -25,7 +25,7 @@
 //! Together with t - 1 custodians it lacks one `K_T`, a polynomial of thousands of Gaussian coefficients; a digest lets it confirm a
 //! guess of it and nothing more, as does the digest in every answer.
 
-use crate::custodian::{OpenedSeeds, answer_context, check_set, terms};
+use crate::custodian::{OpenedSeeds, answer_context, check_set, pieces_context, seal_to_receivers, terms};
 use crate::error::CustodyError;
 use crate::identity::ReceiverKey;
 use crate::key_sum::{KeySum, encoding_digest};
@@ -33,12 +33,11 @@ use crate::ledger::LedgerState;
 use crate::seal::Context;
 use galen_core::{Digest, PartyId, SigningKey, Transcript};
 use galen_sums::authored::KEY_CHECK;
-use galen_sums::key_check::is_ascending_part;
+use galen_sums::key_check::check_answered;
 use galen_sums::{
-    AnswerHeader, Authored, Certificate, ContributionSet, Endorsement, Round, SealedStatement, SealedTexts,
-    SumsError, check_answer,
+    AnswerHeader, Authored, Certificate, ContributionSet, Endorsement, KeyCheck, Round, SealedStatement,
+    SealedTexts, SumsError, check_answer, check_key_check,
 };
-pub use galen_sums::{KeyCheck, check_key_check};
 use std::collections::{BTreeMap, BTreeSet};
 use zeroize::Zeroizing;
 
@@ -138,13 +137,7 @@ pub fn check_keys(
     let certified = certificate.endorsement();
     ledger.allows_answering(round.id(), certified)?;
     let held = round.held_by(custodian);
-    if !is_ascending_part(answered, held) {
-        return Err(refused(
-            custodian,
-            "its pieces are not held by it, or not in ascending order",
-        )
-        .into());
-    }
+    check_answered(custodian, answered, held)?;
     let mut digests = Vec::with_capacity(held.len());
     let mut encodings = Vec::with_capacity(answered.len());
     for &piece in held {
@@ -160,17 +153,12 @@ pub fn check_keys(
     for encoding in encodings {
         polynomials.extend_from_slice(&encoding);
     }
-    let mut texts = BTreeMap::new();
-    if !answered.is_empty() {
-        for receiver in round.roster().receivers() {
-            let to = round
-                .roster()
-                .sealing(receiver)
-                .ok_or_else(|| CustodyError::Seal(receiver.clone()))?;
-            let context = check_context(certified, custodian, answered, receiver);
-            texts.insert(receiver.clone(), context.seal(receiver, to, &polynomials)?);
-        }
-    }
+    let texts = match answered {
+        [] => BTreeMap::new(),
+        answered => seal_to_receivers(round, &polynomials, |receiver| {
+            check_context(certified, custodian, answered, receiver)
+        })?,
+    };
     let check = KeyCheck {
         record: certified.record,
         set: certified.set,
@@ -360,14 +348,6 @@ fn compare_holders(
     }));
 }
 
-fn refused(custodian: &PartyId, what: &'static str) -> SumsError {
-    SumsError::Header {
-        kind: "key check",
-        author: custodian.clone(),
-        what,
-    }
-}
-
 /// Digest of the encoding of one piece's `K_T`: the same for every holder.
 fn piece_digest(certified: &Endorsement, piece: u32, encoding: &[u8]) -> Digest {
     Transcript::new("galen sums single piece v1")
@@ -385,16 +365,8 @@ fn check_context(
     answered: &[u32],
     receiver: &PartyId,
 ) -> Context {
-    let pieces: Vec<u8> = answered.iter().flat_map(|piece| piece.to_le_bytes()).collect();
-    let fields = [
-        &certified.record.0[..],
-        &certified.set.0,
-        &certified.sum.0,
-        custodian.as_str().as_bytes(),
-        &pieces,
-        receiver.as_str().as_bytes(),
-    ];
-    Context::new("galen sums sealed key check v1", &fields)
+    let label = "galen sums sealed key check v1";
+    pieces_context(label, certified, custodian, answered, receiver)
 }
 
 #[cfg(test)]

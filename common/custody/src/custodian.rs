@@ -340,15 +340,9 @@ pub fn answer(
         return Err(refuse("its pieces are not in ascending order").into());
     }
     let encoding = KeySum::of(round, opened, pieces)?.encode(terms(set, pieces))?;
-    let mut texts = BTreeMap::new();
-    for receiver in round.roster().receivers() {
-        let to = round
-            .roster()
-            .sealing(receiver)
-            .ok_or_else(|| CustodyError::Seal(receiver.clone()))?;
-        let context = answer_context(certified, custodian, pieces, receiver);
-        texts.insert(receiver.clone(), context.seal(receiver, to, &encoding)?);
-    }
+    let texts = seal_to_receivers(round, &encoding, |receiver| {
+        answer_context(certified, custodian, pieces, receiver)
+    })?;
     let header = AnswerHeader {
         record: certified.record,
         set: certified.set,
@@ -374,6 +368,23 @@ pub(crate) fn answer_context(
     pieces: &[u32],
     receiver: &PartyId,
 ) -> Context {
+    pieces_context(
+        "galen sums sealed answer v1",
+        certified,
+        custodian,
+        pieces,
+        receiver,
+    )
+}
+
+/// What key material of some pieces, sealed by a custodian to a receiver, belongs to.
+pub(crate) fn pieces_context(
+    label: &'static str,
+    certified: &Endorsement,
+    custodian: &PartyId,
+    pieces: &[u32],
+    receiver: &PartyId,
+) -> Context {
     let pieces: Vec<u8> = pieces.iter().flat_map(|piece| piece.to_le_bytes()).collect();
     let fields = [
         &certified.record.0[..],
@@ -383,5 +394,22 @@ pub(crate) fn answer_context(
         &pieces,
         receiver.as_str().as_bytes(),
     ];
-    Context::new("galen sums sealed answer v1", &fields)
+    Context::new(label, &fields)
+}
+
+/// A text, sealed to the long-term key of every receiver of the study.
+pub(crate) fn seal_to_receivers(
+    round: &Round,
+    text: &[u8],
+    context: impl Fn(&PartyId) -> Context,
+) -> Result<BTreeMap<PartyId, Vec<u8>>, CustodyError> {
+    let mut sealed = BTreeMap::new();
+    for receiver in round.roster().receivers() {
+        let to = round
+            .roster()
+            .sealing(receiver)
+            .ok_or_else(|| CustodyError::Seal(receiver.clone()))?;
+        sealed.insert(receiver.clone(), context(receiver).seal(receiver, to, text)?);
+    }
+    Ok(sealed)
 }

@@ -42,7 +42,7 @@ mod seal;
 pub mod seeds;
 
 pub use contribute::encrypt;
-pub use cross_check::{Finding, KeyCheck, check_key_check, check_keys, find_liars};
+pub use cross_check::{Finding, check_keys, find_liars};
 pub use custodian::{OneRoundSecret, OpenedSeeds, answer, check_contribution, check_set, endorse};
 pub use error::CustodyError;
 pub use identity::ReceiverKey;

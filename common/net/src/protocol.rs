@@ -168,6 +168,8 @@ pub enum Statement {
     OpeningFailed(Signed),
     /// A contributor agrees that the model with this digest is released as the study says.
     Release(Signed),
+    /// A receiver found that a contributor signed another fingerprint than that of what it sent.
+    FingerprintRefused(Signed),
 }
 
 /// Which statements of a round attempt are asked for.

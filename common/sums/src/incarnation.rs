@@ -129,6 +129,10 @@ pub fn check_stale(
     Ok(key)
 }
 
+/// Most incarnations of one custodian in a study; each is a start of its machine, or of its daemon where there is no memory file system.
+/// Without a bound, one custodian could fill the disks of the coordinator and of the others.
+pub const MAX_INCARNATIONS: usize = 256;
+
 /// How many others must confirm an incarnation: g-1.
 pub fn confirmations_needed(roster: &Roster) -> usize {
     roster.agreement() - 1

@@ -45,13 +45,7 @@ pub fn check_key_check(
         });
     }
     let check: KeyCheck = authored.open(round.roster(), KEY_CHECK)?;
-    let refuse = |what| {
-        Err(SumsError::Header {
-            kind: "key check",
-            author: author.clone(),
-            what,
-        })
-    };
+    let refuse = |what| Err(refused(author, what));
     if check.custodian != *author {
         return refuse("it names another custodian than its signer");
     }
@@ -68,9 +62,7 @@ pub fn check_key_check(
     if check.digests.len() != held.len() {
         return refuse("it does not have one digest for each piece that the custodian holds");
     }
-    if !is_ascending_part(&check.answered, held) {
-        return refuse("its pieces are not held by it, or not in ascending order");
-    }
+    check_answered(author, &check.answered, held)?;
     let receivers: BTreeSet<&PartyId> = match check.answered.is_empty() {
         true => BTreeSet::new(),
         false => round.roster().receivers().iter().collect(),
@@ -81,7 +73,23 @@ pub fn check_key_check(
     }
 }
 
-/// Whether pieces are in ascending order and all among those held.
-pub fn is_ascending_part(pieces: &[u32], held: &[u32]) -> bool {
-    pieces.is_sorted_by(|a, b| a < b) && pieces.iter().all(|piece| held.binary_search(piece).is_ok())
+/// Whether a custodian's answered pieces are ones that it holds, in ascending order.
+///
+/// # Errors
+/// [`SumsError::Header`], naming the custodian.
+pub fn check_answered(custodian: &PartyId, answered: &[u32], held: &[u32]) -> Result<(), SumsError> {
+    let ascending = answered.is_sorted_by(|a, b| a < b);
+    if ascending && answered.iter().all(|piece| held.binary_search(piece).is_ok()) {
+        return Ok(());
+    }
+    let what = "its pieces are not held by it, or not in ascending order";
+    Err(refused(custodian, what))
+}
+
+fn refused(custodian: &PartyId, what: &'static str) -> SumsError {
+    SumsError::Header {
+        kind: "key check",
+        author: custodian.clone(),
+        what,
+    }
 }

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// Signature domain of [`SeedsRefused`].
 pub const SEEDS_REFUSED: &str = "galen seeds refused v1";
+/// Signature domain of [`FingerprintRefused`].
+pub const FINGERPRINT_REFUSED: &str = "galen fingerprint refused v1";
 /// Signature domain of [`Opened`].
 pub const OPENED: &str = "galen sum opened v1";
 /// Signature domain of [`OpeningFailed`].
@@ -17,6 +19,16 @@ pub const RELEASE: &str = "galen model release v1";
 /// A custodian names a contributor whose sealed seeds do not open or do not fit their hashes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeedsRefused {
+    /// Digest of the round record.
+    pub record: Digest,
+    /// The contributor.
+    pub contributor: PartyId,
+}
+
+/// A receiver names a contributor that signed another fingerprint than that of its ciphertexts. Whoever has the ciphertexts can see for
+/// itself: the contributor's header names them, and its fingerprint is signed too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FingerprintRefused {
     /// Digest of the round record.
     pub record: Digest,
     /// The contributor.
@@ -48,7 +60,7 @@ pub struct OpeningFailed {
 /// What keeps a sum from opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OpeningFault {
-    /// A remainder is not small or a sum is out of range: some answer or some contribution is wrong.
+    /// A remainder is not small, or a sum is one that no honest values add up to: some answer or some contribution is wrong.
     Remainder,
     /// The contributions do not add up to the sum.
     Sum,

@@ -12,6 +12,7 @@ use galen_store::{Batch, Database, Repository, StoreError, Table};
 use galen_sums::audit::{AuditEvent, AuditHead, AuditLine, Culprit};
 use galen_sums::record::RoundId;
 use galen_sums::roster::Roster;
+use std::collections::BTreeSet;
 
 const LINES: Table<Signed> = Table::new("audit", *b"AUDI", 1);
 const HEADS: Table<AuditHead> = Table::new("audit-head", *b"AUDH", 1);
@@ -172,6 +173,9 @@ pub fn told(before: &StudyState, after: &StudyState, roster: &Roster) -> Vec<Aud
             earlier.filter(|earlier| (earlier.round, earlier.attempt) == (attempt.round, attempt.attempt));
         told_of_attempt(earlier, attempt, roster, &mut events);
     }
+    if let Some(event) = repeated(before, after, roster) {
+        events.push(event);
+    }
     if let Some(event) = spoiler(before, after) {
         events.push(event);
     }
@@ -208,6 +212,30 @@ pub fn told(before: &StudyState, after: &StudyState, roster: &Roster) -> Vec<Aud
         });
     }
     events
+}
+
+/// An attempt that ended although its sum may be open, and who is asked next.
+fn repeated(before: &StudyState, after: &StudyState, roster: &Roster) -> Option<AuditEvent> {
+    let ended = after.earlier.get(before.earlier.len())?;
+    let (members, attempt) = (ended.standing()?.clone(), after.attempt.as_ref()?);
+    let over = after.closed.is_some();
+    let next = match attempt.asked_next.as_ref().or(attempt.asked.as_ref()) {
+        _ if over => BTreeSet::new(),
+        Some(asked) => asked.difference(&after.left_out()).cloned().collect(),
+        None => {
+            let everybody: BTreeSet<_> = roster.contributors().iter().cloned().collect();
+            everybody.difference(&after.left_out()).cloned().collect()
+        }
+    };
+    Some(AuditEvent::Repeated {
+        id: RoundId {
+            round: attempt.round,
+            attempt: attempt.attempt,
+        },
+        reason: short(attempt.abandoned.as_deref().unwrap_or("unknown")),
+        members,
+        next,
+    })
 }
 
 /// The contributor that is left once sums with it did not open and sums without it did.
@@ -262,8 +290,8 @@ fn told_of_attempt(before: Option<&Attempt>, after: &Attempt, roster: &Roster, e
             sum: proposal.sum,
         });
     }
-    // Once, also if the phase is entered again.
-    let first = before.is_none_or(|before| before.phase < AttemptPhase::Opening);
+    // Once, also if the phase is entered again after answers were replaced.
+    let first = before.is_none_or(|before| before.phase < AttemptPhase::Opening) && after.liars.is_empty();
     if first && after.phase == AttemptPhase::Opening {
         events.push(AuditEvent::Opened {
             id,
@@ -306,6 +334,7 @@ pub fn name_of(statement: &Statement) -> &'static str {
         Statement::Checked(_) => "report of checked seeds",
         Statement::Abandoned(_) => "abandonment",
         Statement::Fingerprint(_) => "fingerprint",
+        Statement::FingerprintRefused(_) => "complaint about a fingerprint",
         Statement::KeyCheck(_) => "key check",
         Statement::Judged(_) => "judgement of key checks",
         Statement::Endorsement(_) => "endorsement",

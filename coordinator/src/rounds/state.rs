@@ -1,6 +1,6 @@
 //! What the coordinator knows of the study and of the round attempt under way.
 
-use galen_core::study::Study;
+use galen_core::study::{Role, Study};
 use galen_core::{Digest, PartyId};
 use galen_net::protocol::AttemptPhase;
 use galen_sums::incarnation::confirmations_needed;
@@ -65,6 +65,8 @@ pub struct IncarnationState {
     pub nonce: Digest,
     /// The custodian's ledger number as it said it.
     pub seq: u64,
+    /// How many incarnations it has begun in this study, with this one.
+    pub begun: u32,
     /// Who confirmed it.
     pub confirmed: BTreeSet<PartyId>,
     /// Who showed that its ledger is old.
@@ -305,6 +307,21 @@ impl StudyState {
             confirmed: confirmed
                 .map(|(name, state)| (name.clone(), state.nonce))
                 .collect(),
+        }
+    }
+
+    /// What is left of the state under a successor of the study: the search for a contributor that spoils sums goes on, if all that are
+    /// suspected are still contributors. Otherwise the one that does may have left, and a search among the rest would end with one that does not.
+    #[must_use]
+    pub fn succeed(&self, successor: &Study) -> Self {
+        let stays = |name: &PartyId| successor.has_role(name, Role::Contributor);
+        let suspects = match self.suspects.iter().all(stays) {
+            true => self.suspects.clone(),
+            false => BTreeSet::new(),
+        };
+        Self {
+            suspects,
+            ..Self::default()
         }
     }
 

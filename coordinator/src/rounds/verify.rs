@@ -9,7 +9,7 @@ use galen_sums::record::{OneRoundKey, RoundId};
 use galen_sums::roster::Roster;
 use galen_sums::round::Round;
 use galen_sums::set::{AnswerHeader, Certificate, Endorsement, check_answer};
-use galen_sums::statement::{self, Judged, Opened, OpeningFailed, Release, SeedsRefused};
+use galen_sums::statement::{self, FingerprintRefused, Judged, Opened, OpeningFailed, Release, SeedsRefused};
 use galen_sums::{Challenge, KeyCheck, check_fingerprint, check_key_check};
 use serde::de::DeserializeOwned;
 
@@ -99,10 +99,26 @@ pub fn seeds_refused(round: &Round, authored: &Authored) -> Result<PartyId, Refu
     Ok(said.contributor)
 }
 
+/// A receiver's word that a contributor signed another fingerprint than that of its ciphertexts.
+pub fn fingerprint_refused(round: &Round, authored: &Authored) -> Result<PartyId, Refusal> {
+    receiver(round, &authored.author)?;
+    let said: FingerprintRefused = open(round.roster(), statement::FINGERPRINT_REFUSED, authored)?;
+    if said.record != *round.digest() {
+        return Err(wrong_round(round.id()));
+    }
+    Ok(said.contributor)
+}
+
 /// A contributor's fingerprint under the challenge of the certified set and sum.
 pub fn fingerprint(round: &Round, certificate: &Certificate, authored: &Authored) -> Result<(), Refusal> {
     let challenge = Challenge::new(certificate.endorsement());
     check_fingerprint(round, &challenge, authored).map_err(refusal)?;
+    Ok(())
+}
+
+/// A custodian's word on its pieces. What is sealed in it only receivers can judge.
+pub fn key_check(round: &Round, certificate: &Certificate, authored: &Authored) -> Result<(), Refusal> {
+    check_key_check(round, certificate, authored).map_err(refusal)?;
     Ok(())
 }
 

@@ -32,6 +32,12 @@ pub trait Anchor: Send + Sync {
     /// # Errors
     /// If it cannot be written.
     fn write(&self, known: &Anchored) -> Result<(), PartyError>;
+
+    /// Keeps nothing any more. Always safe: without an anchor the next start begins a new incarnation.
+    ///
+    /// # Errors
+    /// If what is kept cannot be removed.
+    fn remove(&self) -> Result<(), PartyError>;
 }
 
 /// A file in a file system that lives in memory.
@@ -58,6 +64,13 @@ impl VolatileFile {
             );
         }
         Self { path }
+    }
+}
+
+impl VolatileFile {
+    /// Where it lies, if this machine has such a file system.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 }
 
@@ -102,6 +115,16 @@ impl Anchor for VolatileFile {
         let text = serde_json::to_vec(known).map_err(PartyError::internal)?;
         crate::home::write_whole(path, &text)
     }
+
+    fn remove(&self) -> Result<(), PartyError> {
+        let Some(path) = self.path.as_ref().filter(|path| is_own(path)) else {
+            return Ok(());
+        };
+        std::fs::remove_file(path).or_else(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Ok(()),
+            _ => Err(PartyError::home(path, format!("cannot be removed: {error}"))),
+        })
+    }
 }
 
 /// The memory of a machine that exists in this process only, as in a simulation. Clones are the same memory.
@@ -122,6 +145,11 @@ impl Anchor for Memory {
 
     fn write(&self, known: &Anchored) -> Result<(), PartyError> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(*known);
+        Ok(())
+    }
+
+    fn remove(&self) -> Result<(), PartyError> {
+        self.lose();
         Ok(())
     }
 }
@@ -153,7 +181,12 @@ mod tests {
         if let Some(path) = &anchor.path {
             std::fs::write(path, b"{").unwrap();
             assert_eq!(anchor.read(), None);
-            std::fs::remove_file(path).unwrap();
+        }
+        // When the study is over nothing stays, also if nothing was there.
+        for _ in 0..2 {
+            anchor.remove().unwrap();
+            assert_eq!(anchor.read(), None);
+            assert!(!anchor.path().is_some_and(Path::exists));
         }
     }
 }

@@ -13,7 +13,8 @@ use crate::error::PartyError;
 use crate::identity::Identity;
 use crate::vault::{Item, Vault};
 use anchor::{Anchor, Anchored};
-use galen_core::{Code, Digest, PartyId, StudyDigest, faults};
+use galen_core::{Code, Digest, PartyId, SigningKey, StudyDigest, faults};
+use galen_custody::CustodyError;
 use galen_custody::cross_check;
 use galen_custody::custodian::{self, OneRoundSecret, OpenedSeeds};
 use galen_custody::ledger::{LedgerError, LedgerState, Vote};
@@ -92,6 +93,12 @@ impl Custodian {
             nonce: *nonce,
             seq: ledger.seq(),
         })
+    }
+
+    /// The study is over: nothing that this custodian remembers outside of its disk is needed any more. Should the daemon be started again
+    /// nevertheless, it begins a new incarnation.
+    pub fn leave(&self) -> Result<(), PartyError> {
+        self.anchor.remove()
     }
 
     fn change(&self, before: &LedgerState, after: &LedgerState) -> Result<(), PartyError> {
@@ -261,6 +268,8 @@ impl Custodian {
         Ok(Some(statement))
     }
 
+    /// The seeds of a set. They are opened whenever a step needs them and are gone when it ends: kept from one step to the next, they would
+    /// lie in memory while the custodian waits for others.
     fn open_seeds(
         &self,
         round: &Round,
@@ -333,28 +342,10 @@ impl Custodian {
         endorsements: &[Authored],
         pieces: &[u32],
     ) -> Result<SealedStatement, PartyError> {
-        let id = round.id();
         let item = Item::Answer(pieces.to_vec());
-        if let Some(said) = self.vault.get(id, &item)? {
-            return postcard::from_bytes(&said).map_err(PartyError::internal);
-        }
-        let known = self.certified(round, headers, endorsements)?;
-        let statement = custodian::answer(
-            round,
-            &self.identity.name,
-            &self.identity.signing,
-            &known.ledger,
-            &known.certificate,
-            &known.set,
-            &known.seeds,
-            pieces,
-        )
-        .map_err(|error| set_refused(id, error))?;
-        let mut batch = self.store.database().batch();
-        self.vault.put(&mut batch, id, &item, &encode(&statement)?)?;
-        self.commit(batch, &known.ledger)?;
+        let answer = self.on_certificate(round, headers, endorsements, &item, pieces, custodian::answer)?;
         faults::reach("party.answer.stored");
-        Ok(statement)
+        Ok(answer)
     }
 
     /// The word on every piece, once a sum did not open. `answered` are the pieces that this custodian answered for.
@@ -368,13 +359,27 @@ impl Custodian {
         endorsements: &[Authored],
         answered: &[u32],
     ) -> Result<SealedStatement, PartyError> {
-        let id = round.id();
         let item = Item::KeyCheck(answered.to_vec());
-        if let Some(said) = self.vault.get(id, &item)? {
+        let make = cross_check::check_keys;
+        self.on_certificate(round, headers, endorsements, &item, answered, make)
+    }
+
+    /// What this custodian sends of some pieces on a certificate: made once, the same statement ever after.
+    fn on_certificate(
+        &self,
+        round: &Round,
+        headers: &[Authored],
+        endorsements: &[Authored],
+        item: &Item,
+        pieces: &[u32],
+        make: OnCertificate,
+    ) -> Result<SealedStatement, PartyError> {
+        let id = round.id();
+        if let Some(said) = self.vault.get(id, item)? {
             return postcard::from_bytes(&said).map_err(PartyError::internal);
         }
         let known = self.certified(round, headers, endorsements)?;
-        let statement = cross_check::check_keys(
+        let statement = make(
             round,
             &self.identity.name,
             &self.identity.signing,
@@ -382,11 +387,11 @@ impl Custodian {
             &known.certificate,
             &known.set,
             &known.seeds,
-            answered,
+            pieces,
         )
         .map_err(|error| set_refused(id, error))?;
         let mut batch = self.store.database().batch();
-        self.vault.put(&mut batch, id, &item, &encode(&statement)?)?;
+        self.vault.put(&mut batch, id, item, &encode(&statement)?)?;
         self.commit(batch, &known.ledger)?;
         Ok(statement)
     }
@@ -422,6 +427,19 @@ impl Custodian {
     }
 }
 
+/// [`custodian::answer`] or [`cross_check::check_keys`].
+type OnCertificate = fn(
+    &Round,
+    &PartyId,
+    &SigningKey,
+    &LedgerState,
+    &Certificate,
+    &ContributionSet,
+    &[OpenedSeeds],
+    &[u32],
+) -> Result<SealedStatement, CustodyError>;
+
+/// What those need.
 struct Certified {
     certificate: Certificate,
     ledger: LedgerState,

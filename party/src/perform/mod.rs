@@ -42,6 +42,7 @@ impl Party {
                     }
                     followed => followed?,
                 }
+                self.shared.custodian.leave()?;
                 if *completed {
                     return Ok(Some(End::Completed(reason.clone())));
                 }

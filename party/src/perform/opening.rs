@@ -8,9 +8,11 @@ use crate::opening::{Evidence, NotOpened, Opening, Unopened, Verified};
 use crate::party::Party;
 use crate::sinks::StoreSink;
 use galen_core::{Digest, PartyId};
-use galen_custody::cross_check::Finding;
+use galen_net::NetError;
 use galen_net::protocol::{BlobKind, Item, Statement};
-use galen_sums::statement::{JUDGED, Judged, OPENED, OPENING_FAILED, Opened, OpeningFailed};
+use galen_sums::statement::{
+    FINGERPRINT_REFUSED, FingerprintRefused, JUDGED, OPENED, OPENING_FAILED, Opened, OpeningFailed,
+};
 use galen_sums::{ContributionHeader, ContributionSet, Endorsement, Round, RoundId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -59,7 +61,7 @@ impl Party {
             self.fetch_contributions(link, &round, &verified, missing, &mut fetched)
                 .await?;
         }
-        let mut opened = self.open_blob(&round, &verified, &fetched).await?;
+        let (mut opened, mut liars) = self.open_blob(&round, &verified, &fetched).await?;
         if let Err(unopened) = &opened
             && unopened.is_wrong_sum()
             && contributions == Contributions::Kept
@@ -69,8 +71,9 @@ impl Party {
             let everybody = verified.members().cloned().collect();
             self.fetch_contributions(link, &round, &verified, everybody, &mut fetched)
                 .await?;
-            opened = self.open_blob(&round, &verified, &fetched).await?;
+            (opened, liars) = self.open_blob(&round, &verified, &fetched).await?;
         }
+        self.complain(link, &round, liars).await?;
         let shared = Arc::clone(&self.shared);
         blocking(move || {
             // What was opened is kept in its own form; what did not open is fetched again.
@@ -103,19 +106,41 @@ impl Party {
         Ok(())
     }
 
+    /// Tells the coordinator which members signed other fingerprints than those of their contributions, for the audit log. The sum opens
+    /// without their word, so what the coordinator makes of it changes nothing here.
+    async fn complain(&self, link: &Link, round: &Round, liars: BTreeSet<PartyId>) -> Result<(), PartyError> {
+        for contributor in liars {
+            let said = FingerprintRefused {
+                record: *round.digest(),
+                contributor,
+            };
+            let statement = self.sign(FINGERPRINT_REFUSED, &said)?.statement;
+            match link.post(Statement::FingerprintRefused(statement)).await {
+                Err(PartyError::Net(NetError::Refused(refusal))) => {
+                    let contributor = &said.contributor;
+                    tracing::warn!(%refusal, %contributor, "the coordinator refused the complaint about a fingerprint");
+                }
+                posted => posted?,
+            }
+        }
+        Ok(())
+    }
+
+    /// What the sum opens to, and the members that are found to have signed false fingerprints.
     async fn open_blob(
         &self,
         round: &Arc<Round>,
         verified: &Arc<Verified>,
         fetched: &Fetched,
-    ) -> Result<Result<Opening, Unopened>, PartyError> {
+    ) -> Result<(Result<Opening, Unopened>, BTreeSet<PartyId>), PartyError> {
         let (shared, state) = (Arc::clone(&self.shared), Arc::clone(&self.state));
         let (round, verified, fetched) = (Arc::clone(round), Arc::clone(verified), fetched.clone());
         blocking(move || {
             let blobs = shared.store.blobs();
-            let open = || -> Result<Opening, NotOpened> {
+            let mut liars = BTreeSet::new();
+            let mut open = || -> Result<Opening, NotOpened> {
                 let sum = verified.sum();
-                let unchecked = authentic::check(&round, &verified, blobs, &fetched)?;
+                let unchecked = authentic::check(&round, &verified, blobs, &fetched, &mut liars)?;
                 let blob = blobs.open_read(&sum).map_err(PartyError::from)?;
                 let study = shared.study.study();
                 let mut opening = verified.open(&round, &shared.identity, study, &state.derived, blob)?;
@@ -123,8 +148,8 @@ impl Party {
                 Ok(opening)
             };
             match open() {
-                Ok(opening) => Ok(Ok(opening)),
-                Err(NotOpened::Round(unopened)) => Ok(Err(unopened)),
+                Ok(opening) => Ok((Ok(opening), liars)),
+                Err(NotOpened::Round(unopened)) => Ok((Err(unopened), liars)),
                 Err(NotOpened::Here(error)) => {
                     blobs.delete(&verified.sum())?;
                     Err(error)
@@ -215,29 +240,12 @@ impl Party {
             fingerprints: Vec::new(),
         };
         let checks = link.fetch_sealed(id, Item::KeyChecks, me).await?;
-        let (shared, judging) = (Arc::clone(&self.shared), Arc::clone(&round));
-        let findings = blocking(move || {
-            let verified = Verified::new(&judging, sum, evidence)?;
-            let findings = verified.find_liars(&judging, &shared.identity, &checks)?;
-            Ok((findings, verified.answerers()))
-        });
-        let (findings, answered) = findings.await?;
-        let liars: BTreeSet<PartyId> = findings
-            .iter()
-            .filter_map(|found| found.liar())
-            .cloned()
-            .collect();
-        let doubted = verified_doubts(&findings, &answered);
-        let words: Vec<String> = findings.iter().map(ToString::to_string).collect();
-        for finding in &words {
-            tracing::warn!(%id, %finding, "key checks");
-        }
-        let said = Judged {
-            record: *round.digest(),
-            doubted: doubted.difference(&liars).cloned().collect(),
-            liars: liars.into_iter().collect(),
-            detail: words.join("; ").chars().take(200).collect(),
-        };
+        let shared = Arc::clone(&self.shared);
+        let said = blocking(move || {
+            let verified = Verified::new(&round, sum, evidence)?;
+            verified.judge(&round, &shared.identity, &checks)
+        })
+        .await?;
         link.post(Statement::Judged(self.sign(JUDGED, &said)?.statement))
             .await
     }
@@ -280,21 +288,4 @@ impl Party {
             None => Ok(()),
         }
     }
-}
-
-/// Who answered for a piece about which its holders disagree, or says nothing about its answer.
-fn verified_doubts(findings: &[Finding], answered: &BTreeSet<PartyId>) -> BTreeSet<PartyId> {
-    let mut doubted = BTreeSet::new();
-    for finding in findings {
-        match finding {
-            Finding::Disputed { custodians, .. } => {
-                doubted.extend(custodians.intersection(answered).cloned())
-            }
-            Finding::Silent { custodian } => {
-                doubted.insert(custodian.clone());
-            }
-            _ => {}
-        }
-    }
-    doubted
 }

@@ -1,14 +1,11 @@
 //! What a custodian knows of the other custodians' ledgers, by which it vouches for their incarnations.
 
 use galen_core::{Digest, PartyId};
+use galen_sums::incarnation::MAX_INCARNATIONS;
 use galen_sums::record::{OneRoundKey, RoundId};
 use galen_sums::{Authored, Incarnation, Round};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// Most incarnations of one custodian in a study; each is a start of its machine, or of its daemon where there is no memory file
-/// system. Without a bound, one custodian could fill the others' disks.
-const MAX_RETIRED: usize = 256;
 
 /// What is known of one other custodian.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +42,7 @@ impl Peers {
         {
             return Vouch::Confirmed(*confirmed_at);
         }
-        if peer.retired.contains_key(&said.nonce) || peer.retired.len() >= MAX_RETIRED {
+        if peer.retired.contains_key(&said.nonce) || peer.retired.len() >= MAX_INCARNATIONS {
             return Vouch::Retired;
         }
         if let Some((_, seq, authored)) = &peer.newest

@@ -192,6 +192,24 @@ pub enum AuditEvent {
         /// Why.
         reason: String,
     },
+    /// An attempt ended without a result and without a certificate that it is given up: its sum may be open. The round is collected again.
+    Repeated {
+        /// Round and attempt.
+        id: RoundId,
+        /// Why.
+        reason: String,
+        /// The contributors whose sum may be open; none if no set was proposed.
+        members: BTreeSet<PartyId>,
+        /// Who is asked in the next attempt; none if there is no other.
+        next: BTreeSet<PartyId>,
+    },
+    /// A custodian endorsed a set and its sum when enough others had, so that it can be asked for their pieces.
+    Endorsed {
+        /// Round and attempt.
+        id: RoundId,
+        /// Its signed endorsement ([`crate::Endorsement`]).
+        endorsement: Authored,
+    },
 }
 
 /// What a named member did.
@@ -226,7 +244,9 @@ impl AuditEvent {
             | Self::Opened { id, .. }
             | Self::Read { id, .. }
             | Self::OpeningFailed { id, .. }
-            | Self::Published { id, .. } => Some(*id),
+            | Self::Published { id, .. }
+            | Self::Repeated { id, .. }
+            | Self::Endorsed { id, .. } => Some(*id),
             Self::Admitted { .. }
             | Self::Activated
             | Self::Incarnation { .. }

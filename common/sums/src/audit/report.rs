@@ -3,7 +3,7 @@
 use super::chain::AuditHead;
 use super::check::Finding;
 use super::event::Culprit;
-use super::words::{count, culprit_words, names, plain};
+use super::words::{count, culprit_words, names, plain, repeat_words};
 use crate::record::RoundId;
 use galen_core::clock::utc;
 use galen_core::study::Purpose;
@@ -29,6 +29,8 @@ pub struct Report {
     pub accusations: Vec<Accusation>,
     /// Statements that were refused.
     pub rejections: Vec<Rejection>,
+    /// Attempts that ended without a result, with sums that may be open.
+    pub repeats: Vec<Repeat>,
     /// Models that were served.
     pub served: Vec<Digest>,
     /// How the study ended, if it did.
@@ -96,6 +98,22 @@ pub struct Rejection {
     pub text: String,
 }
 
+/// An attempt that ended without a result, whose sum may be open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Repeat {
+    /// Number of the line.
+    pub line: u64,
+    /// Round and attempt.
+    #[serde(flatten)]
+    pub id: RoundId,
+    /// Why.
+    pub reason: String,
+    /// The contributors whose sum may be open.
+    pub members: BTreeSet<PartyId>,
+    /// Who was asked in the next attempt.
+    pub next: BTreeSet<PartyId>,
+}
+
 /// The end of a study.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Closing {
@@ -124,6 +142,7 @@ impl Report {
             openings: Vec::new(),
             accusations: Vec::new(),
             rejections: Vec::new(),
+            repeats: Vec::new(),
             served: Vec::new(),
             closed: None,
             warnings: Vec::new(),
@@ -207,6 +226,14 @@ impl Report {
             )
         };
         section("Refused", self.rejections.iter().map(refused).collect());
+        let repeated = |r: &Repeat| {
+            let then = repeat_words(&r.members, &r.next);
+            format!("line {}: {}, because {}; {then}", r.line, r.id, plain(&r.reason))
+        };
+        section(
+            "Ended without a result",
+            self.repeats.iter().map(repeated).collect(),
+        );
         let served = self.served.iter().map(|model| model.to_hex()).collect();
         section("Served by the coordinator, in clear", served);
         let warnings = self

@@ -5,6 +5,7 @@ use super::event::{AuditEvent, Culprit};
 use crate::authored::Authored;
 use galen_core::PartyId;
 use galen_core::clock::utc;
+use std::collections::BTreeSet;
 
 /// Version of the wording. Raised whenever a sentence changes, so that a file written with other words is not taken for a changed one.
 pub const WORDS: u32 = 1;
@@ -180,7 +181,34 @@ pub fn event(event: &AuditEvent) -> String {
             let how = if *completed { "completed" } else { "not completed" };
             format!("The study is over, {how}: {}.", plain(reason))
         }
+        AuditEvent::Repeated {
+            id,
+            reason,
+            members,
+            next,
+        } => {
+            let begin = begin(id.to_string());
+            let (reason, then) = (plain(reason), repeat_words(members, next));
+            format!("{begin} ended without a result: {reason}; {then}.")
+        }
+        AuditEvent::Endorsed { id, endorsement } => format!(
+            "Custodian {} agreed as well to open the sum of {id}.",
+            endorsement.author
+        ),
     }
+}
+
+/// What may be open of an attempt that ended without a result, and who is asked again.
+pub fn repeat_words(members: &BTreeSet<PartyId>, next: &BTreeSet<PartyId>) -> String {
+    let open = match members.is_empty() {
+        true => "no set was proposed".to_owned(),
+        false => format!("its sum over {} may be open", names(members)),
+    };
+    let next = match next.is_empty() {
+        true => "nobody is asked again".to_owned(),
+        false => format!("the round is collected again from {}", names(next)),
+    };
+    format!("{open}; {next}")
 }
 
 /// What a culprit did, in a few words.

@@ -84,7 +84,7 @@ impl Engine {
                 // A stored contribution is damaged. Nothing was given out, so another attempt may collect it again.
                 Err(EngineError::Adding(AddingError::Sums(error))) => {
                     let reason = format!("the contributions cannot be added: {error}");
-                    self.change_if(&decision, Vec::new(), |state, now| {
+                    self.change_if(&decision, nothing, |state, now| {
                         if let Some(attempt) = &mut state.attempt {
                             attempt.carry_out(&Decision::GiveUp(reason), now.steady_ms);
                         }
@@ -93,18 +93,16 @@ impl Engine {
                 Err(error) => return Err(error),
             },
             Decision::Publish(result) => {
-                if self.change_if(&decision, Vec::new(), |state, now| state.publish(result, now))? {
+                if self.change_if(&decision, nothing, |state, now| state.publish(result, now))? {
                     tracing::info!(round = id.round, state = %result.short(), "published");
                     self.reload_round()?;
                     faults::reach("coordinator.round.published");
                     self.sweep()?;
                 }
             }
-            Decision::Abandon(ref reason) => self.abandon(id, &decision, reason.clone())?,
+            Decision::Abandon(ref reason) => self.abandon(id, &decision, reason)?,
             Decision::Fail(ref reason) => {
-                if self.change_if(&decision, Vec::new(), |state, _| {
-                    state.close(false, reason.clone())
-                })? {
+                if self.change_if(&decision, nothing, |state, _| state.close(false, reason.clone()))? {
                     tracing::error!(round = id.round, %reason, "the study cannot go on");
                     self.sweep()?;
                 }
@@ -118,7 +116,7 @@ impl Engine {
             | Decision::Dispute
             | Decision::Judge
             | Decision::Replace(..) => {
-                let events = self.told_of(attempt, id, &decision)?;
+                let events = |attempt: &Attempt| self.told_of(attempt, id, &decision);
                 let carried_out = self.change_if(&decision, events, |state, now| {
                     if let Some(attempt) = &mut state.attempt {
                         attempt.carry_out(&decision, now.steady_ms);
@@ -140,16 +138,18 @@ impl Engine {
     }
 
     /// Gives the attempt up, if the decision that leads there still holds.
-    fn abandon(&self, id: RoundId, decision: &Decision, reason: String) -> Result<(), EngineError> {
+    fn abandon(&self, id: RoundId, decision: &Decision, reason: &str) -> Result<(), EngineError> {
         tracing::warn!(%reason, "attempt abandoned");
-        let event = AuditEvent::Abandoned {
-            id,
-            reason: audit::short(&reason),
-            signatures: self.collect(id, "abandoned")?,
+        let events = |_: &Attempt| {
+            Ok(vec![AuditEvent::Abandoned {
+                id,
+                reason: audit::short(reason),
+                signatures: self.collect(id, "abandoned")?,
+            }])
         };
-        let abandoned = self.change_if(decision, vec![event], |state, now| {
+        let abandoned = self.change_if(decision, events, |state, now| {
             if let Some(attempt) = &mut state.attempt {
-                attempt.carry_out(&Decision::Abandon(reason), now.steady_ms);
+                attempt.carry_out(decision, now.steady_ms);
             }
             state.note_abandoned(&self.rules);
         })?;
@@ -163,7 +163,7 @@ impl Engine {
 
     /// Ends an attempt whose sum may be open and is of no use; its set, or part of it, is asked next.
     fn recollect(&self, decision: &Decision) -> Result<(), EngineError> {
-        let ended = self.change_if(decision, Vec::new(), |state, now| {
+        let ended = self.change_if(decision, nothing, |state, now| {
             if let Some(attempt) = &mut state.attempt {
                 attempt.carry_out(decision, now.steady_ms);
             }
@@ -408,6 +408,11 @@ impl Engine {
         inner.round = Some(Arc::new(Round::open(&self.roster, &record.statement, &inputs)?));
         Ok(())
     }
+}
+
+/// No line beside those that the change itself tells.
+fn nothing(_: &Attempt) -> Result<Vec<AuditEvent>, EngineError> {
+    Ok(Vec::new())
 }
 
 /// For each earlier attempt whose sum may be open, its set.

@@ -7,7 +7,9 @@ use galen_core::{Code, Digest, PartyId, Refusal};
 use galen_net::protocol::AttemptPhase;
 use galen_sums::audit::AuditEvent;
 use galen_sums::authored::{Authored, STALE};
-use galen_sums::incarnation::{Incarnation, Stale, check_confirmation, check_incarnation, check_stale};
+use galen_sums::incarnation::{
+    Incarnation, MAX_INCARNATIONS, Stale, check_confirmation, check_incarnation, check_stale,
+};
 
 fn own_key(custodian: &PartyId) -> String {
     format!("incarnation/{custodian}")
@@ -30,12 +32,23 @@ impl Engine {
         if known.is_some_and(|known| known.nonce == said.nonce) {
             return Ok(());
         }
+        let begun = known.map_or(0, |known| known.begun) + 1;
+        if begun > MAX_INCARNATIONS as u32 {
+            return Err(Refusal::new(
+                Code::TooManyIncarnations,
+                format!(
+                    "{} has begun {MAX_INCARNATIONS} incarnations in this study, and no more are taken",
+                    said.custodian
+                ),
+            ));
+        }
         let mut state = inner.state.clone();
         state.incarnations.insert(
             said.custodian.clone(),
             IncarnationState {
                 nonce: said.nonce,
                 seq: said.seq,
+                begun,
                 confirmed: Default::default(),
                 stale: None,
             },

@@ -233,6 +233,9 @@ impl Engine {
                 };
                 (format!("answer-{statement}"), authored, event)
             }
+            Statement::FingerprintRefused(signed) => {
+                return self.complaint(recorded()?, &attempt, authored(signed));
+            }
             Statement::Opened(signed) => {
                 let authored = authored(signed);
                 let result = verify::opened(recorded()?, &authored)?;
@@ -272,6 +275,7 @@ impl Engine {
             .filter(|a| (a.round, a.attempt) == (id.round, id.attempt));
         let current = current.ok_or_else(|| Refusal::new(Code::WrongRound, "the attempt has ended"))?;
         let before = current.clone();
+        let before_phase = before.phase;
         current.apply(event, self.clock.steady_ms())?;
         if *current
             == (Attempt {
@@ -280,6 +284,13 @@ impl Engine {
             })
         {
             return Ok(());
+        }
+        if kind == "endorsement" && before_phase == AttemptPhase::Certified {
+            // The certificate in the log is without it, and it can be asked for pieces from now on.
+            events.push(AuditEvent::Endorsed {
+                id,
+                endorsement: authored.clone(),
+            });
         }
         let fault = match kind.as_str() {
             "contribution" => Some("coordinator.contribution.stored"),

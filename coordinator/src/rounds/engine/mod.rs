@@ -3,6 +3,7 @@
 //! `intake` takes in statements, `drive` does what is due, `reading` answers; here is the state that they share.
 
 mod arriving;
+mod complaints;
 mod drive;
 mod incarnations;
 mod intake;
@@ -112,6 +113,8 @@ struct Inner {
     audit: AuditHead,
     /// Refusals that are in the audit log: who keeps sending the same fills nobody's disk.
     refused: BTreeSet<(PartyId, &'static str, Code)>,
+    /// Contributors of the attempt under way whose fingerprints were complained of and found to be right.
+    fitting: BTreeSet<PartyId>,
 }
 
 impl Engine {
@@ -160,6 +163,7 @@ impl Engine {
                 round: None,
                 audit: head,
                 refused: BTreeSet::new(),
+                fitting: BTreeSet::new(),
             }),
             wake: Notify::new(),
             arrived: Arrived::default(),
@@ -322,24 +326,25 @@ impl Engine {
     }
 
     /// Changes the state as a decision says, if the decision still holds: statements may have come in since it was made.
-    /// `events` go into the audit log, beside those that the change itself tells.
+    /// `events` go into the audit log, beside those that the change itself tells; they are told of the attempt as it is when the decision is
+    /// carried out.
     fn change_if(
         &self,
         decision: &Decision,
-        events: Vec<AuditEvent>,
+        events: impl FnOnce(&Attempt) -> Result<Vec<AuditEvent>, EngineError>,
         change: impl FnOnce(&mut StudyState, Now),
     ) -> Result<bool, EngineError> {
         let mut inner = self.lock();
         self.arrivals.note(&mut inner.state);
         let mut state = inner.state.clone();
         let now = self.now();
-        let current = state
-            .attempt
-            .as_ref()
-            .map(|a| a.decide(&self.rules, &state.standing(&self.rules), now.steady_ms));
-        if current.as_ref() != Some(decision) {
+        let Some(attempt) = &state.attempt else {
+            return Ok(false);
+        };
+        if attempt.decide(&self.rules, &state.standing(&self.rules), now.steady_ms) != *decision {
             return Ok(false);
         }
+        let events = events(attempt)?;
         change(&mut state, now);
         self.commit(&mut inner, state, None, events)?;
         Ok(true)
@@ -382,6 +387,7 @@ impl Engine {
         let current = |state: &StudyState| state.attempt.as_ref().map(|a| (a.round, a.attempt));
         if current(&inner.state) != current(&state) {
             inner.refused.clear();
+            inner.fitting.clear();
         }
         inner.audit = head;
         inner.state = state;

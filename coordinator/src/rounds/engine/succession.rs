@@ -1,12 +1,12 @@
 //! From a study to its successor, in the same store.
 //!
 //! Rounds are counted through, so the published rounds stay where they are and the successor goes on after them. Everything else of the
-//! old study ends: its consents, the attempt under way with what was stated in it, its releases. The store remembers which study
-//! it belongs to and which ones came before.
+//! old study ends: its consents, the attempt under way with what was stated in it, its releases. Who is suspected of spoiling sums stays
+//! suspected. The store remembers which study it belongs to and which ones came before.
 
 use super::{PUBLISHED, STATE_KEY, STATEMENTS, STATES};
 use crate::rounds::audit::{self, AuditLogError};
-use crate::rounds::state::{Attempt, EarlierAttempt, Published, StudyState};
+use crate::rounds::state::{Attempt, EarlierAttempt, Published};
 use galen_core::study::FrozenStudy;
 use galen_core::{Digest, SigningKey, StudyDigest};
 use galen_models::agenda;
@@ -192,11 +192,12 @@ pub fn adopt(
     lineage.current = new.digest();
     let states = store.database().repository(&STATES)?;
     let statements = store.database().repository(&STATEMENTS)?;
-    let over = states.get(STATE_KEY)?.is_some_and(|state| state.closed.is_some());
+    let before = states.get(STATE_KEY)?.unwrap_or_default();
+    let over = before.closed.is_some();
     let mut batch = store.database().batch();
     let last = Some(reason.as_str()).filter(|_| !over);
     audit::retire(store.database(), &mut batch, old, signing, now_ms, last)?;
-    batch.put(&states, STATE_KEY, &StudyState::default())?;
+    batch.put(&states, STATE_KEY, &before.succeed(new.study()))?;
     batch.put(&store.database().repository(&LINEAGE)?, LINEAGE_KEY, &lineage)?;
     // Statements of rounds that are begun again would be taken for the successor's. Those of published rounds stay.
     let first = format!("{:08}/", standing.rounds);

@@ -1,26 +1,12 @@
 //! Custodians that cheat, over the real engine.
 
-use super::play::Play;
+use super::lies;
+use super::play::{Play, honest};
 use super::*;
 use galen_core::Code;
 use galen_net::protocol::{AttemptPhase, Statement};
 use galen_sums::Abandoned;
 use galen_sums::audit::{AuditEvent, Culprit};
-
-fn honest(_: &Federation, _: &Round, _: usize, parcel: Parcel) -> Parcel {
-    parcel
-}
-
-fn until(play: &mut Play, phase: AttemptPhase) -> (RoundId, galen_net::protocol::AttemptView) {
-    for _ in 0..20 {
-        let (id, view) = play.attempt().unwrap();
-        if view.phase == phase {
-            return (id, view);
-        }
-        play.turn(&honest);
-    }
-    panic!("{phase:?} was not reached");
-}
 
 fn named(play: &Play, wanted: Culprit) -> Vec<(String, Vec<Authored>)> {
     let events = play.events();
@@ -41,7 +27,7 @@ fn named(play: &Play, wanted: Culprit) -> Vec<(String, Vec<Authored>)> {
 fn two_signatures_for_one_attempt_are_named_with_both_as_evidence() {
     for gives_up in [false, true] {
         let mut play = Play::new(federation(4, 3, 3));
-        let (id, view) = until(&mut play, AttemptPhase::Endorsing);
+        let (id, view) = play.until_phase(AttemptPhase::Endorsing, &honest);
         let cheat = &play.federation.members[3];
         let (name, round) = (cheat.identity.name.clone(), play.round(id));
         let said = Endorsement {
@@ -93,7 +79,7 @@ fn two_signatures_for_one_attempt_are_named_with_both_as_evidence() {
 #[test]
 fn a_refused_answer_is_reassigned_and_named() {
     let mut play = Play::new(federation(4, 3, 3));
-    let (id, view) = until(&mut play, AttemptPhase::Certified);
+    let (id, view) = play.until_phase(AttemptPhase::Certified, &honest);
     let (silent, pieces) = view.assignments[0].clone();
     let round = play.round(id);
     let [headers, endorsements] = [
@@ -138,4 +124,64 @@ fn a_refused_answer_is_reassigned_and_named() {
     while play.engine.view(0).published.is_empty() {
         play.turn(&honest);
     }
+}
+
+/// Attack: a custodian adds one to one coefficient of its key sum, so that nothing opens; or seals what one receiver cannot open.
+#[test]
+fn a_wrong_key_sum_is_named_and_the_exact_sum_opens_without_it() {
+    for to_one in [false, true] {
+        // Every piece has two holders, so that a majority of them decides nothing: the liar is shown by its own statements.
+        let mut play = Play::new(federation(4, 3, 3));
+        let (_, view) = play.until_phase(AttemptPhase::Certified, &honest);
+        let (liar, pieces) = view.assignments[0].clone();
+        let at = play
+            .federation
+            .members
+            .iter()
+            .position(|m| m.identity.name == liar)
+            .unwrap();
+        let victim = play.federation.members[(at + 1) % 4].identity.name.clone();
+        let lied_to = victim.clone();
+        play.lie = Some(Box::new(move |federation, round, index, answer| {
+            match (index == at, to_one) {
+                (false, _) => answer,
+                (true, false) => lies::wrong_coefficient(federation, round, index, &answer),
+                (true, true) => lies::closed_to(federation, index, &lied_to, &answer),
+            }
+        }));
+        play.until_published(1, &honest);
+        // Lines of defence: remainders, key checks that every receiver compares with the answers, and other holders of each piece.
+        let named = named(&play, Culprit::WrongKeySum);
+        let by: Vec<&galen_core::PartyId> = named.iter().map(|(_, evidence)| &evidence[0].author).collect();
+        assert!(
+            named.iter().all(|(party, _)| *party == liar.to_string()),
+            "{named:?}"
+        );
+        match to_one {
+            false => assert_eq!(by.len(), 4),
+            // What is sealed to a receiver only that one can judge.
+            true => assert_eq!(by, [&victim]),
+        }
+        let answers = play.events().into_iter().filter_map(|event| match event {
+            AuditEvent::Answered { custodian, .. } => Some(custodian),
+            _ => None,
+        });
+        let answers: Vec<_> = answers.collect();
+        assert_eq!(answers.iter().filter(|name| **name == liar).count(), 1);
+        assert!(answers.len() > 1 && !pieces.is_empty());
+        // In the first attempt, with everybody in it, to the last digit.
+        let published = &play.engine.state().published[0];
+        assert_eq!((published.attempt, published.set.len()), (0, 4));
+        assert_eq!(play.sums[0], play.plain_sum(0));
+    }
+}
+
+/// The word of a custodian that was not in doubt stands: an honest round names nobody.
+#[test]
+fn an_honest_round_is_exact_and_names_nobody() {
+    let mut play = Play::new(federation(4, 3, 3));
+    play.until_published(2, &honest);
+    assert_eq!(play.sums, [play.plain_sum(0), play.plain_sum(1)]);
+    let named = |event: &AuditEvent| matches!(event, AuditEvent::Named { .. });
+    assert!(!play.events().iter().any(named));
 }

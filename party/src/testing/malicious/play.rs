@@ -15,14 +15,33 @@ use galen_net::protocol::{AttemptPhase, AttemptView, BlobKind, Item, Statement};
 use galen_store::Store;
 use galen_sums::audit::{AuditEvent, Chain, Checker};
 use galen_sums::authored::INCARNATION;
-use galen_sums::statement::{JUDGED, Judged, OPENED, OPENING_FAILED, Opened, OpeningFailed};
-use galen_sums::{Authored, ContributionHeader, Endorsement, Round, RoundId, SealedStatement};
+use galen_sums::statement::{
+    FINGERPRINT_REFUSED, FingerprintRefused, JUDGED, OPENED, OPENING_FAILED, Opened, OpeningFailed,
+};
+use galen_sums::{
+    Authored, Challenge, ContributionHeader, Endorsement, Fingerprint, FingerprintStatement, Round, RoundId,
+    SealedStatement,
+};
 use galen_training::Device;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// What a contributor sends in the place of what it should.
 pub(super) type Spoil<'a> = &'a dyn Fn(&Federation, &Round, usize, Parcel) -> Parcel;
+
+/// What a custodian answers in the place of what it should.
+pub(super) type Lie = Box<dyn Fn(&Federation, &Round, usize, SealedStatement) -> SealedStatement>;
+
+/// The values that contributors encrypted, by round and index.
+pub(super) type Plain = Rc<RefCell<BTreeMap<(u32, usize), Vec<i64>>>>;
+
+/// Sends what it should.
+pub(super) fn honest(_: &Federation, _: &Round, _: usize, parcel: Parcel) -> Parcel {
+    parcel
+}
 
 /// A study that is carried out.
 pub(super) struct Play {
@@ -31,6 +50,14 @@ pub(super) struct Play {
     pub(super) clock: Arc<ManualClock>,
     patients: Vec<Patients>,
     derived: Derived,
+    /// What custodians do to their answers; nothing if all are honest.
+    pub(super) lie: Option<Lie>,
+    /// Who signs the fingerprint of nothing.
+    pub(super) false_fingerprint: Option<usize>,
+    /// The values that contributors encrypted, by round and index.
+    pub(super) plain: Plain,
+    /// The sums that were opened in published rounds.
+    pub(super) sums: Vec<Vec<i64>>,
     /// What receivers made of the sum under way.
     opened: Option<Opening>,
     _temp: tempfile::TempDir,
@@ -57,6 +84,10 @@ impl Play {
             engine,
             clock,
             patients,
+            lie: None,
+            false_fingerprint: None,
+            plain: Plain::default(),
+            sums: Vec::new(),
             opened: None,
             _temp: temp,
         };
@@ -143,7 +174,43 @@ impl Play {
             && let Some(opening) = self.opened.take()
         {
             self.derived = opening.derived;
+            self.sums.push(opening.sum.values);
         }
+    }
+
+    /// Plays until an attempt is in a phase.
+    pub(super) fn until_phase(&mut self, phase: AttemptPhase, spoil: Spoil<'_>) -> (RoundId, AttemptView) {
+        for _ in 0..20 {
+            let (id, view) = self.attempt().unwrap();
+            if view.phase == phase {
+                return (id, view);
+            }
+            self.turn(spoil);
+        }
+        panic!("{phase:?} was not reached");
+    }
+
+    /// Plays until the round is published.
+    pub(super) fn until_published(&mut self, rounds: usize, spoil: Spoil<'_>) {
+        for _ in 0..100 {
+            if self.engine.view().published.len() >= rounds {
+                return;
+            }
+            self.turn(spoil);
+        }
+        panic!("round {} is not published: {:?}", rounds - 1, self.engine.view());
+    }
+
+    /// The sum of what the members of a published round encrypted.
+    pub(super) fn plain_sum(&self, round: u32) -> Vec<i64> {
+        let set = self.engine.state().published[round as usize].set.clone();
+        let plain = self.plain.borrow();
+        let values = (0..).zip(&self.federation.members).filter_map(|(index, member)| {
+            set.contains(&member.identity.name)
+                .then(|| plain[&(round, index)].clone())
+        });
+        let add = |sum: Vec<i64>, values: Vec<i64>| sum.iter().zip(values).map(|(s, v)| s + v).collect();
+        values.reduce(add).unwrap()
     }
 
     fn contribute(&self, id: RoundId, asked: &[PartyId], spoil: Spoil<'_>) {
@@ -160,7 +227,11 @@ impl Play {
                 derived: &self.derived,
                 device: &Device::cpu(),
             };
-            let compute = || Ok(values(sources, &mut |_| {}).unwrap());
+            let compute = || {
+                let values = values(sources, &mut |_| {}).unwrap();
+                self.plain.borrow_mut().insert((id.round, index), values.clone());
+                Ok(values)
+            };
             let parcel = member.contributor.parcel(&round, compute).unwrap();
             let parcel = spoil(&self.federation, &round, index, parcel);
             let blobs = self.engine.store().blobs();
@@ -226,16 +297,15 @@ impl Play {
         let round = self.round(id);
         let [headers, endorsements] = [Item::Headers, Item::Endorsements].map(|item| self.fetch(id, item));
         for (name, pieces) in &view.assignments {
-            let member = self
-                .federation
-                .members
-                .iter()
-                .find(|m| m.identity.name == *name)
-                .unwrap();
-            let said = member
+            let mut members = (0..).zip(&self.federation.members);
+            let (index, member) = members.find(|(_, m)| m.identity.name == *name).unwrap();
+            let mut said = member
                 .custodian
                 .answer(&round, &headers, &endorsements, pieces)
                 .unwrap();
+            if let Some(lie) = &self.lie {
+                said = lie(&self.federation, &round, index, said);
+            }
             self.upload(member, &said);
             self.post(member, Statement::Answer(said.said.statement)).unwrap();
         }
@@ -244,17 +314,29 @@ impl Play {
             set: view.set_digest.unwrap(),
             sum: view.sum.unwrap(),
         };
-        for member in self
-            .federation
-            .members
-            .iter()
-            .filter(|m| view.set.contains(&m.identity.name))
-        {
+        for (index, member) in self.federation.members.iter().enumerate() {
+            if !view.set.contains(&member.identity.name) {
+                continue;
+            }
             // Of what was really sent, which for a cheat is not what it drew.
             let header = headers.iter().find(|h| h.author == member.identity.name).unwrap();
             let header: ContributionHeader = header.statement.read_unverified().unwrap();
             let blob = self.engine.store().blobs().open_read(&header.ciphertext).unwrap();
-            let said = authentic::own_fingerprint(&round, &fixed, &member.identity, &header, blob).unwrap();
+            let said = match self.false_fingerprint == Some(index) {
+                false => authentic::own_fingerprint(&round, &fixed, &member.identity, &header, blob).unwrap(),
+                true => {
+                    let (challenge, identity) = (Challenge::new(&fixed), &member.identity);
+                    let nothing = Fingerprint::zero(&round);
+                    FingerprintStatement::sign(
+                        &round,
+                        &challenge,
+                        &identity.name,
+                        &identity.signing,
+                        &nothing,
+                    )
+                    .unwrap()
+                }
+            };
             self.post(member, Statement::Fingerprint(said.statement)).unwrap();
         }
     }
@@ -291,7 +373,12 @@ impl Play {
         }
     }
 
-    fn sign<T: serde::Serialize>(&self, member: &Member, domain: &str, said: &T) -> galen_core::Signed {
+    pub(super) fn sign<T: serde::Serialize>(
+        &self,
+        member: &Member,
+        domain: &str,
+        said: &T,
+    ) -> galen_core::Signed {
         member
             .identity
             .signing
@@ -305,14 +392,28 @@ impl Play {
         let study = self.federation.study.study();
         let mut found = None;
         for member in &self.federation.members {
-            let open = || -> Result<Opening, NotOpened> {
+            let mut liars = BTreeSet::new();
+            let mut open = |fetched: &Fetched| -> Result<Opening, NotOpened> {
                 let verified = Verified::new(&round, sum, evidence.clone())?;
-                let unchecked = authentic::check(&round, &verified, blobs, &Fetched::default())?;
+                let unchecked = authentic::check(&round, &verified, blobs, fetched, &mut liars)?;
                 assert!(unchecked.is_empty());
                 let blob = blobs.open_read(&sum).unwrap();
                 verified.open(&round, &member.identity, study, &self.derived, blob)
             };
-            let said = match open() {
+            let mut opened = open(&Fetched::default());
+            if matches!(&opened, Err(NotOpened::Round(unopened)) if unopened.is_wrong_sum()) {
+                let mut all = Fetched::default();
+                for header in &evidence.headers {
+                    all.add(header.statement.read_unverified().unwrap());
+                }
+                opened = open(&all);
+            }
+            for contributor in liars {
+                let said = FingerprintRefused { record, contributor };
+                let said = Statement::FingerprintRefused(self.sign(member, FINGERPRINT_REFUSED, &said));
+                self.post(member, said).unwrap();
+            }
+            let said = match opened {
                 Ok(opening) => {
                     let said = Opened {
                         record,
@@ -342,17 +443,7 @@ impl Play {
         let checks = self.fetch_sealed(id, Item::KeyChecks);
         for member in &self.federation.members {
             let verified = Verified::new(&round, sum, evidence.clone()).unwrap();
-            let findings = verified.find_liars(&round, &member.identity, &checks).unwrap();
-            let said = Judged {
-                record: *round.digest(),
-                liars: findings
-                    .iter()
-                    .filter_map(|found| found.liar())
-                    .cloned()
-                    .collect(),
-                doubted: Default::default(),
-                detail: String::new(),
-            };
+            let said = verified.judge(&round, &member.identity, &checks).unwrap();
             self.post(member, Statement::Judged(self.sign(member, JUDGED, &said)))
                 .unwrap();
         }

@@ -9,9 +9,10 @@ use galen_store::Store;
 use galen_sums::blob::{BlobReader, BlobWriter, Subject};
 use galen_sums::statement::OpeningFault;
 use galen_sums::{Challenge, ContributionHeader, FingerprintStatement, fingerprint};
+use std::collections::BTreeSet;
 
-/// Ciphertexts under another subject.
-fn rewrite(round: &Round, from: &Subject, to: &Subject, blob: &[u8], shift: u64) -> Vec<u8> {
+/// Ciphertexts under another subject, with `shift` added to the first coefficient.
+pub(super) fn rewrite(round: &Round, from: &Subject, to: &Subject, blob: &[u8], shift: i128) -> Vec<u8> {
     let mut out = Vec::new();
     let mut reader = BlobReader::new(round, from, blob).unwrap();
     let mut writer = BlobWriter::new(round, to, &mut out).unwrap();
@@ -21,7 +22,7 @@ fn rewrite(round: &Round, from: &Subject, to: &Subject, blob: &[u8], shift: u64)
         if index == 0 {
             for (at, modulus) in round.ring().moduli().iter().enumerate() {
                 let first = &mut block.residues_mut(at)[0];
-                *first = modulus.add(*first, modulus.reduce_u64(shift));
+                *first = modulus.add(*first, modulus.reduce_i128(shift));
             }
         }
         writer.write_block(&block).unwrap();
@@ -133,7 +134,13 @@ impl Desk {
     }
 
     fn check(&self, round: &Round, verified: &Verified) -> Result<(), String> {
-        match authentic::check(round, verified, self.store.blobs(), &self.fetched) {
+        match authentic::check(
+            round,
+            verified,
+            self.store.blobs(),
+            &self.fetched,
+            &mut BTreeSet::new(),
+        ) {
             Ok(unchecked) => {
                 assert!(unchecked.is_empty(), "{unchecked:?}");
                 Ok(())
@@ -157,7 +164,13 @@ fn a_shifted_sum_is_refused_by_every_receiver_and_the_coordinator_is_to_blame() 
     let (honest, _) = federation.add(&round, &parcels);
     let subject = Subject::Sum(ContributionSet::new(&round, &all).unwrap().digest());
     // Five patients more than there are.
-    let shifted = rewrite(&round, &subject, &subject, &honest, 5 * round.plan().delta);
+    let shifted = rewrite(
+        &round,
+        &subject,
+        &subject,
+        &honest,
+        5 * i128::from(round.plan().delta),
+    );
     let sum = Digest::of(&shifted);
     let mut evidence = evidence(&federation, &round, &all, sum);
     let fixed = endorsement(&round, &all, sum);
