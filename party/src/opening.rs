@@ -89,6 +89,7 @@ pub struct Opening {
 }
 
 /// A round whose evidence holds; what remains is to open its sum.
+#[derive(Clone)]
 pub struct Verified {
     certificate: Certificate,
     set: ContributionSet,
@@ -161,6 +162,14 @@ impl Verified {
         &self.fingerprints
     }
 
+    /// The same round with nobody's word on its fingerprint.
+    pub fn without_fingerprints(&self) -> Self {
+        Self {
+            fingerprints: Vec::new(),
+            ..self.clone()
+        }
+    }
+
     /// Members of whom there is none.
     pub fn without_fingerprint(&self) -> BTreeSet<PartyId> {
         let said = |member: &&PartyId| !self.fingerprints.iter().any(|said| said.author == **member);
@@ -224,7 +233,8 @@ impl Verified {
         let derived = before.apply(study, &opened.values, &opened.opening_secret);
         let derived = derived.map_err(|error| {
             tracing::debug!(%id, %error, "opened sum refused");
-            NotOpened::round(id, "the opened sum means nothing under this study")
+            let detail = "the opened sum means nothing under this study";
+            NotOpened::from(Unopened::new(id, OpeningFault::Meaning, detail))
         })?;
         let (plan, roster) = (round.plan(), round.roster());
         let sum = OpenedSum {

@@ -6,12 +6,13 @@
 
 use super::state::{Attempt, StudyState};
 use galen_core::study::FrozenStudy;
-use galen_core::{Code, Refusal, SignError, Signed, SigningKey, StudyDigest};
+use galen_core::{Code, PartyId, Refusal, SignError, Signed, SigningKey, StudyDigest};
 use galen_net::protocol::{AttemptPhase, Statement};
 use galen_store::{Batch, Database, Repository, StoreError, Table};
 use galen_sums::audit::{AuditEvent, AuditHead, AuditLine, Culprit};
 use galen_sums::record::RoundId;
 use galen_sums::roster::Roster;
+use std::collections::BTreeSet;
 
 const LINES: Table<Signed> = Table::new("audit", *b"AUDI", 1);
 const HEADS: Table<AuditHead> = Table::new("audit-head", *b"AUDH", 1);
@@ -210,23 +211,35 @@ pub fn told(before: &StudyState, after: &StudyState, roster: &Roster) -> Vec<Aud
     events
 }
 
-/// The contributor that is left once sums with it did not open and sums without it did.
+/// The contributor that is left once sums with it did not open and sums without it did. One that spoils some sums on purpose, and not
+/// others, can leave another one there. It is in every set that did not open, though; so only who alone is in all of them is named as
+/// the one that spoils sums, and anybody else as left out.
 fn spoiler(before: &StudyState, after: &StudyState) -> Option<AuditEvent> {
-    let [party] = after.suspects.iter().collect::<Vec<_>>()[..] else {
-        return None;
+    let attempt = before.attempt.as_ref()?;
+    let one = |set: &BTreeSet<PartyId>| match set.iter().collect::<Vec<_>>()[..] {
+        [party] => Some(party.clone()),
+        _ => None,
     };
-    let attempt = before
-        .attempt
-        .as_ref()
-        .filter(|_| before.suspects != after.suspects)?;
+    let proven = |state: &StudyState| state.in_all_spoilt.as_ref().and_then(one);
+    let left = |state: &StudyState| one(&state.suspects);
+    let (party, culprit, text) = if let Some(party) = proven(after).filter(|_| proven(before).is_none()) {
+        let text = "it alone was in every sum that did not open";
+        (party, Culprit::BadCiphertext, text)
+    } else {
+        let party = left(after).filter(|party| left(before).as_ref() != Some(party))?;
+        if proven(after).as_ref() == Some(&party) {
+            return None;
+        }
+        (party, Culprit::Suspected, "no sum that it was in opened, and others did")
+    };
     Some(AuditEvent::Named {
         id: RoundId {
             round: attempt.round,
             attempt: attempt.attempt,
         },
-        party: party.clone(),
-        culprit: Culprit::BadCiphertext,
-        text: "no sum that it was in opened, and others did".to_owned(),
+        party,
+        culprit,
+        text: text.to_owned(),
         evidence: Vec::new(),
     })
 }
@@ -319,7 +332,7 @@ pub fn name_of(statement: &Statement) -> &'static str {
 
 /// The line of a refusal, if it is one that names its receiver as at fault. Others only say that the sender saw an older state, or
 /// that it should come again.
-pub fn refused(party: &galen_core::PartyId, what: &str, refusal: &Refusal) -> Option<AuditEvent> {
+pub fn refused(party: &PartyId, what: &str, refusal: &Refusal) -> Option<AuditEvent> {
     let fault = matches!(
         refusal.code,
         Code::WrongStudy

@@ -200,6 +200,10 @@ impl StudyState {
             .flat_map(|p| p.set.iter().cloned())
             .collect();
         self.suspects = bisect::after_failure(&self.suspects, &set);
+        self.in_all_spoilt = Some(match &self.in_all_spoilt {
+            Some(common) => common.intersection(&set).cloned().collect(),
+            None => set.clone(),
+        });
         self.earlier.push(EarlierAttempt::Standing(set));
         let standing: Vec<_> = self
             .earlier

@@ -38,14 +38,15 @@ impl Failure {
             .collect()
     }
 
-    /// Takes faults, lies and crossings out as long as the same invariant fails: halves first, then smaller parts, down to single ones.
+    /// Takes faults, lies, crossings and spoilt contributions out as long as the same invariant fails: halves first, then smaller parts, down to single ones.
     ///
     /// # Errors
     /// As [`Self::of`].
     pub fn shrink(mut self) -> anyhow::Result<Self> {
         let wanted = self.invariants();
-        let len =
-            |schedule: &Schedule| schedule.faults.len() + schedule.lies.len() + schedule.crossings.len();
+        let len = |schedule: &Schedule| {
+            schedule.faults.len() + schedule.lies.len() + schedule.crossings.len() + schedule.spoils.len()
+        };
         let mut part = len(&self.schedule).div_ceil(2).max(1);
         loop {
             let mut at = 0;
@@ -72,22 +73,20 @@ impl Failure {
     }
 }
 
-/// The schedule without some of its faults, lies and crossings, counted in this order.
+/// The schedule without some of its faults, lies, crossings and spoilt contributions, counted in this order.
 fn without(schedule: &Schedule, part: Range<usize>) -> Schedule {
+    fn take<T>(list: &mut Vec<T>, part: &Range<usize>, first: &mut usize) {
+        let len = list.len();
+        let mut index = *first..;
+        list.retain(|_| index.next().is_none_or(|index| !part.contains(&index)));
+        *first += len;
+    }
     let mut smaller = schedule.clone();
-    let faults = schedule.faults.len();
-    let mut index = 0..;
-    smaller
-        .faults
-        .retain(|_| index.next().is_none_or(|index| !part.contains(&index)));
-    let mut index = faults..;
-    smaller
-        .lies
-        .retain(|_| index.next().is_none_or(|index| !part.contains(&index)));
-    let mut index = faults + schedule.lies.len()..;
-    smaller
-        .crossings
-        .retain(|_| index.next().is_none_or(|index| !part.contains(&index)));
+    let mut first = 0;
+    take(&mut smaller.faults, &part, &mut first);
+    take(&mut smaller.lies, &part, &mut first);
+    take(&mut smaller.crossings, &part, &mut first);
+    take(&mut smaller.spoils, &part, &mut first);
     smaller
 }
 

@@ -1,0 +1,142 @@
+//! The simulation can fail: for each invariant there are schedules in which it does not hold, and it is said so.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use galen_integration_tests::sim::shrink::Failure;
+use galen_integration_tests::sim::{Bug, Deed, Fault, Invariant, Node, Schedule, Spoil};
+use galen_store::Cut;
+
+/// No end that a schedule would see.
+const FOR_EVER: u64 = 1 << 40;
+
+/// Runs schedules, each made to violate an invariant, until one does. A few are tried: what the seed chooses may be in the way.
+#[track_caller]
+fn notices(invariant: Invariant, schedules: impl Iterator<Item = Schedule>) -> Failure {
+    let fails = |schedule: Schedule| {
+        let failure = Failure::of(&schedule).unwrap()?;
+        let mut violations = failure.outcome.violations.iter();
+        violations
+            .any(|violation| violation.invariant == invariant)
+            .then_some(failure)
+    };
+    schedules
+        .take(12)
+        .find_map(fails)
+        .unwrap_or_else(|| panic!("{invariant:?} is said to hold where it does not"))
+}
+
+/// The schedule of a seed without its faults.
+fn calm(seed: u64) -> Schedule {
+    Schedule {
+        faults: Vec::new(),
+        ..Schedule::of(seed)
+    }
+}
+
+fn broken(seed: u64, bug: Bug) -> Schedule {
+    Schedule {
+        bug: Some(bug),
+        ..calm(seed)
+    }
+}
+
+fn severed(party: usize, turn: u64) -> Fault {
+    Fault::Severed {
+        party,
+        turn,
+        turns: FOR_EVER,
+    }
+}
+
+/// One of four hospitals is there in name only, and another one is cut off: sums are over two.
+#[test]
+fn a_sum_over_too_few_is_noticed() {
+    let schedules = (0..200).filter_map(|seed| {
+        let mut schedule = broken(seed, Bug::Sham(3));
+        let shape = schedule.shape();
+        schedule.faults.push(severed(0, 200));
+        (shape.parties == 4 && shape.agreement == 3 && shape.quorum == 3).then_some(schedule)
+    });
+    notices(Invariant::EnoughContributors, schedules);
+}
+
+/// With one cheater more than a study stands, two lives open two sums of one round.
+#[test]
+fn two_sums_of_a_round_are_noticed() {
+    let schedules = (0..300).filter_map(|seed| {
+        let mut schedule = Schedule::of_fork(seed);
+        let shape = schedule.shape();
+        let fork = schedule.fork.as_mut().unwrap();
+        fork.turn = 1;
+        fork.cheaters = (0..2 * shape.agreement as usize - shape.parties).collect();
+        fork.second = (fork.cheaters.len()..shape.parties).step_by(2).collect();
+        schedule.crossings.clear();
+        let more = schedule.fork.as_ref().unwrap().cheaters.len() > shape.cheaters();
+        more.then_some(schedule)
+    });
+    notices(Invariant::OpenedOnce, schedules);
+}
+
+/// A contributor encrypts something else than the oracle believes.
+#[test]
+fn a_sum_that_is_not_that_of_the_values_is_noticed() {
+    let schedules = (0..).map(|number| Schedule {
+        spoils: vec![Spoil {
+            party: 0,
+            contribution: 2,
+            deed: Deed::Range { which: 2 * number + 1 },
+        }],
+        ..broken(number, Bug::Unrecorded)
+    });
+    notices(Invariant::EqualsOracle, schedules);
+}
+
+#[test]
+fn an_acknowledged_contribution_that_is_not_counted_is_noticed() {
+    notices(
+        Invariant::CountedOnce,
+        (0..).map(|seed| broken(seed, Bug::FalseWord(0))),
+    );
+}
+
+#[test]
+fn a_secret_that_outlives_the_study_is_noticed() {
+    notices(Invariant::Erased, (0..).map(|seed| broken(seed, Bug::Backup(1))));
+}
+
+#[test]
+fn a_study_that_does_not_end_is_noticed() {
+    let cut_off = |seed| Schedule {
+        faults: vec![severed(2, 500)],
+        ..calm(seed)
+    };
+    notices(Invariant::Ends, (0..).map(cut_off));
+}
+
+/// Nobody is lost; most are cut off for longer than the study waits.
+#[test]
+fn a_study_that_is_given_up_too_early_is_noticed() {
+    let cut_off = |seed| Schedule {
+        faults: (0..3).map(|party| severed(party, 300)).collect(),
+        ..calm(seed)
+    };
+    notices(Invariant::Completes, (0..).map(cut_off));
+}
+
+#[test]
+fn an_honest_party_that_is_blamed_is_noticed() {
+    let blamed = |seed| Schedule {
+        spoils: vec![Spoil {
+            party: 0,
+            contribution: 1,
+            deed: Deed::Hash { which: seed },
+        }],
+        ..broken(seed, Bug::Trusted)
+    };
+    notices(Invariant::Named, (0..).map(blamed));
+}
