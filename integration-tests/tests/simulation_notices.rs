@@ -89,7 +89,9 @@ fn a_sum_that_is_not_that_of_the_values_is_noticed() {
         spoils: vec![Spoil {
             party: 0,
             contribution: 2,
-            deed: Deed::Range { which: 2 * number + 1 },
+            deed: Deed::Range {
+                which: 2 * number + 1,
+            },
         }],
         ..broken(number, Bug::Unrecorded)
     });

@@ -4,15 +4,15 @@
 //! statement to tell (a certificate, a named culprit) comes from where that statement is at hand; everything else follows from
 //! the state before and after ([`told`]), so that no transition can be forgotten.
 
+use super::blame;
 use super::state::{Attempt, StudyState};
 use galen_core::study::FrozenStudy;
 use galen_core::{Code, PartyId, Refusal, SignError, Signed, SigningKey, StudyDigest};
 use galen_net::protocol::{AttemptPhase, Statement};
 use galen_store::{Batch, Database, Repository, StoreError, Table};
-use galen_sums::audit::{AuditEvent, AuditHead, AuditLine, Culprit};
+use galen_sums::audit::{AuditEvent, AuditHead, AuditLine};
 use galen_sums::record::RoundId;
 use galen_sums::roster::Roster;
-use std::collections::BTreeSet;
 
 const LINES: Table<Signed> = Table::new("audit", *b"AUDI", 1);
 const HEADS: Table<AuditHead> = Table::new("audit-head", *b"AUDH", 1);
@@ -173,7 +173,7 @@ pub fn told(before: &StudyState, after: &StudyState, roster: &Roster) -> Vec<Aud
             earlier.filter(|earlier| (earlier.round, earlier.attempt) == (attempt.round, attempt.attempt));
         told_of_attempt(earlier, attempt, roster, &mut events);
     }
-    if let Some(event) = spoiler(before, after) {
+    if let Some(event) = blame::spoiler(before, after) {
         events.push(event);
     }
     let known = before.published.len();
@@ -209,39 +209,6 @@ pub fn told(before: &StudyState, after: &StudyState, roster: &Roster) -> Vec<Aud
         });
     }
     events
-}
-
-/// The contributor that is left once sums with it did not open and sums without it did. One that spoils some sums on purpose, and not
-/// others, can leave another one there. It is in every set that did not open, though; so only who alone is in all of them is named as
-/// the one that spoils sums, and anybody else as left out.
-fn spoiler(before: &StudyState, after: &StudyState) -> Option<AuditEvent> {
-    let attempt = before.attempt.as_ref()?;
-    let one = |set: &BTreeSet<PartyId>| match set.iter().collect::<Vec<_>>()[..] {
-        [party] => Some(party.clone()),
-        _ => None,
-    };
-    let proven = |state: &StudyState| state.in_all_spoilt.as_ref().and_then(one);
-    let left = |state: &StudyState| one(&state.suspects);
-    let (party, culprit, text) = if let Some(party) = proven(after).filter(|_| proven(before).is_none()) {
-        let text = "it alone was in every sum that did not open";
-        (party, Culprit::BadCiphertext, text)
-    } else {
-        let party = left(after).filter(|party| left(before).as_ref() != Some(party))?;
-        if proven(after).as_ref() == Some(&party) {
-            return None;
-        }
-        (party, Culprit::Suspected, "no sum that it was in opened, and others did")
-    };
-    Some(AuditEvent::Named {
-        id: RoundId {
-            round: attempt.round,
-            attempt: attempt.attempt,
-        },
-        party,
-        culprit,
-        text: text.to_owned(),
-        evidence: Vec::new(),
-    })
 }
 
 fn told_of_attempt(before: Option<&Attempt>, after: &Attempt, roster: &Roster, events: &mut Vec<AuditEvent>) {

@@ -230,7 +230,8 @@ impl Attempt {
             .saturating_sub(self.opened.len() + self.failures.len());
         let possible = best.map_or(0, |(_, count)| *count) + silent >= rules.min_contributors;
         // Where nobody could open for such a reason, those that have not tried would not either.
-        let hopeless = stalled && best.is_none() && (remainder || meaningless);
+        let known = remainder || (meaningless && self.failures.len() >= rules.min_contributors);
+        let hopeless = stalled && best.is_none() && known;
         if possible && !hopeless {
             return Decision::Wait;
         }

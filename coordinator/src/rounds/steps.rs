@@ -1,7 +1,7 @@
 //! The transitions of the study around its attempts: consent, announcing, publishing, abandoning, release.
 
-use super::bisect;
 use super::state::{Attempt, Closed, EarlierAttempt, Published, Rules, StudyState};
+use super::{bisect, blame};
 use galen_core::study::Release;
 use galen_core::{Digest, PartyId};
 use galen_net::protocol::AttemptPhase;
@@ -200,10 +200,7 @@ impl StudyState {
             .flat_map(|p| p.set.iter().cloned())
             .collect();
         self.suspects = bisect::after_failure(&self.suspects, &set);
-        self.in_all_spoilt = Some(match &self.in_all_spoilt {
-            Some(common) => common.intersection(&set).cloned().collect(),
-            None => set.clone(),
-        });
+        self.in_all_spoilt = Some(blame::in_all(self.in_all_spoilt.as_ref(), &set));
         self.earlier.push(EarlierAttempt::Standing(set));
         let standing: Vec<_> = self
             .earlier

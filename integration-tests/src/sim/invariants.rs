@@ -35,7 +35,7 @@ pub enum Invariant {
     Erased,
     /// The study ends, published or closed with a reason.
     Ends,
-    /// A study that loses no more parties than it stands is completed.
+    /// A study is given up only in a round for which it has lost more parties than it stands.
     Completes,
     /// A process ends with an error only when its machine fails.
     Runs,
@@ -54,7 +54,7 @@ impl fmt::Display for Violation {
 pub struct Held {
     /// Whether the study must end, and every process go on: not where the coordinator cheats.
     pub liveness: bool,
-    /// Whether it must be completed: not when too many are lost, nor when sums are spoilt.
+    /// Whether it must be completed unless too many are lost: not when sums are spoilt.
     pub completion: bool,
     /// Whether custodians answer for one set in each round: not when sums are spoilt, for then others are collected.
     pub one_set: bool,
@@ -116,7 +116,12 @@ impl Checker<'_, '_> {
             if candidates.len() > 1 {
                 let attempts: Vec<_> = candidates
                     .iter()
-                    .map(|c| (recorder.round(&c.record).map(|round| round.id().attempt), self.members(c)))
+                    .map(|c| {
+                        (
+                            recorder.round(&c.record).map(|round| round.id().attempt),
+                            self.members(c),
+                        )
+                    })
                     .collect();
                 self.fail(
                     Invariant::OpenedOnce,
@@ -266,6 +271,7 @@ impl Checker<'_, '_> {
         }
         if let Some((false, reason)) = self.world.closed()
             && held.completion
+            && self.world.can_go_on()
         {
             self.fail(Invariant::Completes, reason);
         }
@@ -280,9 +286,15 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// Whom the audit log names. That a custodian did not answer in time is no reproach: it may have lost its power.
+    /// Whom the audit log names. That a custodian did not answer in time is no reproach: it may have lost its power; nor is a suspicion. And who
+    /// alone was in every spoilt sum need not have spoilt one if several do.
     fn named(&mut self) {
         let culprits = self.world.culprits();
+        let is_reproach = |culprit: Culprit| match culprit {
+            Culprit::RefusedAnswer | Culprit::Suspected => false,
+            Culprit::BadCiphertext => culprits.len() < 2,
+            _ => true,
+        };
         let lines = self.world.coordinator.audit().unwrap_or_default();
         for line in lines {
             if let AuditEvent::Named {
@@ -292,12 +304,15 @@ impl Checker<'_, '_> {
                 text,
                 ..
             } = line.event
-                && culprit != Culprit::RefusedAnswer
+                && is_reproach(culprit)
                 && !culprits.contains(&&party)
             {
                 self.fail(
                     Invariant::Named,
-                    format!("round {}, attempt {}: {party} is named ({culprit:?}): {text}", id.round, id.attempt),
+                    format!(
+                        "round {}, attempt {}: {party} is named ({culprit:?}): {text}",
+                        id.round, id.attempt
+                    ),
                 );
             }
         }

@@ -44,7 +44,6 @@ pub use world::Bug;
 use choice::Choice;
 use invariants::Held;
 use shape::{Cast, Shape};
-use std::collections::BTreeSet;
 use std::fmt;
 use world::World;
 
@@ -166,7 +165,7 @@ impl Schedule {
         let harmless = self.spoils.iter().all(|spoil| spoil.deed.is_harmless());
         let held = Held {
             liveness: honest,
-            completion: honest && harmless && self.is_survivable(),
+            completion: honest && harmless,
             one_set: honest && harmless,
         };
         Ok(Outcome {
@@ -175,12 +174,6 @@ impl Schedule {
             closed: world.closed(),
             trace: world.trace(),
         })
-    }
-
-    /// Whether so few parties are lost, for a round or for ever, that the others can go on.
-    pub fn is_survivable(&self) -> bool {
-        let lost: BTreeSet<usize> = self.faults.iter().filter_map(Fault::loses).collect();
-        lost.len() <= self.shape().spare()
     }
 }
 

@@ -242,7 +242,12 @@ impl Spoiler {
                 let custodians = header.sealed.len();
                 // At least one, whatever the bits say.
                 let chosen = |at: usize| which >> at & 1 == 1 || at == pick(which >> 8, custodians);
-                for (_, sealed) in header.sealed.iter_mut().enumerate().filter(|(at, _)| chosen(*at)) {
+                for (_, sealed) in header
+                    .sealed
+                    .values_mut()
+                    .enumerate()
+                    .filter(|(at, _)| chosen(*at))
+                {
                     if let Some(byte) = sealed.last_mut() {
                         *byte ^= 1;
                     }
@@ -270,7 +275,11 @@ impl Spoiler {
                 let at = pick(which / 8, bounds.len());
                 let all = round.roster().contributors().len() as i64;
                 let bound = i64::try_from(bounds[at])?;
-                let far = if which.is_multiple_of(2) { 2 * all * bound } else { bound };
+                let far = if which.is_multiple_of(2) {
+                    2 * all * bound
+                } else {
+                    bound
+                };
                 let by = if which / 2 % 2 == 0 { far + 1 } else { -far - 1 };
                 ciphertext = shifted(cheat.name, round, &parcel.ciphertext, at, by)?;
                 shift = Shift::By(at, by);

@@ -1,7 +1,6 @@
 //! Who acts next, and what it does.
 
 use super::World;
-use super::seat::Flight;
 use crate::sim::coordinator::{Coordinator, may_wait};
 use crate::sim::fault::Node;
 use crate::sim::hospital::Ended;
@@ -133,6 +132,10 @@ impl World<'_> {
     }
 
     pub(super) fn start_party(&mut self, party: usize) {
+        if std::mem::take(&mut self.seats[party].lost) {
+            // Its custodian begins a new incarnation, maybe in a later round than that in which it was lost.
+            self.lost.insert((party, self.round()));
+        }
         let seat = &mut self.seats[party];
         seat.hospital.switch_on();
         seat.down_until = None;

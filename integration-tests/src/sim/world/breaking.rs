@@ -3,7 +3,6 @@
 use super::seat::Late;
 use super::{Bug, World};
 use crate::sim::fault::{Fault, Node};
-use galen_net::NetError;
 use galen_store::Image;
 use std::time::Duration;
 
@@ -78,6 +77,7 @@ impl World<'_> {
             self.fail(Node::Party(party), 5);
         } else {
             self.stop(party);
+            self.lose(party);
             self.seats[party].down_until = Some(self.turn + 5);
         }
         self.seats[party].hospital.disk.put_back(&image);
@@ -160,6 +160,7 @@ impl World<'_> {
             }
             Node::Party(party) => {
                 self.stop(party);
+                self.lose(party);
                 self.seats[party].down_until = Some(self.turn + turns);
             }
         }

@@ -52,7 +52,10 @@ impl World<'_> {
             let (authored, header) = kept(&vault, round)?;
             (header.ciphertext == *digest).then_some(authored)
         };
-        let found = self.recorder.rounds().find_map(|round| Some((round, kept(round)?)));
+        let found = self
+            .recorder
+            .rounds()
+            .find_map(|round| Some((round, kept(round)?)));
         let Some((round, header)) = found else {
             return Ok(None);
         };
@@ -67,14 +70,18 @@ impl World<'_> {
             name: &identity.name,
             signing: &identity.signing,
         };
-        let spoilt = self.spoiler.contribution(self.spoils, &cheat, round, &honest, &vault)?;
+        let spoilt = self
+            .spoiler
+            .contribution(self.spoils, &cheat, round, &honest, &vault)?;
         let Some(spoilt) = spoilt else { return Ok(None) };
         // Its program stands by it from now on. A power cut may get in between; then nothing is sent either.
         let mut batch = store.database().batch();
         let header = postcard::to_stdvec(&spoilt.header)?;
         let id = round.id();
         if vault.put(&mut batch, id, &Item::Header, &header).is_ok()
-            && vault.put(&mut batch, id, &Item::Ciphertext, &spoilt.ciphertext).is_ok()
+            && vault
+                .put(&mut batch, id, &Item::Ciphertext, &spoilt.ciphertext)
+                .is_ok()
         {
             let _ = batch.commit();
         }

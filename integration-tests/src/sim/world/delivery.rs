@@ -1,12 +1,12 @@
 //! Messages: sent, lost, repeated, overtaken, answered.
 
-use super::{Bug, World};
 use super::seat::{Flight, Late};
-use crate::sim::fault::Fault;
+use super::{Bug, World};
+use crate::sim::fault::{Fault, Node};
 use crate::sim::wire::{Answer, Message};
 use galen_core::{Clock, PartyId};
-use galen_net::protocol::{Request, Response, Statement};
 use galen_net::NetError;
+use galen_net::protocol::{Request, Response, Statement};
 
 /// How long a party rests before it connects again.
 const REST: u64 = 12;
@@ -16,12 +16,10 @@ impl World<'_> {
     pub(super) fn send(&mut self, party: usize) {
         let name = self.member(party);
         let now = self.clock.now_ms();
-        let seat = &mut self.seats[party];
-        let Some(message) = seat.hospital.line().take_sent() else {
+        let Some(message) = self.seats[party].hospital.line().take_sent() else {
             return;
         };
         let message = self.cheated(party, message);
-        let seat = &mut self.seats[party];
         let mut flight = Flight {
             request: None,
             lost: false,
@@ -129,7 +127,13 @@ impl World<'_> {
     }
 
     /// The coordinator's answer, or what a lying one makes of it.
-    pub(super) fn ask(&mut self, party: usize, name: &PartyId, message: Message, request: Option<&Request>) -> Answer {
+    pub(super) fn ask(
+        &mut self,
+        party: usize,
+        name: &PartyId,
+        message: Message,
+        request: Option<&Request>,
+    ) -> Answer {
         let side = self.seats[party].side;
         if self.bug == Some(Bug::FalseWord(party)) && request.is_some_and(is_contribution) {
             return Ok(Response::Ok);

@@ -21,8 +21,10 @@ impl World<'_> {
         let mut second = Coordinator::new();
         second.disk.put_back(&self.coordinator.disk.image());
         if let Err(error) = second.start(self.cast, &self.time) {
-            self.stops
-                .push((None, format!("turn {}: the second coordinator: {error:#}", self.turn)));
+            self.stops.push((
+                None,
+                format!("turn {}: the second coordinator: {error:#}", self.turn),
+            ));
             return;
         }
         self.second = Some(second);

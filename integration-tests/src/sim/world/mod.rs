@@ -33,6 +33,7 @@ use super::spoil::{Spoil, Spoiler};
 use galen_core::{Clock, ManualClock, PartyId};
 use galen_party::rounds::Rounds;
 use galen_store::Image;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,6 +82,8 @@ pub struct World<'a> {
     images: Vec<(usize, Image)>,
     lying: Option<Image>,
     backup: Option<Image>,
+    /// Parties that lost their power or their disk, with the rounds that were under way then or when they came back.
+    lost: BTreeSet<(usize, u32)>,
     pub(super) recorder: Recorder,
     pub(super) turn: u64,
     /// Processes that ended with an error that no crash explains, with the party whose process it was.
@@ -115,6 +118,7 @@ impl<'a> World<'a> {
             images: Vec::new(),
             lying: None,
             backup: None,
+            lost: BTreeSet::new(),
             recorder: Recorder::new(Rounds::of(&cast.study)?),
             turn: 0,
             stops: Vec::new(),
@@ -187,9 +191,7 @@ impl<'a> World<'a> {
     /// The names of the parties that cheat as custodians.
     pub fn cheaters(&self) -> Vec<&PartyId> {
         let cheaters = self.fork.iter().flat_map(|fork| &fork.cheaters);
-        cheaters
-            .map(|party| self.cast.members[*party].name())
-            .collect()
+        cheaters.map(|party| self.cast.members[*party].name()).collect()
     }
 
     /// The parties that can be told to be at fault without doing them wrong.
@@ -199,6 +201,31 @@ impl<'a> World<'a> {
             .filter(|(party, _)| self.cheats(*party))
             .map(|(_, member)| member.name())
             .collect()
+    }
+
+    /// Whether the round under way can be finished: its contributors are there to fill the quorum, and custodians to agree. A custodian that
+    /// lost its power or came back from an old disk sits out that round.
+    pub fn can_go_on(&self) -> bool {
+        let round = self.round();
+        let shape = self.cast.shape;
+        let lost = |party: &usize| self.seats[*party].gone || self.lost.contains(&(*party, round));
+        let custodians = (0..shape.custodians).filter(lost).count();
+        let parties = (0..shape.parties).filter(lost).count();
+        custodians <= shape.custodians - shape.agreement as usize
+            && parties <= shape.parties - shape.quorum as usize
+    }
+
+    /// The round under way, or the last one that anybody was shown.
+    fn round(&self) -> u32 {
+        let shown = self.recorder.rounds().map(|round| round.id().round).max();
+        let state = self.coordinator.state();
+        state.map_or(shown.unwrap_or_default(), |state| state.published.len() as u32)
+    }
+
+    /// A party loses what its machine remembered, or what was on its disk.
+    fn lose(&mut self, party: usize) {
+        self.seats[party].lost = true;
+        self.lost.insert((party, self.round()));
     }
 
     /// The party that stands for no hospital.

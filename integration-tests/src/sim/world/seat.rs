@@ -19,6 +19,8 @@ pub(super) struct Seat {
     /// When the machine is started again.
     pub(super) down_until: Option<u64>,
     pub(super) gone: bool,
+    /// Whether it lost its power or its disk since it was started last.
+    pub(super) lost: bool,
     pub(super) over: bool,
     /// How often it is chosen.
     pub(super) weight: u64,
@@ -36,6 +38,7 @@ impl Seat {
             ready: false,
             down_until: Some(0),
             gone: false,
+            lost: false,
             over: false,
             weight,
         }
