@@ -132,9 +132,8 @@ impl World<'_> {
     }
 
     pub(super) fn start_party(&mut self, party: usize) {
-        if std::mem::take(&mut self.seats[party].lost) {
-            // Its custodian begins a new incarnation, maybe in a later round than that in which it was lost.
-            self.lost.insert((party, self.round()));
+        if self.seats[party].lost {
+            self.lose(party);
         }
         let seat = &mut self.seats[party];
         seat.hospital.switch_on();

@@ -113,6 +113,10 @@ impl World<'_> {
                 && arrives
             {
                 self.recorder.answered(name, request, response);
+                if matches!(request, Request::Post(Statement::Incarnation(_))) && self.seats[party].lost {
+                    self.lose(party);
+                    self.seats[party].lost = false;
+                }
             }
             if arrives { answer } else { Err(NetError::Cancelled) }
         };

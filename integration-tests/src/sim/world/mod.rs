@@ -188,6 +188,11 @@ impl<'a> World<'a> {
         !trusted && self.spoils.iter().any(|spoil| spoil.party == party)
     }
 
+    /// Whether anybody spoils contributions.
+    pub fn is_spoilt(&self) -> bool {
+        !self.spoils.is_empty()
+    }
+
     /// The names of the parties that cheat as custodians.
     pub fn cheaters(&self) -> Vec<&PartyId> {
         let cheaters = self.fork.iter().flat_map(|fork| &fork.cheaters);
@@ -222,7 +227,8 @@ impl<'a> World<'a> {
         state.map_or(shown.unwrap_or_default(), |state| state.published.len() as u32)
     }
 
-    /// A party loses what its machine remembered, or what was on its disk.
+    /// A party loses what its machine remembered, or what was on its disk. It is lost until its custodian has introduced itself anew, maybe
+    /// in a later round.
     fn lose(&mut self, party: usize) {
         self.seats[party].lost = true;
         self.lost.insert((party, self.round()));

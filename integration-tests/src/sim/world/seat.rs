@@ -19,7 +19,7 @@ pub(super) struct Seat {
     /// When the machine is started again.
     pub(super) down_until: Option<u64>,
     pub(super) gone: bool,
-    /// Whether it lost its power or its disk since it was started last.
+    /// Whether it lost its power or its disk, and its custodian has not introduced itself since.
     pub(super) lost: bool,
     pub(super) over: bool,
     /// How often it is chosen.
