@@ -1,10 +1,6 @@
 //! Schedules that the simulation found to fail, shrunk; each stands for a mistake that was made once.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use galen_integration_tests::sim::shrink::Failure;
 use galen_integration_tests::sim::{Fault, Node, Schedule};

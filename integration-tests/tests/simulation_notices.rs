@@ -142,3 +142,35 @@ fn an_honest_party_that_is_blamed_is_noticed() {
     };
     notices(Invariant::Named, (0..).map(blamed));
 }
+
+/// A coordinator's disk that says "durable" too early: what a power cut takes away is missed, and what remains of the schedule is the cut.
+/// (At a party such a disk is one that is put back, which a study stands.)
+#[test]
+fn a_disk_that_lies_is_noticed_and_its_schedule_shrunk() {
+    let cut = Fault::Crash {
+        node: Node::Coordinator,
+        write: 120,
+        cut: Cut::After,
+        turns: 5,
+    };
+    let lying = |seed| {
+        let mut schedule = Schedule::of(seed);
+        let harmless = |fault: &Fault| matches!(fault, Fault::Delayed { .. } | Fault::Repeated { .. });
+        schedule.faults.retain(harmless);
+        schedule.faults.push(cut);
+        schedule.bug = Some(Bug::LyingDisk(Node::Coordinator));
+        schedule
+    };
+    let failure = (0..12).find_map(|seed| Failure::of(&lying(seed)).unwrap());
+    let failure = failure.expect("the simulation notices nothing");
+    let honest = Schedule {
+        bug: None,
+        ..failure.schedule.clone()
+    };
+    assert!(Failure::of(&honest).unwrap().is_none(), "{honest}");
+    let shrunk = failure.shrink().unwrap();
+    assert_eq!(shrunk.schedule.faults, [cut], "{shrunk}");
+    let again = Failure::of(&shrunk.schedule).unwrap();
+    let again = again.expect("what is printed fails again").to_string();
+    assert!(again.contains("Schedule {") && again.contains("bug: Some(Bug::LyingDisk(Node::Coordinator))"));
+}
