@@ -5,6 +5,9 @@ use super::{Outcome, Schedule};
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+/// A process that stops again and again violates an invariant each time; so many violations are shown.
+const SHOWN: usize = 8;
+
 /// A schedule that fails, and how.
 #[derive(Clone, Debug)]
 pub struct Failure {
@@ -92,8 +95,12 @@ fn without(schedule: &Schedule, part: Range<usize>) -> Schedule {
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for violation in &self.outcome.violations {
+        let violations = &self.outcome.violations;
+        for violation in violations.iter().take(SHOWN) {
             writeln!(f, "{violation}")?;
+        }
+        if violations.len() > SHOWN {
+            writeln!(f, "and {} more", violations.len() - SHOWN)?;
         }
         writeln!(f, "{}", self.schedule)
     }

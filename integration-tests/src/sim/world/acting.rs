@@ -86,6 +86,9 @@ impl World<'_> {
                 let now = self.now_ms();
                 let driven = self.coordinator(side).drive(now);
                 self.note(|| "the coordinator does what is due".into());
+                if side == 0 {
+                    self.note_announced();
+                }
                 self.after_coordinator();
                 if let Err(error) = driven
                     && self.coordinator.runs()

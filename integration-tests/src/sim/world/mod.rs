@@ -84,6 +84,8 @@ pub struct World<'a> {
     backup: Option<Image>,
     /// Parties that lost their power or their disk, with the rounds that were under way then or when they came back.
     lost: BTreeSet<(usize, u32)>,
+    /// The last round whose announcement was looked at.
+    announced: Option<u32>,
     pub(super) recorder: Recorder,
     pub(super) turn: u64,
     /// Processes that ended with an error that no crash explains, with the party whose process it was.
@@ -119,6 +121,7 @@ impl<'a> World<'a> {
             lying: None,
             backup: None,
             lost: BTreeSet::new(),
+            announced: None,
             recorder: Recorder::new(Rounds::of(&cast.study)?),
             turn: 0,
             stops: Vec::new(),
@@ -206,6 +209,28 @@ impl<'a> World<'a> {
             .filter(|(party, _)| self.cheats(*party))
             .map(|(_, member)| member.name())
             .collect()
+    }
+
+    /// Custodians that are not confirmed when a round is announced sit it out. It is announced without them only if nothing moved for the
+    /// study's patience.
+    fn note_announced(&mut self) {
+        let Some(state) = self.coordinator.state() else {
+            return;
+        };
+        let Some(attempt) = state
+            .attempt
+            .filter(|attempt| self.announced != Some(attempt.round))
+        else {
+            return;
+        };
+        self.announced = Some(attempt.round);
+        let shape = self.cast.shape;
+        for party in 0..shape.custodians {
+            let known = state.incarnations.get(self.cast.members[party].name());
+            if known.is_none_or(|known| known.confirmed.len() + 1 < shape.agreement as usize) {
+                self.lost.insert((party, attempt.round));
+            }
+        }
     }
 
     /// Whether the round under way can be finished: its contributors are there to fill the quorum, and custodians to agree. A custodian that
