@@ -92,6 +92,7 @@ pub struct Opening {
 }
 
 /// A round whose evidence holds; what remains is to open its sum.
+#[derive(Clone)]
 pub struct Verified {
     certificate: Certificate,
     set: ContributionSet,
@@ -162,6 +163,14 @@ impl Verified {
     /// The members' fingerprints, as they were given.
     pub fn fingerprints(&self) -> &[Authored] {
         &self.fingerprints
+    }
+
+    /// The same round with nobody's word on its fingerprint.
+    pub fn without_fingerprints(&self) -> Self {
+        Self {
+            fingerprints: Vec::new(),
+            ..self.clone()
+        }
     }
 
     /// Members of whom there is none.
@@ -266,12 +275,8 @@ impl Verified {
         let derived = before.apply(study, &opened.values, &opened.opening_secret);
         let derived = derived.map_err(|error| {
             tracing::debug!(%id, %error, "opened sum refused");
-            let fault = match error {
-                // No honest contributions add up to it: whose they are is found out as for remainders.
-                DeriveError::Codec(CodecError::ImpossibleSum { .. }) => OpeningFault::Remainder,
-                _ => OpeningFault::Other,
-            };
-            Unopened::new(id, fault, "the opened sum means nothing under this study")
+            let detail = "the opened sum means nothing under this study";
+            NotOpened::from(Unopened::new(id, OpeningFault::Meaning, detail))
         })?;
         let (plan, roster) = (round.plan(), round.roster());
         let sum = OpenedSum {

@@ -294,6 +294,7 @@ impl Party {
         self.own.applied = self.state.derived.applied();
         if self.shared.part.custodian {
             self.own.incarnation = self.shared.custodian.standing()?;
+            self.own.peers = self.shared.custodian.peers()?;
         }
         Ok(())
     }

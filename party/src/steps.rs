@@ -10,6 +10,7 @@ use galen_core::{Digest, PartyId};
 use galen_models::agenda;
 use galen_net::protocol::{AttemptPhase as Phase, AttemptView, StudyPhase, View};
 use galen_sums::RoundId;
+use std::collections::BTreeMap;
 
 /// What a party is in a study; it does not change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +55,8 @@ pub struct Own {
     pub oldest_values: Option<u32>,
     /// As a custodian: where the own incarnation stands.
     pub incarnation: Option<Standing>,
+    /// As a custodian: the incarnations of the others that it takes for current.
+    pub peers: BTreeMap<PartyId, Digest>,
     /// Steps that were done, or refused for good, on this connection.
     pub done: Vec<Step>,
 }
@@ -295,7 +298,11 @@ fn due_among_custodians(part: &Part, own: &Own, view: &View) -> Vec<Step> {
         .incarnations
         .iter()
         .filter(|shown| shown.custodian != part.name);
-    let open = others.filter(|shown| !shown.stale && !shown.confirmed.contains(&part.name));
+    // Its word for one that it does not know any more was given before its disk was put back: it judges that one again.
+    let open = others.filter(|shown| {
+        let known = own.peers.get(&shown.custodian) == Some(&shown.nonce);
+        !shown.stale && !(known && shown.confirmed.contains(&part.name))
+    });
     steps.extend(open.map(|shown| Step::Vouch {
         custodian: shown.custodian.clone(),
         nonce: shown.nonce,

@@ -66,6 +66,8 @@ pub enum OpeningFault {
     Sum,
     /// Something else.
     Other,
+    /// It opens, and no study could have it: values in range that do not fit each other.
+    Meaning,
 }
 
 /// A receiver compared the custodians' key checks with their answers.

@@ -4,12 +4,13 @@
 //! statement to tell (a certificate, a named culprit) comes from where that statement is at hand; everything else follows from
 //! the state before and after ([`told`]), so that no transition can be forgotten.
 
+use super::blame;
 use super::state::{Attempt, StudyState};
 use galen_core::study::FrozenStudy;
-use galen_core::{Code, Refusal, SignError, Signed, SigningKey, StudyDigest};
+use galen_core::{Code, PartyId, Refusal, SignError, Signed, SigningKey, StudyDigest};
 use galen_net::protocol::{AttemptPhase, Statement};
 use galen_store::{Batch, Database, Repository, StoreError, Table};
-use galen_sums::audit::{AuditEvent, AuditHead, AuditLine, Culprit};
+use galen_sums::audit::{AuditEvent, AuditHead, AuditLine};
 use galen_sums::record::RoundId;
 use galen_sums::roster::Roster;
 use std::collections::BTreeSet;
@@ -176,7 +177,7 @@ pub fn told(before: &StudyState, after: &StudyState, roster: &Roster) -> Vec<Aud
     if let Some(event) = repeated(before, after, roster) {
         events.push(event);
     }
-    if let Some(event) = spoiler(before, after) {
+    if let Some(event) = blame::spoiler(before, after) {
         events.push(event);
     }
     let known = before.published.len();
@@ -235,27 +236,6 @@ fn repeated(before: &StudyState, after: &StudyState, roster: &Roster) -> Option<
         reason: short(attempt.abandoned.as_deref().unwrap_or("unknown")),
         members,
         next,
-    })
-}
-
-/// The contributor that is left once sums with it did not open and sums without it did.
-fn spoiler(before: &StudyState, after: &StudyState) -> Option<AuditEvent> {
-    let [party] = after.suspects.iter().collect::<Vec<_>>()[..] else {
-        return None;
-    };
-    let attempt = before
-        .attempt
-        .as_ref()
-        .filter(|_| before.suspects != after.suspects)?;
-    Some(AuditEvent::Named {
-        id: RoundId {
-            round: attempt.round,
-            attempt: attempt.attempt,
-        },
-        party: party.clone(),
-        culprit: Culprit::BadCiphertext,
-        text: "no sum that it was in opened, and others did".to_owned(),
-        evidence: Vec::new(),
     })
 }
 
@@ -348,7 +328,7 @@ pub fn name_of(statement: &Statement) -> &'static str {
 
 /// The line of a refusal, if it is one that names its receiver as at fault. Others only say that the sender saw an older state, or
 /// that it should come again.
-pub fn refused(party: &galen_core::PartyId, what: &str, refusal: &Refusal) -> Option<AuditEvent> {
+pub fn refused(party: &PartyId, what: &str, refusal: &Refusal) -> Option<AuditEvent> {
     let fault = matches!(
         refusal.code,
         Code::WrongStudy

@@ -212,6 +212,8 @@ impl Attempt {
         }
         let best = votes.iter().max_by_key(|(_, count)| **count);
         let remainder = self.failures.values().any(|f| f.fault == OpeningFault::Remainder);
+        let mut faults = self.failures.values().map(|f| f.fault);
+        let meaningless = !self.failures.is_empty() && faults.all(|fault| fault == OpeningFault::Meaning);
         if let Some((result, count)) = best
             && *count >= rules.min_contributors
         {
@@ -228,12 +230,20 @@ impl Attempt {
             .saturating_sub(self.opened.len() + self.failures.len());
         let possible = best.map_or(0, |(_, count)| *count) + silent >= rules.min_contributors;
         // Where nobody could open for such a reason, those that have not tried would not either.
-        let hopeless = stalled && best.is_none() && remainder;
+        let known = remainder || (meaningless && self.failures.len() >= rules.min_contributors);
+        let hopeless = stalled && best.is_none() && known;
         if possible && !hopeless {
             return Decision::Wait;
         }
         if remainder {
             return Decision::Dispute;
+        }
+        // The keys were right, since remainders are small: what makes no sense is what somebody contributed.
+        if meaningless {
+            return Decision::Recollect(format!(
+                "the sum of round {} opens and means nothing under this study: a contributor spoiled it",
+                self.round
+            ));
         }
         match self.failures.iter().next() {
             Some((who, what)) => Decision::Fail(format!(

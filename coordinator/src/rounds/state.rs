@@ -24,6 +24,8 @@ pub struct StudyState {
     pub excluded: BTreeSet<PartyId>,
     /// Contributors of which one spoils sums; a single one is left out from then on.
     pub suspects: BTreeSet<PartyId>,
+    /// Contributors that were in every set of the study whose sum did not open; `None` before the first one.
+    pub in_all_spoilt: Option<BTreeSet<PartyId>>,
     /// What became of the earlier attempts of the round under way.
     pub earlier: Vec<EarlierAttempt>,
     /// The custodians' incarnations.

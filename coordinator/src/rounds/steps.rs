@@ -1,7 +1,7 @@
 //! The transitions of the study around its attempts: consent, announcing, publishing, abandoning, release.
 
-use super::bisect;
 use super::state::{Attempt, Closed, EarlierAttempt, Published, Rules, StudyState};
+use super::{bisect, blame};
 use galen_core::study::Release;
 use galen_core::{Digest, PartyId};
 use galen_net::protocol::AttemptPhase;
@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 pub enum Step {
     /// These parties have not signed.
     AwaitConsent(Vec<PartyId>),
-    /// Custodians introduce themselves, so that the first round has all of them.
+    /// Custodians introduce themselves and vouch for each other, so that the next round has all of them.
     AwaitCustodians,
     /// Announce this round attempt.
     Announce {
@@ -88,15 +88,19 @@ impl StudyState {
             Some(_) => return Step::Attempt,
             None => {}
         }
-        if round == frame.first {
-            // Whoever is confirmed after others have given out keys sits out the round.
-            let all = self.standing(rules).confirmed.len() == rules.custodians().len();
+        if round < frame.rounds {
+            // Whoever is confirmed after others have given out keys sits out the round: also one that came back during the last one.
+            let first = round == frame.first;
+            let known = if first {
+                rules.custodians().len()
+            } else {
+                self.incarnations.len()
+            };
+            let all = self.standing(rules).confirmed.len() >= known;
             let stalled = now_ms.saturating_sub(self.introduced_ms) >= rules.patience_ms;
             if !all && !stalled {
                 return Step::AwaitCustodians;
             }
-        }
-        if round < frame.rounds {
             let base = self.published.last().map_or(frame.initial, |last| last.result);
             return Step::Announce {
                 round,
@@ -200,6 +204,7 @@ impl StudyState {
             .flat_map(|p| p.set.iter().cloned())
             .collect();
         self.suspects = bisect::after_failure(&self.suspects, &set);
+        self.in_all_spoilt = Some(blame::in_all(self.in_all_spoilt.as_ref(), &set));
         self.earlier.push(EarlierAttempt::Standing(set));
         let standing: Vec<_> = self
             .earlier

@@ -14,6 +14,7 @@ use galen_net::NetError;
 use galen_net::protocol::{Request, Response};
 use galen_party::carrier::AnySink;
 use galen_store::{MemoryDisk, Store};
+use galen_sums::AuditLine;
 use std::io::Read;
 use std::sync::Arc;
 
@@ -72,6 +73,12 @@ impl Coordinator {
     /// The state, while the process runs.
     pub fn state(&self) -> Option<StudyState> {
         self.desk.as_ref().map(|desk| desk.engine.state())
+    }
+
+    /// Its audit log, while the process runs.
+    pub fn audit(&self) -> Option<Vec<AuditLine>> {
+        let lines = self.desk.as_ref()?.engine.audit(0).ok()?;
+        lines.iter().map(|line| line.read_unverified().ok()).collect()
     }
 
     /// Number of the view.

@@ -188,20 +188,6 @@ pub(super) fn code_of(node: Node) -> String {
 }
 
 impl Fault {
-    /// The party that is lost with it for a round or for ever: it leaves, or its custodian cannot rule out that it forgot something.
-    pub fn loses(&self) -> Option<usize> {
-        match *self {
-            Self::Crash {
-                node: Node::Party(party),
-                ..
-            }
-            | Self::Reboot { party, .. }
-            | Self::Restored { party, .. }
-            | Self::Gone { party, .. } => Some(party),
-            _ => None,
-        }
-    }
-
     /// The fault as it stands in a program.
     pub fn code(&self) -> String {
         let text = format!("Fault::{self:?}");

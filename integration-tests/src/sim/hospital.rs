@@ -146,6 +146,11 @@ impl Hospital {
         Vault::open(&self.process.as_ref()?.store).ok()
     }
 
+    /// The store of the running process.
+    pub fn store(&self) -> Option<Store> {
+        self.process.as_ref().map(|process| process.store.clone())
+    }
+
     /// The vault and the derived state on the disk of a machine whose process has ended.
     pub fn look(&self, study: &FrozenStudy) -> anyhow::Result<(Vault, Vec<galen_party::sealed::OpenedSum>)> {
         let store = Store::in_memory(&self.disk)?;

@@ -6,6 +6,8 @@ use super::span;
 use super::world::World;
 use galen_core::PartyId;
 use galen_party::sealed::OpenedSum;
+use galen_sums::audit::Culprit;
+use galen_sums::{AuditEvent, Round};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -25,7 +27,7 @@ pub enum Invariant {
     EnoughContributors,
     /// Of each round one sum is opened; if there are more, they tell nothing about fewer than `min_contributors` together.
     OpenedOnce,
-    /// Every opened sum is the sum of the values that its contributors kept.
+    /// Every opened sum is the sum of the values that its contributions encrypt.
     EqualsOracle,
     /// A contribution that was acknowledged is counted, and once.
     CountedOnce,
@@ -33,10 +35,12 @@ pub enum Invariant {
     Erased,
     /// The study ends, published or closed with a reason.
     Ends,
-    /// A study that loses no more parties than it stands is completed.
+    /// A study is given up only in a round for which it has lost more parties than it stands.
     Completes,
     /// A process ends with an error only when its machine fails.
     Runs,
+    /// Nobody is named as a culprit who does not cheat.
+    Named,
 }
 
 impl fmt::Display for Violation {
@@ -48,10 +52,12 @@ impl fmt::Display for Violation {
 /// What a schedule is held to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// Whether the study must end, and every process go on: not when somebody cheats.
+    /// Whether the study must end, and every process go on: not where the coordinator cheats.
     pub liveness: bool,
-    /// Whether it must be completed: not when too many are lost.
+    /// Whether it must be completed unless too many are lost: not when sums are spoilt.
     pub completion: bool,
+    /// Whether custodians answer for one set in each round: not when sums are spoilt, for then others are collected.
+    pub one_set: bool,
 }
 
 struct Checker<'a, 'w> {
@@ -69,6 +75,7 @@ pub fn check(world: &World<'_>, held: Held) -> Vec<Violation> {
     checker.parties(held);
     if held.liveness {
         checker.end(held);
+        checker.named();
     }
     checker.found
 }
@@ -105,11 +112,16 @@ impl Checker<'_, '_> {
                 );
             }
         }
-        for (round, candidates) in partly.iter().filter(|_| held.liveness) {
+        for (round, candidates) in partly.iter().filter(|_| held.one_set) {
             if candidates.len() > 1 {
                 let attempts: Vec<_> = candidates
                     .iter()
-                    .map(|c| (recorder.attempt(&c.record).map(|id| id.attempt), self.members(c)))
+                    .map(|c| {
+                        (
+                            recorder.round(&c.record).map(|round| round.id().attempt),
+                            self.members(c),
+                        )
+                    })
                     .collect();
                 self.fail(
                     Invariant::OpenedOnce,
@@ -143,7 +155,9 @@ impl Checker<'_, '_> {
 
     fn members(&self, candidate: &Candidate) -> BTreeSet<PartyId> {
         let members = self.world.recorder.members(&candidate.set);
-        members.cloned().unwrap_or_default()
+        let sham = self.world.sham();
+        let names = members.into_iter().flat_map(|members| members.keys());
+        names.filter(|name| Some(*name) != sham).cloned().collect()
     }
 
     /// What the parties opened and what they still hold.
@@ -197,13 +211,16 @@ impl Checker<'_, '_> {
             );
         }
         let cheaters = self.world.cheaters();
-        let record = recorder
+        let found = recorder
             .candidates(&cheaters)
             .find(|(id, candidate, complete)| {
                 (id.round, id.attempt) == (sum.round, sum.attempt) && candidate.sum == sum.sum && *complete
             })
-            .map(|(_, candidate, _)| candidate.record);
-        let Some(record) = record else {
+            .and_then(|(_, candidate, _)| {
+                let range = recorder.round(&candidate.record).map(plaintexts);
+                Some((recorder.members(&candidate.set)?, range?))
+            });
+        let Some((headers, range)) = found else {
             self.fail(
                 Invariant::EqualsOracle,
                 format!("round {round}: {name} opened a sum that custodians did not make readable"),
@@ -212,19 +229,26 @@ impl Checker<'_, '_> {
         };
         let mut expected = vec![0_i64; sum.values.len()];
         for member in &members {
-            let Some(kept) = recorder.kept(member, &record) else {
+            let encrypted = headers.get(member).and_then(|header| recorder.encrypted(header));
+            let Some(encrypted) = encrypted else {
                 self.fail(
                     Invariant::EqualsOracle,
                     format!("round {round}: {member} is in the sum and contributed nothing"),
                 );
                 return;
             };
-            for (total, value) in expected.iter_mut().zip(kept) {
+            for (total, value) in expected.iter_mut().zip(encrypted) {
                 *total = total.wrapping_add(*value);
             }
         }
-        if expected != sum.values {
-            let wrong = expected.iter().zip(&sum.values).filter(|(a, b)| a != b).count();
+        // A cheater's value that is beyond all plaintexts counts as the one that it is congruent to.
+        let cheated = self.world.is_spoilt();
+        let differ = |(a, b): &(&i64, &i64)| {
+            let by = i128::from(**a) - i128::from(**b);
+            by != 0 && !(cheated && by % range == 0)
+        };
+        let wrong = expected.iter().zip(&sum.values).filter(differ).count();
+        if wrong > 0 || expected.len() != sum.values.len() {
             self.fail(
                 Invariant::EqualsOracle,
                 format!(
@@ -256,14 +280,61 @@ impl Checker<'_, '_> {
         }
         if let Some((false, reason)) = self.world.closed()
             && held.completion
+            && self.world.can_go_on()
         {
             self.fail(Invariant::Completes, reason);
         }
-        for stop in &self.world.stops {
-            self.found.push(Violation {
-                invariant: Invariant::Runs,
-                detail: stop.clone(),
-            });
+        for (party, stop) in &self.world.stops {
+            // What becomes of a cheater's process is its own affair.
+            if !party.is_some_and(|party| self.world.spoils(party)) {
+                self.found.push(Violation {
+                    invariant: Invariant::Runs,
+                    detail: stop.clone(),
+                });
+            }
         }
     }
+
+    /// Whom the audit log names. That a custodian did not answer in time is no reproach: it may have lost its power; nor is a suspicion. And who
+    /// alone was in every spoilt sum need not have spoilt one if several do.
+    fn named(&mut self) {
+        let culprits = self.world.culprits();
+        let is_reproach = |culprit: Culprit| match culprit {
+            Culprit::RefusedAnswer | Culprit::Suspected => false,
+            Culprit::BadCiphertext => culprits.len() < 2,
+            _ => true,
+        };
+        let lines = self.world.coordinator.audit().unwrap_or_default();
+        for line in lines {
+            if let AuditEvent::Named {
+                id,
+                party,
+                culprit,
+                text,
+                ..
+            } = line.event
+                && is_reproach(culprit)
+                && !culprits.contains(&&party)
+            {
+                self.fail(
+                    Invariant::Named,
+                    format!(
+                        "round {}, attempt {}: {party} is named ({culprit:?}): {text}",
+                        id.round, id.attempt
+                    ),
+                );
+            }
+        }
+    }
+}
+
+/// How many plaintexts there are: values that differ by a multiple of this number have the same ciphertexts.
+fn plaintexts(round: &Round) -> i128 {
+    let modulus: i128 = round
+        .plan()
+        .primes
+        .iter()
+        .map(|prime| i128::from(*prime))
+        .product();
+    modulus / i128::from(round.plan().delta)
 }

@@ -10,6 +10,7 @@
 //! | [`shape`] | the study of a seed |
 //! | [`fault`] | what goes wrong, as a list |
 //! | [`cheat`], [`fork`] | how the coordinator lies, and how it leads two lives |
+//! | [`spoil`] | how contributors cheat |
 //! | [`wire`], [`coordinator`], [`hospital`] | network and machines |
 //! | [`world`] | who acts next |
 //! | [`record`], [`span`], [`invariants`] | what happened, what sums tell together, and what must hold |
@@ -29,6 +30,7 @@ pub mod record;
 pub mod shape;
 pub mod shrink;
 pub mod span;
+pub mod spoil;
 pub mod wire;
 pub mod world;
 
@@ -36,12 +38,12 @@ pub use cheat::{Change, Lie};
 pub use fault::{Fault, Node};
 pub use fork::{Crossing, Fork};
 pub use invariants::{Invariant, Violation};
+pub use spoil::{Deed, Spoil};
 pub use world::Bug;
 
 use choice::Choice;
 use invariants::Held;
 use shape::{Cast, Shape};
-use std::collections::BTreeSet;
 use std::fmt;
 use world::World;
 
@@ -58,6 +60,10 @@ pub struct Schedule {
     pub fork: Option<Fork>,
     /// Which parties are connected to its other life, and when.
     pub crossings: Vec<Crossing>,
+    /// Whether there are up to eight hospitals, of which four or five keep pieces.
+    pub crowd: bool,
+    /// How contributors cheat.
+    pub spoils: Vec<Spoil>,
     /// What is wrong with the programs, if the simulation itself is tested.
     pub bug: Option<Bug>,
 }
@@ -85,6 +91,8 @@ impl Schedule {
             lies: Vec::new(),
             fork: None,
             crossings: Vec::new(),
+            crowd: false,
+            spoils: Vec::new(),
             bug: None,
         }
     }
@@ -106,9 +114,28 @@ impl Schedule {
         schedule
     }
 
+    /// The schedule of a seed in which contributors cheat, and a few things go wrong besides.
+    pub fn of_contributors(seed: u64) -> Self {
+        let choice = Choice::of(seed);
+        let shape = Shape::of_crowd(&choice);
+        let mut faults = fault::faults(&choice, &shape);
+        faults.truncate(3);
+        Self {
+            faults,
+            crowd: true,
+            spoils: spoil::spoils(&choice, &shape),
+            ..Self::of(seed)
+        }
+    }
+
     /// The study of the seed.
     pub fn shape(&self) -> Shape {
-        Shape::of(&Choice::of(self.seed))
+        let choice = Choice::of(self.seed);
+        if self.crowd {
+            Shape::of_crowd(&choice)
+        } else {
+            Shape::of(&choice)
+        }
     }
 
     /// Runs it.
@@ -135,9 +162,11 @@ impl Schedule {
         let mut world = World::new(&cast, self, trace)?;
         world.run();
         let honest = self.lies.is_empty() && self.fork.is_none();
+        let harmless = self.spoils.iter().all(|spoil| spoil.deed.is_harmless());
         let held = Held {
             liveness: honest,
-            completion: honest && self.is_survivable(),
+            completion: honest && harmless,
+            one_set: honest && harmless,
         };
         Ok(Outcome {
             violations: invariants::check(&world, held),
@@ -145,12 +174,6 @@ impl Schedule {
             closed: world.closed(),
             trace: world.trace(),
         })
-    }
-
-    /// Whether so few parties are lost, for a round or for ever, that the others can go on.
-    fn is_survivable(&self) -> bool {
-        let lost: BTreeSet<usize> = self.faults.iter().filter_map(Fault::loses).collect();
-        lost.len() <= self.shape().spare()
     }
 }
 
@@ -178,11 +201,19 @@ impl fmt::Display for Schedule {
             )?,
         }
         writeln!(f, "    crossings: vec!{:?},", self.crossings)?;
+        writeln!(f, "    crowd: {},", self.crowd)?;
+        writeln!(f, "    spoils: vec![")?;
+        for spoil in &self.spoils {
+            let text = format!("{spoil:?}").replace("deed: ", "deed: Deed::");
+            writeln!(f, "        {text},")?;
+        }
+        writeln!(f, "    ],")?;
         match self.bug {
             None => writeln!(f, "    bug: None,")?,
             Some(Bug::LyingDisk(node)) => {
                 writeln!(f, "    bug: Some(Bug::LyingDisk({})),", fault::code_of(node))?;
             }
+            Some(bug) => writeln!(f, "    bug: Some(Bug::{bug:?}),")?,
         }
         write!(f, "}}")
     }

@@ -1,10 +1,9 @@
-//! What really happened, written down from outside: what each contributor kept, what it sent, what the coordinator acknowledged, and which
+//! What really happened, written down from outside: what each contribution encrypts, what the coordinator acknowledged, and which
 //! sums the custodians made readable. No node's word is taken for any of it.
 
 use galen_core::{Digest, PartyId, Signed};
 use galen_net::protocol::{Item, Request, Response, Statement};
 use galen_party::rounds::Rounds;
-use galen_party::vault::Vault;
 use galen_sums::{AnswerHeader, Authored, ContributionHeader, ContributionSet, Round, RoundId};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,12 +24,12 @@ pub struct Recorder {
     rounds: Rounds,
     /// Round records that anybody was shown.
     records: BTreeMap<Digest, Round>,
-    /// Members of the sets that anybody was shown.
-    sets: BTreeMap<Digest, BTreeSet<PartyId>>,
+    /// Members of the sets that anybody was shown, with the digests of their headers.
+    sets: BTreeMap<Digest, BTreeMap<PartyId, Digest>>,
     /// Pieces that custodians gave out.
     answered: BTreeMap<Candidate, BTreeSet<u32>>,
-    /// What contributors had kept when they sent a contribution.
-    kept: BTreeMap<(PartyId, Digest), Vec<i64>>,
+    /// What contributions encrypt, by the digests of their headers.
+    encrypted: BTreeMap<Digest, Vec<i64>>,
     /// Contributions that the coordinator acknowledged.
     acknowledged: BTreeSet<(PartyId, Digest)>,
 }
@@ -47,24 +46,22 @@ impl Recorder {
             records: BTreeMap::new(),
             sets: BTreeMap::new(),
             answered: BTreeMap::new(),
-            kept: BTreeMap::new(),
+            encrypted: BTreeMap::new(),
             acknowledged: BTreeSet::new(),
         }
     }
 
-    /// A party sends a request, whether or not it arrives: whoever sits in the network has it from now on.
-    pub fn sent(&mut self, party: &PartyId, request: &Request, vault: Option<&Vault>) {
+    /// A party sends a request, whether or not it arrives: whoever sits in the network has it from now on. If it is a contribution,
+    /// `encrypted` are the values in it.
+    pub fn sent(&mut self, party: &PartyId, request: &Request, encrypted: Option<Vec<i64>>) {
         match request {
             Request::Post(Statement::Contribution(signed)) => {
-                let Some(header) = read::<ContributionHeader>(signed) else {
-                    return;
+                let authored = Authored {
+                    author: party.clone(),
+                    statement: signed.clone(),
                 };
-                let round = self.records.get(&header.record).map(|round| round.id().round);
-                let values = round.and_then(|round| vault?.values(round).ok().flatten());
-                if let Some(values) = values {
-                    self.kept
-                        .entry((party.clone(), header.record))
-                        .or_insert_with(|| values.to_vec());
+                if let Some(values) = encrypted {
+                    self.encrypted.entry(authored.digest()).or_insert(values);
                 }
             }
             Request::Post(Statement::Answer(signed)) => {
@@ -125,19 +122,23 @@ impl Recorder {
             .collect();
         for round in self.records.values().filter(|round| round.id() == id) {
             if let Ok(set) = ContributionSet::new(round, &headers) {
-                self.sets
-                    .insert(set.digest(), set.members.keys().cloned().collect());
+                self.sets.insert(set.digest(), set.members);
             }
         }
     }
 
-    /// The attempt of a record that somebody was shown.
-    pub fn attempt(&self, record: &Digest) -> Option<RoundId> {
-        self.records.get(record).map(Round::id)
+    /// The rounds whose records somebody was shown.
+    pub fn rounds(&self) -> impl Iterator<Item = &Round> {
+        self.records.values()
     }
 
-    /// Members of a set that somebody was shown.
-    pub fn members(&self, set: &Digest) -> Option<&BTreeSet<PartyId>> {
+    /// The round of a record that somebody was shown.
+    pub fn round(&self, record: &Digest) -> Option<&Round> {
+        self.records.get(record)
+    }
+
+    /// Members of a set that somebody was shown, with the digests of their headers.
+    pub fn members(&self, set: &Digest) -> Option<&BTreeMap<PartyId, Digest>> {
         self.sets.get(set)
     }
 
@@ -155,9 +156,9 @@ impl Recorder {
         })
     }
 
-    /// What a contributor had kept when it contributed under a record.
-    pub fn kept(&self, party: &PartyId, record: &Digest) -> Option<&[i64]> {
-        self.kept.get(&(party.clone(), *record)).map(Vec::as_slice)
+    /// What a contribution encrypts, by the digest of its header.
+    pub fn encrypted(&self, header: &Digest) -> Option<&[i64]> {
+        self.encrypted.get(header).map(Vec::as_slice)
     }
 
     /// The contributors whose contributions under a record were acknowledged.

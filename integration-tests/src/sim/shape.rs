@@ -2,7 +2,7 @@
 
 use super::choice::Choice;
 use anyhow::Context;
-use galen_core::study::{Card, FrozenStudy, STUDY_SIGNATURE, Study};
+use galen_core::study::{self, Card, FrozenStudy, Release, Role, STUDY_SIGNATURE, Study};
 use galen_core::{Digest, PartyId, Signed, SigningKey};
 use galen_custody::ReceiverKey;
 use galen_party::data::Patients;
@@ -10,75 +10,18 @@ use galen_party::identity::Identity;
 use galen_training::Table;
 use std::sync::{Arc, OnceLock};
 
-const STUDY: &str = r#"
-format = 1
-name = "simulated"
-title = "A simulated study"
-seed = 7
-party = []
+/// The small study of the parties' own tests; the numbers that matter here are set anew.
+const STUDY: &str = include_str!("../../../party/src/testing/small.toml");
 
-[sums]
-threshold = 2
-agreement = 2
-min_contributors = 3
-quorum = 3
-patience_s = 30
-give_up_s = 1200
-max_attempts = 12
-receivers = "contributors"
-
-[data]
-header = true
-missing = ["?"]
-max_rows = 40
-held_out = 0.3
-
-[[data.column]]
-name = "age"
-kind = "numeric"
-min = 0
-max = 120
-[[data.column]]
-name = "sick"
-kind = "target"
-
-[data.target]
-negative = [0]
-positive = [1]
-
-[model]
-hidden = [2]
-power = 2
-scale = 0.1
-
-[training]
-rounds = 1
-local_epochs = 1
-batch_size = 8
-learning_rate = 0.05
-learning_rate_decay = 1.0
-momentum = 0.5
-weight_decay = 0.0
-latent_penalty = 0.1
-latent_bound = 4.0
-clip = 5.0
-fraction_bits = 24
-
-[evaluation]
-bins = 4
-
-[serving]
-release = "contributors"
-precision_bits = 12
-"#;
-
-const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+const NAMES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 
 /// The numbers of a study.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// Hospitals, each of which contributes and keeps pieces.
+    /// Hospitals, each of which contributes.
     pub parties: usize,
+    /// How many of them keep pieces.
+    pub custodians: usize,
     /// t.
     pub threshold: u32,
     /// g.
@@ -93,7 +36,7 @@ pub struct Shape {
 pub const MIN_CONTRIBUTORS: usize = 3;
 
 impl Shape {
-    /// The shape of a seed.
+    /// The shape of a seed: every hospital keeps pieces.
     pub fn of(choice: &Choice) -> Self {
         const POLICIES: [(usize, u32, u32); 7] = [
             (4, 2, 3),
@@ -107,6 +50,7 @@ impl Shape {
         let &(parties, threshold, agreement) = choice.one("policy", 0, &POLICIES);
         Self {
             parties,
+            custodians: parties,
             threshold,
             agreement,
             quorum: choice.between("quorum", 0, MIN_CONTRIBUTORS as u64, parties as u64 - 1) as u32,
@@ -114,16 +58,28 @@ impl Shape {
         }
     }
 
+    /// The shape of a seed with up to eight hospitals, of which four or five keep pieces: enough to find out which one spoils sums.
+    pub fn of_crowd(choice: &Choice) -> Self {
+        let few = Self::of(choice);
+        let parties = choice.between("crowd", 0, few.custodians as u64, NAMES.len() as u64);
+        Self {
+            parties: parties as usize,
+            quorum: choice.between("quorum", 1, MIN_CONTRIBUTORS as u64, parties - 1) as u32,
+            training: choice.between("training", 1, 1, 3) as u32,
+            ..few
+        }
+    }
+
     /// f = 2g - n - 1: how many custodians may cheat, if fewer than t do.
     pub fn cheaters(&self) -> usize {
-        let f = (2 * self.agreement as usize).saturating_sub(self.parties + 1);
+        let f = (2 * self.agreement as usize).saturating_sub(self.custodians + 1);
         f.min(self.threshold as usize - 1)
     }
 
     /// How many parties may be lost without the study standing still for ever: enough custodians must endorse, enough contributors fill
     /// the quorum.
     pub fn spare(&self) -> usize {
-        let custodians = self.parties - self.agreement as usize;
+        let custodians = self.custodians - self.agreement as usize;
         custodians.min(self.parties - self.quorum as usize)
     }
 }
@@ -187,11 +143,7 @@ impl Cast {
         let (coordinator, identities) = keys()?;
         let coordinator = SigningKey::from_pkcs8(coordinator)?;
         let identities = &identities[..shape.parties];
-        let mut study: Study = toml::from_str(&STUDY.replace("party = []", &members(identities)))?;
-        study.sums.threshold = shape.threshold;
-        study.sums.agreement = shape.agreement;
-        study.sums.quorum = shape.quorum;
-        study.training.rounds = shape.training;
+        let study = plan(&shape, identities)?;
         let cards = identities.iter().map(|identity| identity.card()).collect();
         let card = Card {
             name: PartyId::new("coordinator")?,
@@ -232,24 +184,36 @@ impl Cast {
     }
 }
 
-fn members(identities: &[Arc<Identity>]) -> String {
-    let member = |identity: &Arc<Identity>| {
-        format!(
-            "[[party]]\nname = \"{}\"\nroles = [\"contributor\", \"custodian\"]\n",
-            identity.name
-        )
+fn plan(shape: &Shape, identities: &[Arc<Identity>]) -> anyhow::Result<Study> {
+    let mut plan: Study = toml::from_str(STUDY)?;
+    let hospital = |(index, identity): (usize, &Arc<Identity>)| {
+        let keeps = (index < shape.custodians).then_some(Role::Custodian);
+        study::Member {
+            name: identity.name.clone(),
+            title: String::new(),
+            roles: [Role::Contributor].into_iter().chain(keeps).collect(),
+        }
     };
-    // The list is an array of tables, which in TOML may stand anywhere below the plain values.
-    identities.iter().map(member).collect()
+    plan.party = identities.iter().enumerate().map(hospital).collect();
+    plan.sums.threshold = shape.threshold;
+    plan.sums.agreement = shape.agreement;
+    plan.sums.min_contributors = MIN_CONTRIBUTORS as u32;
+    plan.sums.quorum = shape.quorum;
+    plan.sums.give_up_s = 1200;
+    plan.sums.max_attempts = 12;
+    plan.training.rounds = shape.training;
+    plan.training.local_epochs = 1;
+    plan.serving.release = Release::Contributors;
+    Ok(plan)
 }
 
-/// A hospital's table: a dozen patients, sick when old.
+/// A hospital's table of ages and sexes: a dozen patients, sick when old.
 fn table(hospital: usize) -> Table {
     let rows = 12 + 2 * hospital;
     let age = |row: usize| (30 + (row * 17 + hospital * 5) % 50) as f64;
     Table {
         features: (0..rows)
-            .map(|row| vec![(row % 7 != 3).then(|| age(row))])
+            .map(|row| vec![(row % 7 != 3).then(|| age(row)), Some((row % 2) as f64)])
             .collect(),
         labels: (0..rows).map(|row| age(row) + (row % 3) as f64 > 55.0).collect(),
     }

@@ -5,6 +5,9 @@ use super::{Outcome, Schedule};
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+/// A process that stops again and again violates an invariant each time; so many violations are shown.
+const SHOWN: usize = 8;
+
 /// A schedule that fails, and how.
 #[derive(Clone, Debug)]
 pub struct Failure {
@@ -38,14 +41,15 @@ impl Failure {
             .collect()
     }
 
-    /// Takes faults, lies and crossings out as long as the same invariant fails: halves first, then smaller parts, down to single ones.
+    /// Takes faults, lies, crossings and spoilt contributions out as long as the same invariant fails: halves first, then smaller parts, down to single ones.
     ///
     /// # Errors
     /// As [`Self::of`].
     pub fn shrink(mut self) -> anyhow::Result<Self> {
         let wanted = self.invariants();
-        let len =
-            |schedule: &Schedule| schedule.faults.len() + schedule.lies.len() + schedule.crossings.len();
+        let len = |schedule: &Schedule| {
+            schedule.faults.len() + schedule.lies.len() + schedule.crossings.len() + schedule.spoils.len()
+        };
         let mut part = len(&self.schedule).div_ceil(2).max(1);
         loop {
             let mut at = 0;
@@ -72,29 +76,31 @@ impl Failure {
     }
 }
 
-/// The schedule without some of its faults, lies and crossings, counted in this order.
+/// The schedule without some of its faults, lies, crossings and spoilt contributions, counted in this order.
 fn without(schedule: &Schedule, part: Range<usize>) -> Schedule {
+    fn take<T>(list: &mut Vec<T>, part: &Range<usize>, first: &mut usize) {
+        let len = list.len();
+        let mut index = *first..;
+        list.retain(|_| index.next().is_none_or(|index| !part.contains(&index)));
+        *first += len;
+    }
     let mut smaller = schedule.clone();
-    let faults = schedule.faults.len();
-    let mut index = 0..;
-    smaller
-        .faults
-        .retain(|_| index.next().is_none_or(|index| !part.contains(&index)));
-    let mut index = faults..;
-    smaller
-        .lies
-        .retain(|_| index.next().is_none_or(|index| !part.contains(&index)));
-    let mut index = faults + schedule.lies.len()..;
-    smaller
-        .crossings
-        .retain(|_| index.next().is_none_or(|index| !part.contains(&index)));
+    let mut first = 0;
+    take(&mut smaller.faults, &part, &mut first);
+    take(&mut smaller.lies, &part, &mut first);
+    take(&mut smaller.crossings, &part, &mut first);
+    take(&mut smaller.spoils, &part, &mut first);
     smaller
 }
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for violation in &self.outcome.violations {
+        let violations = &self.outcome.violations;
+        for violation in violations.iter().take(SHOWN) {
             writeln!(f, "{violation}")?;
+        }
+        if violations.len() > SHOWN {
+            writeln!(f, "and {} more", violations.len() - SHOWN)?;
         }
         writeln!(f, "{}", self.schedule)
     }

@@ -55,6 +55,11 @@ impl Custodian {
         }))
     }
 
+    /// The incarnation of each other custodian that the own ledger takes for the current one.
+    pub fn peers(&self) -> Result<BTreeMap<PartyId, Digest>, PartyError> {
+        Ok(self.ledger()?.peers())
+    }
+
     /// The own incarnation, signed.
     pub fn incarnation(&self) -> Result<Authored, PartyError> {
         let (name, signing) = (&self.identity.name, &self.identity.signing);

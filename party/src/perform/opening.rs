@@ -64,14 +64,21 @@ impl Party {
         let (mut opened, mut liars) = self.open_blob(&round, &verified, &fetched).await?;
         if let Err(unopened) = &opened
             && unopened.is_wrong_sum()
-            && contributions == Contributions::Kept
         {
             // Either the coordinator serves another sum, or a member signed another fingerprint than that of what it sent. The contributions
             // themselves tell which.
-            let everybody = verified.members().cloned().collect();
-            self.fetch_contributions(link, &round, &verified, everybody, &mut fetched)
-                .await?;
-            (opened, liars) = self.open_blob(&round, &verified, &fetched).await?;
+            if contributions == Contributions::Kept {
+                let everybody = verified.members().cloned().collect();
+                self.fetch_contributions(link, &round, &verified, everybody, &mut fetched)
+                    .await?;
+                (opened, liars) = self.open_blob(&round, &verified, &fetched).await?;
+            } else {
+                // They are deleted. One member's false word must not keep out whoever was away, so nobody's word counts: the sum is what
+                // the others found it to be, who had the contributions.
+                tracing::warn!(%id, %unopened, "fingerprints do not add up, and the contributions are gone");
+                let unvouched = Arc::new(verified.without_fingerprints());
+                (opened, liars) = self.open_blob(&round, &unvouched, &fetched).await?;
+            }
         }
         self.complain(link, &round, liars).await?;
         let shared = Arc::clone(&self.shared);

@@ -84,10 +84,16 @@ fn standing(confirmed: bool) -> Option<Standing> {
     })
 }
 
+/// The others' incarnations as `a` knows them.
+fn known() -> BTreeMap<PartyId, Digest> {
+    [(name("b"), Digest::of(b"b"))].into()
+}
+
 fn own(applied: u32) -> Own {
     Own {
         applied,
         incarnation: standing(true),
+        peers: known(),
         ..Own::default()
     }
 }
@@ -150,6 +156,7 @@ fn each_role_in_each_phase() {
         let done = Own {
             applied: 1,
             incarnation: standing(true),
+            peers: known(),
             done: both,
             ..Own::default()
         };
@@ -201,6 +208,7 @@ fn secrets_are_erased_once_a_newer_attempt_or_round_is_seen_and_not_before() {
         oldest_secret: Some(oldest),
         oldest_values: values,
         incarnation: standing(true),
+        peers: known(),
         done: Vec::new(),
     };
     let erase = |own: &Own, view: &View| {
@@ -247,6 +255,7 @@ fn erasing_comes_first_and_waits_for_nothing() {
         oldest_secret: Some(id(0, 0)),
         oldest_values: Some(0),
         incarnation: standing(true),
+        peers: known(),
         done: Vec::new(),
     };
     for part in [part(true, true), part(true, false)] {
@@ -293,6 +302,7 @@ fn a_closed_study_leaves_no_secret_of_its_last_attempt() {
                     oldest_secret: secret,
                     oldest_values: values,
                     incarnation: standing(true),
+                    peers: known(),
                     done: Vec::new(),
                 };
                 for own in [holding(Some(id(1, 1)), None), holding(None, Some(1))] {
@@ -425,9 +435,10 @@ fn what_is_remembered_does_not_grow_with_the_rounds() {
 #[test]
 fn custodians_introduce_themselves_vouch_and_learn() {
     let custodian = part(false, true);
-    let with = |incarnation, incarnations: Vec<IncarnationView>| {
+    let with_peers = |incarnation, peers, incarnations: Vec<IncarnationView>| {
         let own = Own {
             incarnation,
+            peers,
             ..Own::default()
         };
         let view = View {
@@ -436,6 +447,7 @@ fn custodians_introduce_themselves_vouch_and_learn() {
         };
         due(&custodian, &own, &view)
     };
+    let with = |incarnation, incarnations| with_peers(incarnation, known(), incarnations);
     let nonce = Digest::of(b"a");
     let announce = Step::Announce(id(0, 1));
     let vouch = Step::Vouch {
@@ -457,11 +469,17 @@ fn custodians_introduce_themselves_vouch_and_learn() {
     );
     assert_eq!(
         with(standing(true), vec![shown("a", true), shown("b", false)]),
-        [vouch, announce.clone()]
+        [vouch.clone(), announce.clone()]
     );
     assert_eq!(
         with(standing(true), vec![shown("a", true), shown("b", true)]),
-        [announce]
+        [announce.clone()]
+    );
+    // Its disk was put back to before the other one's current incarnation, which it had confirmed.
+    let former = [(name("b"), Digest::of(b"b's former one"))].into();
+    assert_eq!(
+        with_peers(standing(true), former, vec![shown("a", true), shown("b", true)]),
+        [vouch, announce.clone()]
     );
     // Shown to be old; and another one that is, which nobody needs to judge again.
     let stale = |custodian| IncarnationView {

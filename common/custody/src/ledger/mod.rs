@@ -339,6 +339,12 @@ impl LedgerState {
         (self.unless_equal(next), vouch)
     }
 
+    /// The incarnation of each other custodian that this ledger takes for the current one. A ledger that was put back may take former
+    /// ones for current, and then refuses records with the newer ones until it has judged these ([`Self::vouch`]).
+    pub fn peers(&self) -> BTreeMap<PartyId, Digest> {
+        self.peers.current()
+    }
+
     /// Takes note of a verified record and of the others' keys in it.
     ///
     /// # Errors

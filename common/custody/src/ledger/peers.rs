@@ -34,6 +34,12 @@ pub enum Vouch {
 }
 
 impl Peers {
+    /// The incarnation of each other custodian that is taken for the current one.
+    pub(super) fn current(&self) -> BTreeMap<PartyId, Digest> {
+        let known = |(name, peer): (&PartyId, &Peer)| Some((name.clone(), peer.current.as_ref()?.0));
+        self.0.iter().filter_map(known).collect()
+    }
+
     /// Judges an incarnation when `newest` is the own newest attempt. A confirmed one replaces those before.
     pub(super) fn vouch(&mut self, said: &Incarnation, newest: Option<RoundId>) -> Vouch {
         let peer = self.0.entry(said.custodian.clone()).or_default();

@@ -228,6 +228,9 @@ pub enum Culprit {
     TwoSignatures,
     /// A custodian that endorsed and then did not answer.
     RefusedAnswer,
+    /// A contributor that is left out because no sum with it opened and others did: it spoils them, or another one does when it takes
+    /// part.
+    Suspected,
 }
 
 impl AuditEvent {

@@ -220,6 +220,7 @@ pub fn culprit_words(culprit: Culprit) -> &'static str {
         Culprit::WrongKeySum => "its key sum is wrong",
         Culprit::TwoSignatures => "it signed twice for one attempt",
         Culprit::RefusedAnswer => "it endorsed and did not answer",
+        Culprit::Suspected => "it is left out: sums with it do not open",
     }
 }
 

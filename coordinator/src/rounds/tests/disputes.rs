@@ -3,14 +3,42 @@
 use super::*;
 
 fn remainder(attempt: &mut Attempt, name: &str) {
+    fails(attempt, name, OpeningFault::Remainder);
+}
+
+fn fails(attempt: &mut Attempt, name: &str, fault: OpeningFault) {
     let failure = Failure {
-        fault: OpeningFault::Remainder,
-        detail: "remainder".into(),
+        fault,
+        detail: format!("{fault:?}"),
     };
     let receiver = id(name);
     attempt
         .apply(Event::OpeningFailed { receiver, failure }, 0)
         .unwrap();
+}
+
+/// No custodian is at fault, and nobody is asked for key checks.
+#[test]
+fn a_sum_that_means_nothing_is_collected_again() {
+    let rules = rules();
+    let mut attempt = opening(&rules);
+    let [last, others @ ..] = &NAMES;
+    for name in others {
+        fails(&mut attempt, name, OpeningFault::Meaning);
+    }
+    let collected = |decision: Decision| matches!(decision, Decision::Recollect(_));
+    assert!(collected(attempt.decide(&rules, &none(), 0)));
+    // Another reason given by one receiver does not pass for this one.
+    fails(&mut attempt, last, OpeningFault::Other);
+    assert!(matches!(attempt.decide(&rules, &none(), 0), Decision::Fail(_)));
+    // Who is away might still open it, and is waited for, but not for ever.
+    let (mut attempt, mut rules) = (opening(&rules), rules);
+    rules.contributors.extend(["e", "f", "g"].map(id));
+    for (name, until) in others.iter().zip([2, 1, 0]) {
+        fails(&mut attempt, name, OpeningFault::Meaning);
+        assert_eq!(attempt.decide(&rules, &none(), PATIENCE - 1), Decision::Wait);
+        assert_eq!(collected(attempt.decide(&rules, &none(), PATIENCE)), until == 0);
+    }
 }
 
 /// The sum did not open for anybody; every custodian sent its key check.

@@ -81,6 +81,36 @@ fn the_study_goes_from_consent_over_rounds_to_serving() {
     assert_eq!(next(&state), Step::Serving);
 }
 
+/// Announced at once, the next round would be without it.
+#[test]
+fn a_custodian_that_came_back_during_a_round_is_waited_for_before_the_next() {
+    let rules = rules();
+    let frame = frame(2, Release::Contributors);
+    let mut state = StudyState::default();
+    state.consents.extend(frame.parties.iter().cloned());
+    introduce(&mut state);
+    state.announce(0, 0, digest("initial"), NOW);
+    state.attempt = Some(opening(&rules));
+    let custodian = state.incarnations.get_mut(&id("a")).unwrap();
+    let others = std::mem::take(&mut custodian.confirmed);
+    state.introduced_ms = 5;
+    assert_eq!(
+        state.next(&frame, &rules, 5, |_| false),
+        Step::Attempt,
+        "the round under way goes on"
+    );
+    state.publish(digest("result 0"), NOW);
+    let next = |state: &StudyState, now_ms| state.next(&frame, &rules, now_ms, |_| false);
+    let announced = |step: Step| matches!(step, Step::Announce { round: 1, .. });
+    assert_eq!(next(&state, 5 + PATIENCE - 1), Step::AwaitCustodians);
+    assert!(announced(next(&state, 5 + PATIENCE)), "not for ever");
+    state.incarnations.get_mut(&id("a")).unwrap().confirmed = others;
+    assert!(announced(next(&state, 5)));
+    // One that has never been there is not waited for again.
+    state.incarnations.remove(&id("a"));
+    assert!(announced(next(&state, 5)));
+}
+
 #[test]
 fn a_round_that_is_abandoned_too_often_ends_the_study() {
     let rules = rules();

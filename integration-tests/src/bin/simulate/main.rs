@@ -30,6 +30,9 @@ struct Options {
     /// The coordinator leads two lives, and parties cheat.
     #[arg(long, conflicts_with = "lies")]
     forks: bool,
+    /// Contributors cheat.
+    #[arg(long, conflicts_with_all = ["lies", "forks"])]
+    contributors: bool,
     /// Shows one schedule turn by turn: that of the first seed.
     #[arg(long)]
     trace: bool,
@@ -82,12 +85,13 @@ fn main() -> anyhow::Result<ExitCode> {
     let totals = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
     let seconds = begun.elapsed().as_secs_f64();
     println!(
-        "seeds {} to {}: {} schedules with {} faults and {} lies in {} turns, {:.1} s ({:.0} ms each)",
+        "seeds {} to {}: {} schedules with {} faults, {} lies and {} spoilt contributions in {} turns, {:.1} s ({:.0} ms each)",
         options.first,
         end.saturating_sub(1),
         totals.schedules,
         totals.faults,
         totals.lies,
+        totals.spoils,
         totals.turns,
         seconds,
         1000.0 * seconds / totals.schedules.max(1) as f64
@@ -107,6 +111,7 @@ struct Totals {
     schedules: u64,
     faults: usize,
     lies: usize,
+    spoils: usize,
     turns: u64,
     failures: u64,
     ends: BTreeMap<String, u64>,
@@ -117,6 +122,7 @@ impl Totals {
         self.schedules += 1;
         self.faults += schedule.faults.len();
         self.lies += schedule.lies.len();
+        self.spoils += schedule.spoils.len();
         self.turns += outcome.turns;
         self.failures += u64::from(!outcome.violations.is_empty());
         let end = match &outcome.closed {
@@ -125,7 +131,10 @@ impl Totals {
             Some((false, reason)) => {
                 let words: Vec<&str> = reason
                     .split_whitespace()
-                    .filter(|word| word.len() > 1 && word.chars().all(char::is_alphabetic))
+                    .filter(|word| {
+                        let bare = word.trim_matches(['(', ')', ':', ';', ',']);
+                        bare.len() > 1 && bare.chars().all(char::is_alphabetic)
+                    })
                     .take(10)
                     .collect();
                 format!("closed: {}", words.join(" "))
@@ -141,6 +150,8 @@ fn schedule(seed: u64, options: &Options) -> Schedule {
         Schedule::of_lies(seed)
     } else if options.forks {
         Schedule::of_fork(seed)
+    } else if options.contributors {
+        Schedule::of_contributors(seed)
     } else {
         Schedule::of(seed)
     }
@@ -152,9 +163,11 @@ fn report(schedule: &Schedule) -> anyhow::Result<()> {
         Some(failure) => {
             let failure = failure.shrink()?;
             println!(
-                "{failure}\nshrunk in {} runs from {} faults",
+                "{failure}\nshrunk in {} runs from {} faults, {} lies and {} spoilt contributions",
                 failure.runs,
-                schedule.faults.len()
+                schedule.faults.len(),
+                schedule.lies.len(),
+                schedule.spoils.len()
             );
         }
         None => println!("it did not fail again: it depends on something beside the seed\n{schedule}"),

@@ -184,7 +184,7 @@ fn of_eight_contributors_the_one_that_sends_garbage_is_found_and_the_study_ends_
                 _ => None,
             })
             .collect();
-        assert_eq!(named, [(name.clone(), Culprit::BadCiphertext)]);
+        assert_eq!(named, [(name.clone(), Culprit::Suspected)]);
         // Every attempt that ended without a result is in the log, with whom the round is collected from next.
         let mut failed = events.iter().filter_map(|event| match event {
             AuditEvent::Repeated { members, next, .. } => Some((members, next)),
