@@ -1,6 +1,6 @@
 //! Opening a round: verify everything that members signed about it, subtract the keys, and derive the next state.
 
-use crate::derive::{DeriveError, Derived};
+use crate::derive::Derived;
 use crate::error::PartyError;
 use crate::identity::Identity;
 use crate::sealed::{OpenedSum, SumSecurity};
@@ -8,7 +8,6 @@ use galen_core::study::Study;
 use galen_core::{Code, Digest, PartyId};
 use galen_custody::CustodyError;
 use galen_custody::cross_check::{Finding, find_liars};
-use galen_models::CodecError;
 use galen_sums::statement::{Judged, OpeningFault};
 use galen_sums::{
     Authored, Certificate, ContributionHeader, ContributionSet, Endorsement, Round, RoundId, SealedStatement,

@@ -179,7 +179,7 @@ impl Party {
             meter: Meter::new(books, clock.now_ms()),
             clock,
         };
-        party.look()?;
+        party.look_within()?;
         party.tidy()?;
         Ok(party)
     }
@@ -258,7 +258,7 @@ impl Party {
                 }
                 Err(error) => return Err(error),
             }
-            self.look()?;
+            self.look_within()?;
             self.show(view);
         }
         Ok(None)
@@ -287,7 +287,7 @@ impl Party {
     }
 
     /// Looks again at the own state that decides what is due.
-    fn look(&mut self) -> Result<(), PartyError> {
+    fn look_within(&mut self) -> Result<(), PartyError> {
         let (attempt, values) = self.shared.vault.oldest()?;
         self.own.oldest_secret = attempt;
         self.own.oldest_values = values;

@@ -301,7 +301,7 @@ fn due_among_custodians(part: &Part, own: &Own, view: &View) -> Vec<Step> {
     // Its word for one that it does not know any more was given before its disk was put back: it judges that one again.
     let open = others.filter(|shown| {
         let known = own.peers.get(&shown.custodian) == Some(&shown.nonce);
-        !shown.stale && !(known && shown.confirmed.contains(&part.name))
+        !(shown.stale || known && shown.confirmed.contains(&part.name))
     });
     steps.extend(open.map(|shown| Step::Vouch {
         custodian: shown.custodian.clone(),

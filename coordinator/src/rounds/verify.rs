@@ -85,7 +85,7 @@ pub fn answer(
     check_answer(round, certificate, authored).map_err(refusal)
 }
 
-/// A custodian's word on every piece that it holds.
+/// A custodian's word on every piece that it holds. What is sealed in it only receivers can judge.
 pub fn key_check(round: &Round, certificate: &Certificate, authored: &Authored) -> Result<KeyCheck, Refusal> {
     check_key_check(round, certificate, authored).map_err(refusal)
 }
@@ -113,12 +113,6 @@ pub fn fingerprint_refused(round: &Round, authored: &Authored) -> Result<PartyId
 pub fn fingerprint(round: &Round, certificate: &Certificate, authored: &Authored) -> Result<(), Refusal> {
     let challenge = Challenge::new(certificate.endorsement());
     check_fingerprint(round, &challenge, authored).map_err(refusal)?;
-    Ok(())
-}
-
-/// A custodian's word on its pieces. What is sealed in it only receivers can judge.
-pub fn key_check(round: &Round, certificate: &Certificate, authored: &Authored) -> Result<(), Refusal> {
-    check_key_check(round, certificate, authored).map_err(refusal)?;
     Ok(())
 }
 

@@ -473,7 +473,7 @@ fn custodians_introduce_themselves_vouch_and_learn() {
     );
     assert_eq!(
         with(standing(true), vec![shown("a", true), shown("b", true)]),
-        [announce.clone()]
+        std::slice::from_ref(&announce)
     );
     // Its disk was put back to before the other one's current incarnation, which it had confirmed.
     let former = [(name("b"), Digest::of(b"b's former one"))].into();

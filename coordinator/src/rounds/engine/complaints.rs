@@ -56,7 +56,7 @@ impl Engine {
         let false_one = self.is_false(round, attempt, &header, &said).map_err(internal)?;
         let mut inner = self.lock();
         let current = inner.state.attempt.as_ref();
-        if !current.is_some_and(|current| (current.round, current.attempt) == (id.round, id.attempt)) {
+        if current.is_none_or(|current| (current.round, current.attempt) != (id.round, id.attempt)) {
             return Err(Refusal::new(Code::WrongRound, "the attempt has ended"));
         }
         if !false_one {

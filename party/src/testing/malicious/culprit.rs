@@ -82,8 +82,8 @@ fn values_whose_sum_leaves_the_range_are_found_out_and_who_sent_them_is_named() 
     let (culprit, plain) = (7, Rc::clone(&play.plain));
     let name = play.federation.members[culprit].identity.name.clone();
     for turns in 0.. {
-        assert!(turns < 200, "{:?}", play.engine.view());
-        if matches!(play.engine.view().study, StudyPhase::Closed { .. }) {
+        assert!(turns < 200, "{:?}", play.engine.view(0));
+        if matches!(play.engine.view(0).study, StudyPhase::Closed { .. }) {
             break;
         }
         // Line of defence: no sum is beyond what its contributors can add up to, here by one. (Much more comes back at the other end of
@@ -99,7 +99,7 @@ fn values_whose_sum_leaves_the_range_are_found_out_and_who_sent_them_is_named() 
             false => parcel,
         });
     }
-    let StudyPhase::Closed { completed, reason } = play.engine.view().study else {
+    let StudyPhase::Closed { completed, reason } = play.engine.view(0).study else {
         unreachable!()
     };
     assert!(completed, "{reason}");
@@ -134,7 +134,7 @@ fn a_value_out_of_range_that_leaves_the_sum_in_range_is_not_seen() {
     let mut play = Play::new(Federation::of(study()));
     let more = |round: &Round| first_bound(round) + 50;
     let mut sent = 0;
-    while play.engine.view().published.is_empty() {
+    while play.engine.view(0).published.is_empty() {
         let said = std::cell::Cell::new(sent);
         play.turn(&|federation, round, index, parcel| match index == 2 {
             true => {

@@ -193,22 +193,22 @@ impl Play {
     /// Plays until the round is published.
     pub(super) fn until_published(&mut self, rounds: usize, spoil: Spoil<'_>) {
         for _ in 0..100 {
-            if self.engine.view().published.len() >= rounds {
+            if self.engine.view(0).published.len() >= rounds {
                 return;
             }
             self.turn(spoil);
         }
-        panic!("round {} is not published: {:?}", rounds - 1, self.engine.view());
+        panic!("round {} is not published: {:?}", rounds - 1, self.engine.view(0));
     }
 
     /// The sum of what the members of a published round encrypted.
     pub(super) fn plain_sum(&self, round: u32) -> Vec<i64> {
         let set = self.engine.state().published[round as usize].set.clone();
         let plain = self.plain.borrow();
-        let values = (0..).zip(&self.federation.members).filter_map(|(index, member)| {
-            set.contains(&member.identity.name)
-                .then(|| plain[&(round, index)].clone())
-        });
+        let members = (0..)
+            .zip(&self.federation.members)
+            .filter(|(_, member)| set.contains(&member.identity.name));
+        let values = members.map(|(index, _)| plain[&(round, index)].clone());
         let add = |sum: Vec<i64>, values: Vec<i64>| sum.iter().zip(values).map(|(s, v)| s + v).collect();
         values.reduce(add).unwrap()
     }

@@ -35,7 +35,7 @@ impl Checker {
             Culprit::WrongKeySum => self.judged(attempt, party, evidence),
             Culprit::BadFingerprint => self.fingerprint_refused(attempt, party, evidence),
             Culprit::RefusedAnswer => self.endorsers(id).contains(party),
-            Culprit::BadCiphertext => true,
+            Culprit::BadCiphertext | Culprit::Suspected => true,
         });
         if shown {
             return Ok(());
