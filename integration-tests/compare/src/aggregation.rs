@@ -14,8 +14,8 @@ use galen_custody::{
 use galen_measure::peak_mib;
 use galen_sums::plan::padded;
 use galen_sums::{
-    Authored, ContributionSet, Endorsement, PlanInputs, Roster, RosterMember, RosterParts, Round, RoundId,
-    RoundRecord, Source, SumPlan, ValueRange, add, check_certificate, check_header,
+    ContributionSet, Endorsement, PlanInputs, Roster, RosterMember, RosterParts, Round, RoundId, RoundRecord,
+    Source, SumPlan, ValueRange, add, check_certificate, check_header,
 };
 use serde::Serialize;
 use std::fs;
