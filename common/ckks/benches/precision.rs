@@ -9,7 +9,8 @@ use galen_ckks::evaluate::Evaluator;
 use galen_ckks::galois::GaloisKeys;
 use galen_ckks::keys::{PublicKey, RelinKey, SecretKey};
 use galen_ckks::preset::Preset;
-use galen_measure::peak_mib;
+use galen_measure::{machine, peak_mib};
+use galen_rns::kernel::describe;
 use galen_rns::xof::Xof;
 use std::fmt::Write;
 
@@ -146,6 +147,7 @@ fn tables() -> Result<String, CkksError> {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("{}\n{}", machine(), describe());
     let tables = tables()?;
     if !std::env::args().any(|arg| arg == "--write") {
         println!("{tables}");

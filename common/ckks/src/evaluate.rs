@@ -354,13 +354,11 @@ impl Evaluator {
         let (integer, _) = scaled_integer(0, value, a.scale())?;
         let budget = a.budget.plus_constant(value);
         self.check_budget(a.level, &budget)?;
-        let residues: Vec<u64> = self
-            .context
-            .ring(a.level)?
-            .moduli()
-            .iter()
-            .map(|m| m.reduce_i128(integer))
-            .collect();
+        let moduli = self.context.ring(a.level)?.moduli();
+        let mut residues = self.context.pool.take(moduli.len());
+        for (residue, m) in residues.iter_mut().zip(moduli) {
+            *residue = m.reduce_i128(integer);
+        }
         a.parts[0].add_scalar_assign(&residues)?;
         a.budget = budget;
         Ok(())

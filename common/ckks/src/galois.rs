@@ -108,14 +108,15 @@ fn check_count(count: usize) -> Result<(), CkksError> {
 }
 
 impl Context {
+    fn rotation_element(&self, steps: i64) -> u64 {
+        let (kind, degree) = (self.preset().spec().ring, self.degree());
+        kind.galois_element_for_rotation(degree, steps)
+    }
+
     /// The Galois elements of rotations, without that of none.
     fn rotation_elements(&self, steps: &[i64]) -> Vec<u64> {
-        let (kind, degree) = (self.preset().spec().ring, self.degree());
-        steps
-            .iter()
-            .map(|&steps| kind.galois_element_for_rotation(degree, steps))
-            .filter(|&element| element != 1)
-            .collect()
+        let elements = steps.iter().map(|&steps| self.rotation_element(steps));
+        elements.filter(|&element| element != 1).collect()
     }
 
     pub(crate) fn conjugation_element(&self) -> Result<u64, CkksError> {
@@ -207,9 +208,10 @@ impl GaloisKeys {
 
     /// The key of a rotation; nothing for zero steps.
     pub(crate) fn rotation(&self, steps: i64) -> Result<Option<&GaloisKey>, CkksError> {
-        let Some(&element) = self.context.rotation_elements(&[steps]).first() else {
+        let element = self.context.rotation_element(steps);
+        if element == 1 {
             return Ok(None);
-        };
+        }
         self.keys
             .get(&element)
             .map(Some)

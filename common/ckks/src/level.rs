@@ -8,6 +8,17 @@ use crate::noise::Budget;
 use galen_rns::basis::ModDown;
 use galen_rns::poly::Poly;
 
+/// The residues of all parts, of which there are two or three; the rest is empty. An array, for a list would be allocated.
+fn parts(a: &Ciphertext) -> [&[u64]; 3] {
+    [0, 1, 2].map(|index| a.parts.get(index).map_or(&[][..], Poly::data))
+}
+
+/// [`parts`] to write to.
+fn parts_mut(a: &mut Ciphertext) -> [&mut [u64]; 3] {
+    let mut parts = a.parts.iter_mut().map(Poly::data_mut);
+    [(); 3].map(|()| parts.next().unwrap_or_default())
+}
+
 impl Evaluator {
     /// Divides by the prime of the level, which goes with it: level and scale go down. From
     /// [`Context::product_scale`](crate::context::Context::product_scale) this lands on exactly the nominal scale of the
@@ -71,9 +82,8 @@ impl Evaluator {
         out.reuse(divided, down.keep(), a.parts.len());
         let mut scratch = self.context().pool.take(0);
         // All parts together, so that the tables of each prime's transform are read once.
-        let parts: Vec<&[u64]> = a.parts.iter().map(Poly::data).collect();
-        let mut divided: Vec<&mut [u64]> = out.parts.iter_mut().map(Poly::data_mut).collect();
-        down.apply_eval_batch(&parts, &mut divided, scratch.as_vec())?;
+        let (count, x, mut y) = (a.parts.len(), parts(a), parts_mut(out));
+        down.apply_eval_batch(&x[..count], &mut y[..count], scratch.as_vec())?;
         Ok(())
     }
 
@@ -107,9 +117,9 @@ impl Evaluator {
         };
         out.reuse(divided, down.keep(), a.parts.len());
         let mut scratch = self.context().pool.take(0);
-        let parts: Vec<&[u64]> = a.parts.iter().map(Poly::data).collect();
-        let mut divided: Vec<&mut [u64]> = out.parts.iter_mut().map(Poly::data_mut).collect();
-        down.apply_eval_product_batch(&parts, plaintext.poly.data(), &mut divided, scratch.as_vec())?;
+        let (count, x, mut y) = (a.parts.len(), parts(a), parts_mut(out));
+        let plaintext = plaintext.poly.data();
+        down.apply_eval_product_batch(&x[..count], plaintext, &mut y[..count], scratch.as_vec())?;
         Ok(())
     }
 

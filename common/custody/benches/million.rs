@@ -9,6 +9,8 @@ use galen_custody::rehearsal::{confirmations, fresh_ledger};
 use galen_custody::{
     OneRoundSecret, ReceiverKey, answer, check_contribution, encrypt, endorse, open_answers, open_sum,
 };
+use galen_measure::{machine, peak_mib, thread_time};
+use galen_rns::kernel::describe;
 use galen_sums::plan::padded;
 use galen_sums::{
     ContributionSet, Endorsement, PlanInputs, Roster, RosterMember, RosterParts, Round, RoundId, RoundRecord,
@@ -17,7 +19,7 @@ use galen_sums::{
 use std::error::Error;
 use std::io::{Write, stdout};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const VALUES: u32 = 1_000_000;
 const CONTRIBUTORS: usize = 10;
@@ -29,12 +31,7 @@ const RANGES: [(u32, u64); 2] = [(24, 1 << 22), (24, 1 << 38)];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut out = stdout().lock();
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    writeln!(out, "machine: {}, {cores} cores", model.unwrap_or("unknown"))?;
+    writeln!(out, "{}; one thread is used\n{}", machine(), describe())?;
     writeln!(
         out,
         "{VALUES} values, {CONTRIBUTORS} contributors, {CUSTODIANS} custodians, threshold {THRESHOLD}"
@@ -42,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (fraction_bits, max_abs) in RANGES {
         round(&mut out, fraction_bits, max_abs)?;
     }
-    if let Some(mib) = peak_memory() {
+    if let Some(mib) = peak_mib() {
         writeln!(
             out,
             "\npeak memory of all {CONTRIBUTORS} contributors, coordinator, custodians and receiver in this one process: {mib:.0} MiB"
@@ -51,45 +48,26 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Measures wall clock, and what this thread computed in that time.
+/// Measures wall clock, and how long this thread was on a processor in that time.
 struct Clock {
     start: Instant,
-    cpu: Option<f64>,
+    processor: Duration,
 }
 
 impl Clock {
     fn start() -> Self {
         Self {
             start: Instant::now(),
-            cpu: cpu_seconds(),
+            processor: thread_time(),
         }
     }
 
     /// Time per item.
     fn per(&self, count: usize) -> String {
-        let wall = self.start.elapsed().as_secs_f64() / count as f64;
-        match (self.cpu, cpu_seconds()) {
-            (Some(before), Some(now)) => {
-                format!("{wall:.3} s (CPU {:.3} s)", (now - before) / count as f64)
-            }
-            _ => format!("{wall:.3} s"),
-        }
+        let each = |time: Duration| time.as_secs_f64() / count as f64;
+        let (wall, processor) = (self.start.elapsed(), thread_time() - self.processor);
+        format!("{:.3} s (CPU {:.4} s)", each(wall), each(processor))
     }
-}
-
-/// Seconds that this thread computed so far, where the system tells.
-fn cpu_seconds() -> Option<f64> {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    let nanoseconds: f64 = stat.split_whitespace().next()?.parse().ok()?;
-    Some(nanoseconds / 1e9)
-}
-
-/// Largest memory that this process had, in MiB.
-fn peak_memory() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib / 1024.0)
 }
 
 struct Party {

@@ -232,7 +232,13 @@ fn extreme_values_over_many_terms() {
         let q = m.value();
         let input = vec![(1u64 << 50) - 1; 40];
         let factor = vec![q - 1; 40];
-        for terms in [1usize, 15, 16, 1023, 1024, 1025, 5000] {
+        // Miri takes seconds for what takes microseconds.
+        let terms: &[usize] = if cfg!(miri) {
+            &[1, 16]
+        } else {
+            &[1, 15, 16, 1023, 1024, 1025, 5000]
+        };
+        for &terms in terms {
             let x = vec![input.as_slice(); terms];
             let y = vec![factor.as_slice(); terms];
             let weights = vec![q - 1; terms];

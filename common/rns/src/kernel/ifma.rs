@@ -37,6 +37,18 @@ const MASK_52: u64 = (1 << 52) - 1;
 /// Terms, each below `2^48` in its high part, that stay in the range of [`IfmaLanes::reduce_words`].
 const SHORT_SUM: usize = 15;
 
+/// What the two multiply-adds do, from bit `shift` of the products on (Intel 64 and IA-32 Architectures Software Developer's Manual,
+/// volume 2, VPMADD52LUQ and VPMADD52HUQ). For Miri, which interprets all the other instructions here.
+#[inline(always)]
+fn multiply_add(acc: __m512i, a: __m512i, b: __m512i, shift: u32) -> __m512i {
+    let [acc, a, b]: [[u64; 8]; 3] = [cast(acc), cast(a), cast(b)];
+    let lanes: [u64; 8] = core::array::from_fn(|lane| {
+        let product = u128::from(a[lane] & MASK_52) * u128::from(b[lane] & MASK_52);
+        acc[lane].wrapping_add((product >> shift) as u64 & MASK_52)
+    });
+    cast(lanes)
+}
+
 /// Runs a loop where the CPU features are enabled.
 pub(super) struct Job<'a, P> {
     pub(super) simd: Ifma,
@@ -105,12 +117,18 @@ impl IfmaLanes {
     /// `acc + (low 52 bits of a * b)`.
     #[inline(always)]
     fn add_low(self, acc: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        if cfg!(miri) {
+            return multiply_add(acc, a, b, 0);
+        }
         self.simd.avx512ifma._mm512_madd52lo_epu64(acc, a, b)
     }
 
     /// `acc + (high 52 bits of a * b)`.
     #[inline(always)]
     fn add_high(self, acc: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        if cfg!(miri) {
+            return multiply_add(acc, a, b, 52);
+        }
         self.simd.avx512ifma._mm512_madd52hi_epu64(acc, a, b)
     }
 
