@@ -241,7 +241,7 @@ impl Spoiler {
             Deed::Sealed { which } => {
                 let custodians = header.sealed.len();
                 // At least one, whatever the bits say.
-                let chosen = |at: usize| which >> at & 1 == 1 || at == pick(which >> 8, custodians);
+                let chosen = |at: usize| (which >> at) & 1 == 1 || at == pick(which >> 8, custodians);
                 for (_, sealed) in header
                     .sealed
                     .values_mut()
@@ -280,7 +280,8 @@ impl Spoiler {
                 } else {
                     bound
                 };
-                let by = if which / 2 % 2 == 0 { far + 1 } else { -far - 1 };
+                let up = (which / 2).is_multiple_of(2);
+                let by = if up { far + 1 } else { -far - 1 };
                 ciphertext = shifted(cheat.name, round, &parcel.ciphertext, at, by)?;
                 shift = Shift::By(at, by);
             }
