@@ -6,7 +6,7 @@ use crate::shared::{Mark, Shared};
 use crate::study::Keys;
 use anyhow::{Context, bail};
 use galen_core::study::STUDY_SIGNATURE;
-use galen_core::{Code, Digest, PartyId, Refusal, Signed};
+use galen_core::{Code, Digest, Refusal, Signed};
 use galen_custody::{LedgerState, encrypt};
 use galen_net::protocol::{
     AttemptPhase, AttemptView, BlobKind, Item, Request, Response, Statement, StudyPhase, View,
