@@ -25,7 +25,7 @@ fn notices(invariant: Invariant, schedules: impl Iterator<Item = Schedule>) -> F
             .then_some(failure)
     };
     schedules
-        .take(12)
+        .take(60)
         .find_map(fails)
         .unwrap_or_else(|| panic!("{invariant:?} is said to hold where it does not"))
 }
