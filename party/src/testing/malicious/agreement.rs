@@ -107,7 +107,7 @@ fn a_forged_certificate_opens_nothing() {
         let said = Abandoned { round: ID };
         Authored::sign(&identity.signing, &identity.name, ABANDONED, &study, &said).unwrap()
     };
-    let forged: [(&str, Vec<Authored>); 9] = [
+    let forged: [(&str, Vec<Authored>); 11] = [
         ("none", Vec::new()),
         ("too few", vec![own.clone(), third.clone()]),
         ("repeated", vec![own.clone(), third.clone(), third.clone()]),
@@ -118,6 +118,21 @@ fn a_forged_certificate_opens_nothing() {
                 third.clone(),
                 sign_anything(&federation, 3, &other_sum),
             ],
+        ),
+        // What was said last does not decide.
+        (
+            "of two sums, the other first",
+            vec![
+                sign_anything(&federation, 3, &other_sum),
+                own.clone(),
+                third.clone(),
+            ],
+        ),
+        (
+            "of another record throughout",
+            [1, 2, 3]
+                .map(|index| sign_anything(&federation, index, &other_record))
+                .into(),
         ),
         (
             "of another record",
@@ -147,6 +162,7 @@ fn a_forged_certificate_opens_nothing() {
         fingerprints: Vec::new(),
     };
     for (what, endorsements) in &forged {
+        assert!(check_certificate(&round, endorsements).is_err(), "{what}");
         // Lines of defence: custodians verify the certificate before they answer, receivers before they open.
         let answered = victim.custodian.answer(&round, &all, endorsements, held);
         assert!(answered.is_err(), "{what}");

@@ -254,6 +254,7 @@ fn a_member_that_signs_a_false_fingerprint_is_named() {
             statement: signed[0].statement.clone(),
         },
     ] {
+        assert!(galen_sums::check_fingerprint(&round, &challenge, &wrong).is_err());
         evidence.fingerprints[1] = wrong;
         let verified = Verified::new(&round, sum, evidence.clone()).unwrap();
         assert!(Desk::new(&blob).check(&round, &verified).is_err());

@@ -83,7 +83,7 @@ fn an_attempt_that_ends_without_a_result_is_told() {
     let report = WORLD.report(&events);
     assert_eq!(report.findings, [], "{}", report.text());
     assert_eq!(report.repeats.len(), 1);
-    let said = "Ended without a result:\n  line 32: round 0 attempt 1, because nobody could open it; its sum over a, b and c may be open; \
+    let said = "Ended without a result:\n  line 30: round 0 attempt 1, because nobody could open it; its sum over a, b and c may be open; \
                 the round is collected again from a, b and c";
     assert!(report.text().contains(said), "{}", report.text());
 }
