@@ -60,7 +60,7 @@ pub struct OpeningFailed {
 /// What keeps a sum from opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OpeningFault {
-    /// A remainder is not small, or a sum is one that no honest values add up to: some answer or some contribution is wrong.
+    /// A remainder is not small or a sum is out of range: some answer or some contribution is wrong.
     Remainder,
     /// The contributions do not add up to the sum.
     Sum,
