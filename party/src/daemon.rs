@@ -190,7 +190,7 @@ impl Daemon {
         let link = self.party.hello(Arc::new(peer.clone())).await?;
         let mut seen = Seen::default();
         loop {
-            let view = self.party.look(&link, &mut seen).await?;
+            let view = self.party.next_view(&link, &mut seen).await?;
             if let Some(end) = self.party.turn(&link, &view).await? {
                 return Ok(end);
             }

@@ -206,7 +206,7 @@ impl Party {
 
     /// Waits for the next view: another one than the last, or the one that shows the rounds after those that this party has taken in
     /// since.
-    pub async fn look(&self, link: &Link, last: &mut Seen) -> Result<View, PartyError> {
+    pub async fn next_view(&self, link: &Link, last: &mut Seen) -> Result<View, PartyError> {
         // The last round taken in is looked at too: the coordinator must not have forgotten it.
         let from = self.state.derived.applied().saturating_sub(1);
         let behind = last.is_cut && from != last.from;

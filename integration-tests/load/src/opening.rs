@@ -137,7 +137,7 @@ struct Sink {
 
 impl BlobSink for Sink {
     fn offset(&self) -> u64 {
-        0
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
     }
 
     fn announce(&mut self, len: u64) -> Result<(), Refusal> {

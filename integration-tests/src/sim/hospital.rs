@@ -186,7 +186,7 @@ async fn converse(party: &mut Party, phone: &Phone) -> Ended {
     let link = party.hello(Arc::new(phone.clone())).await?;
     let mut seen = Seen::default();
     loop {
-        let view = party.look(&link, &mut seen).await?;
+        let view = party.next_view(&link, &mut seen).await?;
         if let Some(end) = party.turn(&link, &view).await? {
             return Ok(end);
         }
