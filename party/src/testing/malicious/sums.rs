@@ -229,7 +229,10 @@ fn a_member_that_signs_a_false_fingerprint_is_named() {
     );
     // Who was away until the contributions were deleted cannot tell whose word is false. It counts nobody's, and keeps the names.
     let unvouched = verified.without_fingerprints();
-    let unchecked = authentic::check(&round, &unvouched, desk.store.blobs(), &desk.fetched).unwrap();
+    let mut liars = BTreeSet::new();
+    let unchecked =
+        authentic::check(&round, &unvouched, desk.store.blobs(), &desk.fetched, &mut liars).unwrap();
+    assert!(liars.is_empty());
     assert_eq!(unchecked, verified.members().cloned().collect());
     // Line of defence: receivers compute the fingerprints of what they fetch, and need nobody's word for it: the honest sum opens.
     desk.fetch(&parcels);
