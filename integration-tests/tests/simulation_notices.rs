@@ -151,17 +151,18 @@ fn an_honest_party_that_is_blamed_is_noticed() {
 /// (At a party such a disk is one that is put back, which a study stands.)
 #[test]
 fn a_disk_that_lies_is_noticed_and_its_schedule_shrunk() {
-    let cut = Fault::Crash {
-        node: Node::Coordinator,
-        write: 120,
-        cut: Cut::After,
-        turns: 5,
-    };
+    let is_cut = |fault: &Fault| matches!(fault, Fault::Crash { .. });
     let lying = |seed| {
         let mut schedule = Schedule::of(seed);
         let harmless = |fault: &Fault| matches!(fault, Fault::Delayed { .. } | Fault::Repeated { .. });
         schedule.faults.retain(harmless);
-        schedule.faults.push(cut);
+        // Where the writes that are lost hold a published round, which the parties remember, differs from study to study.
+        schedule.faults.push(Fault::Crash {
+            node: Node::Coordinator,
+            write: 90 + 10 * (seed % 12),
+            cut: Cut::After,
+            turns: 5,
+        });
         schedule.bug = Some(Bug::LyingDisk(Node::Coordinator));
         schedule
     };
@@ -173,7 +174,7 @@ fn a_disk_that_lies_is_noticed_and_its_schedule_shrunk() {
     assert!(Failure::of(&honest).unwrap().is_none(), "{honest}");
     let before = failure.schedule.faults.len();
     let shrunk = failure.shrink().unwrap();
-    assert!(shrunk.schedule.faults.contains(&cut), "{shrunk}");
+    assert!(shrunk.schedule.faults.iter().any(is_cut), "{shrunk}");
     assert!(shrunk.schedule.faults.len() <= before, "{shrunk}");
     let again = Failure::of(&shrunk.schedule).unwrap();
     let again = again.expect("what is printed fails again").to_string();

@@ -61,6 +61,9 @@ const TURNS: u64 = 40_000;
 /// After so many turns lies have had their effect.
 const TURNS_OF_LIES: u64 = 4_000;
 
+/// After so many processes that ended with an error, where nobody cheats, it is clear that something is wrong.
+const STOPS: usize = 40;
+
 /// A federation and everything around it.
 pub struct World<'a> {
     pub(super) cast: &'a Cast,
@@ -143,7 +146,8 @@ impl<'a> World<'a> {
         } else {
             TURNS_OF_LIES
         };
-        while self.turn < turns && !self.is_over() {
+        let honest = self.lies.is_empty() && self.fork.is_none() && self.spoils.is_empty();
+        while self.turn < turns && !self.is_over() && !(honest && self.stops.len() >= STOPS) {
             self.turn += 1;
             self.break_things();
             match self.choose() {
