@@ -140,20 +140,18 @@ impl Program {
     /// security.
     pub fn compile(model: &Model, ranges: &[Range], precision_bits: u32) -> Result<Self, CompileError> {
         let network = Self::lower(model, ranges, &Recorded::default())?;
-        let magnitudes = magnitudes(&network, ranges, None);
+        let compilation = Compilation {
+            magnitudes: magnitudes(&network, ranges, None),
+            network: &network,
+            ranges,
+            precision_bits,
+            guaranteed: true,
+        };
         let mut reason = "none has that many levels".to_owned();
         let levels = network.depth().max(1);
         for preset in Preset::all().iter().filter(|p| p.max_level() >= levels) {
             let context = Context::new(preset)?;
-            let candidate = Candidate {
-                context: &context,
-                network: &network,
-                magnitudes: &magnitudes,
-                ranges,
-                precision_bits,
-                guaranteed: true,
-            };
-            match candidate.under(levels, Scales::Nominal) {
+            match compilation.under(&context, levels, Scales::Nominal) {
                 Ok(program) => return Ok(program),
                 Err(error) => reason = format!("{}: {error}", preset.name()),
             }
@@ -176,7 +174,13 @@ impl Program {
         recorded: &Recorded,
     ) -> Result<Self, CompileError> {
         let network = Self::lower(model, ranges, recorded)?;
-        let magnitudes = magnitudes(&network, ranges, Some(MARGIN));
+        let compilation = Compilation {
+            magnitudes: magnitudes(&network, ranges, Some(MARGIN)),
+            network: &network,
+            ranges,
+            precision_bits,
+            guaranteed: false,
+        };
         let mut reason = "none has that many levels".to_owned();
         let mut best: Option<(f64, Self)> = None;
         let mut presets = Preset::all();
@@ -190,14 +194,6 @@ impl Program {
                 break;
             }
             let context = Context::new(preset)?;
-            let candidate = Candidate {
-                context: &context,
-                network: &network,
-                magnitudes: &magnitudes,
-                ranges,
-                precision_bits,
-                guaranteed: false,
-            };
             for scales in Scales::choices() {
                 let least = if scales == Scales::Nominal {
                     network.depth()
@@ -205,7 +201,7 @@ impl Program {
                     1
                 };
                 for level in least..=preset.max_level() {
-                    match candidate.under(level, scales) {
+                    match compilation.under(&context, level, scales) {
                         Ok(program) => {
                             let plan = &program.plan;
                             let cost = plan.cost as f64 / plan.max_patients as f64;
@@ -382,24 +378,23 @@ impl Program {
     }
 }
 
-/// One way to compile a network.
-struct Candidate<'a> {
-    context: &'a Arc<Context>,
+/// What a network is compiled for.
+struct Compilation<'a> {
     network: &'a Network,
-    magnitudes: &'a [Vec<f64>],
+    magnitudes: Vec<Vec<f64>>,
     ranges: &'a [Range],
     precision_bits: u32,
     guaranteed: bool,
 }
 
-impl Candidate<'_> {
-    /// The program with inputs at `level`; errors with what stands against it.
-    fn under(&self, level: usize, scales: Scales) -> Result<Program, CkksError> {
-        let bounds = Bounds::new(self.context, self.guaranteed);
+impl Compilation<'_> {
+    /// The program under a preset, with inputs at `level`; errors with what stands against it.
+    fn under(&self, context: &Arc<Context>, level: usize, scales: Scales) -> Result<Program, CkksError> {
+        let bounds = Bounds::new(context, self.guaranteed);
         // The last modulus leaves a few bits above the scale; results that could be larger are computed smaller.
         let (mut shift, mut needed) = (0, f64::INFINITY);
         let (circuit, bare) = loop {
-            let circuit = Circuit::new(self.context, self.network, self.magnitudes, level, scales, shift)?;
+            let circuit = Circuit::new(context, self.network, &self.magnitudes, level, scales, shift)?;
             let fresh = |r: &Range| bounds.fresh(level, circuit.input_scale(), r.magnitude());
             let inputs = self
                 .ranges
@@ -451,7 +446,7 @@ impl Candidate<'_> {
         };
         let precision_bits = least_bits(&answers, self.guaranteed) - f64::from(shift);
         let plan = Plan::new(
-            self.context,
+            context,
             &circuit,
             self.network.inputs(),
             &answers,
@@ -459,7 +454,7 @@ impl Candidate<'_> {
             flooding_bits,
         );
         Ok(Program {
-            context: Arc::clone(self.context),
+            context: Arc::clone(context),
             circuit,
             ranges: self.ranges.to_vec(),
             answers,

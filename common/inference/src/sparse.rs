@@ -210,24 +210,21 @@ impl Sparse {
         blocks
     }
 
-    /// The columns that have elements, ascending; the first one if none has.
-    pub(crate) fn columns(&self) -> Vec<usize> {
-        let mut seen = vec![false; self.inputs];
-        self.rows.iter().flatten().for_each(|&(j, _)| seen[j] = true);
-        let columns: Vec<usize> = (0..self.inputs).filter(|&j| seen[j]).collect();
-        if columns.is_empty() { vec![0] } else { columns }
-    }
-
-    /// With only the columns that [`Self::columns`] lists.
-    pub(crate) fn packed(&self) -> Self {
-        let columns = self.columns();
-        let mut place = vec![0; self.inputs];
+    /// The columns that have elements, ascending (the first one if none has), and the matrix with only those.
+    pub(crate) fn packed(&self) -> (Vec<usize>, Self) {
+        let mut place = vec![usize::MAX; self.inputs];
+        self.rows.iter().flatten().for_each(|&(j, _)| place[j] = 0);
+        let mut columns: Vec<usize> = (0..self.inputs).filter(|&j| place[j] == 0).collect();
+        if columns.is_empty() {
+            columns.push(0);
+        }
         columns.iter().enumerate().for_each(|(i, &j)| place[j] = i);
         let row = |row: &Row| row.iter().map(|&(j, w)| (place[j], w)).collect();
-        Self {
+        let packed = Self {
             inputs: columns.len(),
             rows: self.rows.iter().map(row).collect(),
-        }
+        };
+        (columns, packed)
     }
 
     /// The diagonal elements of a diagonal matrix; zero where there is none.
@@ -367,7 +364,7 @@ mod tests {
         let blocks = map.blocks(16);
         assert_eq!(blocks.len(), 12);
         for block in &blocks {
-            let part = map.of_rows(block).packed();
+            let (_, part) = map.of_rows(block).packed();
             assert!(part.rows().iter().all(|row| row.len() == part.inputs()));
         }
         let mut all = blocks.concat();

@@ -127,13 +127,22 @@ impl Peer {
         mut progress: impl FnMut(u64, u64),
     ) -> Result<(), NetError> {
         let open = Arc::new(open);
+        // Where the turn before began. A peer that interrupts and keeps nothing is not asked again and again.
+        let mut before = None;
         loop {
             let opening = Arc::clone(&open);
+            let mut began = None;
+            let told = |done, len| {
+                began.get_or_insert(done);
+                progress(done, len);
+            };
             let sent = self
-                .put_once(digest, len, kind, move |offset| opening(offset), &mut progress)
+                .put_once(digest, len, kind, move |offset| opening(offset), told)
                 .await;
             match sent {
-                Err(NetError::Refused(refusal)) if refusal.code == Code::Interrupted => {}
+                Err(NetError::Refused(refusal)) if refusal.code == Code::Interrupted && began > before => {
+                    before = began;
+                }
                 sent => return sent,
             }
         }
@@ -209,7 +218,8 @@ impl Peer {
             };
             match received {
                 Ok(Received::Whole) => return Ok(()),
-                Ok(Received::Interrupted(rest)) => sink = rest,
+                Ok(Received::Interrupted(rest)) if rest.offset() > offset => sink = rest,
+                Ok(Received::Interrupted(_)) => return Err(NetError::Refused(blob::interrupted())),
                 Err(Interrupted::Refused(refusal)) => return Err(NetError::Sink(refusal)),
                 Err(Interrupted::Failed(error)) => return Err(error),
             }

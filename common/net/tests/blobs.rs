@@ -2,6 +2,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
     reason = "a test fails by panicking"
 )]
 
@@ -57,7 +58,7 @@ async fn blobs_of_every_size_go_there_and_back() {
 async fn interrupted_transfers_go_on_where_they_stopped() {
     let coordinator = Coordinator::start();
     let peer = coordinator.party().await;
-    coordinator.desk.hasty.store(true, Ordering::SeqCst);
+    coordinator.desk.hasty.store(2, Ordering::SeqCst);
     let bytes = sample(500_000, 3);
     let digest = Digest::of(&bytes);
     let steps = Arc::new(Mutex::new(Vec::new()));
@@ -74,6 +75,23 @@ async fn interrupted_transfers_go_on_where_they_stopped() {
     // Nothing was fetched twice.
     let received = peer.traffic().received() - before;
     assert!(received < bytes.len() as u64 * 11 / 10, "{received}");
+}
+
+/// Otherwise a coordinator could keep a party busy with asking for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_that_is_interrupted_and_does_not_move_ends() {
+    let coordinator = Coordinator::start();
+    let peer = coordinator.party().await;
+    let bytes = sample(500_000, 3);
+    let digest = Digest::of(&bytes);
+    put(&peer, &bytes).await.unwrap();
+    coordinator.desk.hasty.store(1, Ordering::SeqCst);
+    let interrupted = |result: Result<(), NetError>| match result {
+        Err(NetError::Refused(refusal)) => assert_eq!(refusal.code, Code::Interrupted),
+        other => panic!("{other:?}"),
+    };
+    interrupted(peer.get(digest, Memory::default().sink(digest), |_, _| {}).await);
+    interrupted(put(&peer, &sample(500_000, 4)).await);
 }
 
 /// What a party that is cut off leaves behind: a request and chunks of the first `part` bytes.

@@ -2,7 +2,6 @@
 
 mod audit;
 mod init;
-mod memory;
 mod output;
 mod serve;
 mod status;

@@ -1,6 +1,5 @@
 //! `coordinator serve`.
 
-use super::memory;
 use super::output::Outcome;
 use crate::{daemon, home::Home};
 use anyhow::Context;
@@ -21,7 +20,6 @@ pub(crate) fn run(dir: &Path, hold: Option<u32>) -> anyhow::Result<Outcome> {
     let home = Home::new(dir);
     let config = home.config().context("run `coordinator init` first")?;
     telemetry::start(&config.log.filter, config.log.format);
-    memory::share_arenas();
     let backend = kernel::select().context("GALEN_KERNEL")?;
     threads::set_default(config.threads).context("threads, in config.toml")?;
     tracing::info!(

@@ -12,7 +12,7 @@ use galen_net::{BlobSink, Client, Exchange, Identity, Peer, Request, Response, S
 use std::collections::{BTreeSet, HashMap};
 use std::io::Cursor;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -119,8 +119,8 @@ pub(crate) struct Desk {
     /// Handlers at work now, and the most there ever were.
     pub(crate) busy: Arc<AtomicUsize>,
     pub(crate) busiest: Arc<AtomicUsize>,
-    /// Every transfer is interrupted after one chunk.
-    pub(crate) hasty: Arc<AtomicBool>,
+    /// Every transfer is interrupted when it was asked this often whether it goes on: first before the first chunk. Never, if 0.
+    pub(crate) hasty: Arc<AtomicUsize>,
     /// How long requests about serving wait for their turn.
     pub(crate) queue: Arc<Mutex<Duration>>,
 }
@@ -144,7 +144,7 @@ impl Desk {
         let (hasty, mut calls) = (self.hasty.load(Ordering::SeqCst), 0);
         let go_on = move |_, _| {
             calls += 1;
-            !hasty || calls < 2
+            hasty == 0 || calls < hasty
         };
         let result = match exchange.request().clone() {
             Request::Poll { seen, .. } if seen % 2 == 1 => {

@@ -11,12 +11,15 @@
 //! - The weights of a single output go into what is squared last, `w v^2 = sign(w) (sqrt|w| v)^2`: it costs no level, and all squares
 //!   are added up before one relinearisation.
 
+mod activation;
+mod value;
+
+use self::activation::hermite;
+use self::value::Value;
 use crate::network::{Network, Node, NodeId, Term};
 use crate::sparse::{Sparse, Window};
 use galen_models::{Layer, Model, ParameterKind, Range, Shape, Site};
 
-/// A completed square whose shift is larger than this multiple of what is shifted loses precision, and is not used.
-const MAX_SHIFT: f64 = 64.0;
 /// Two linear maps in a row become one unless that has more terms than both by this factor: a level saved is worth more work.
 const COMPOSE: usize = 2;
 
@@ -32,13 +35,6 @@ pub(crate) struct Unsupported {
     pub(crate) layer: String,
     /// Why, and what to do.
     pub(crate) why: &'static str,
-}
-
-/// A vector as an affine function of nodes: `sum of maps[k] * nodes[k] + constants`.
-#[derive(Clone, Debug)]
-struct Value {
-    terms: Vec<Term>,
-    constants: Vec<f64>,
 }
 
 /// Lowers a model. `ranges` are those of the inputs of the activations as they were recorded, by the place of the activation's
@@ -305,185 +301,6 @@ impl Lowering<'_> {
         self.linear(&map.clone().scaled(&factors), &zeros, value)
     }
 
-    /// `c0 + c1 u + c2 u^2` with the coefficients of each element.
-    fn quadratic(
-        &mut self,
-        site: &Site<'_>,
-        value: Value,
-        coefficients: impl Fn(usize) -> [f64; 3],
-    ) -> Value {
-        let size = value.constants.len();
-        let all: Vec<[f64; 3]> = (0..size).map(coefficients).collect();
-        let recorded = (self.ranges)(&site.path);
-        // The size of what is squared, to judge shifts by.
-        let reach = recorded.map_or(1.0, |r| r.magnitude().max(1e-9));
-        let completes =
-            |&[_, b, a]: &[f64; 3]| b == 0.0 || (a != 0.0 && (b / (2.0 * a)).abs() <= MAX_SHIFT * reach);
-        let complete = all.iter().all(completes);
-        let factors: Vec<f64> = all.iter().map(|&[_, _, a]| a.abs().sqrt()).collect();
-        let shifts: Vec<f64> = all
-            .iter()
-            .zip(&factors)
-            .map(|(&[_, b, a], &root)| {
-                if complete && a != 0.0 {
-                    b * a.signum() / (2.0 * root)
-                } else {
-                    0.0
-                }
-            })
-            .collect();
-        let constants: Vec<f64> = all
-            .iter()
-            .map(|&[c, b, a]| {
-                if complete && a != 0.0 {
-                    c - b * b / (4.0 * a)
-                } else {
-                    c
-                }
-            })
-            .collect();
-        let limits = recorded.map(|r| {
-            let ends =
-                |(&factor, &shift): (&f64, &f64)| Range::new(factor * r.min + shift, factor * r.max + shift);
-            factors.iter().zip(&shifts).map(ends).collect()
-        });
-        let inner = value.clone().scaled(&factors, &shifts);
-        let inner = self.push(Node::Sum {
-            terms: inner.terms,
-            constants: inner.constants,
-            limits,
-        });
-        let square = self.push(Node::Square { of: inner });
-        let squares = Value {
-            terms: vec![Term {
-                node: square,
-                map: Sparse::diagonal(
-                    all.iter()
-                        .map(|&[_, _, a]| if a == 0.0 { 0.0 } else { a.signum() }),
-                ),
-            }],
-            constants,
-        };
-        let linear: Vec<f64> = all
-            .iter()
-            .map(|&[_, b, a]| if complete && a != 0.0 { 0.0 } else { b })
-            .collect();
-        if linear.iter().all(|&b| b == 0.0) {
-            return squares;
-        }
-        squares.plus(value.scaled(&linear, &vec![0.0; size]))
-    }
-
-    /// `sum of c(i, k) u_i^k` for k up to `degree`, element by element.
-    fn polynomial(
-        &mut self,
-        site: &Site<'_>,
-        value: Value,
-        degree: usize,
-        c: impl Fn(usize, usize) -> f64,
-    ) -> Value {
-        let size = value.constants.len();
-        let used = |&k: &usize| (0..size).any(|i| c(i, k) != 0.0);
-        let degree = (1..=degree).rev().find(used).unwrap_or(1);
-        if degree <= 2 {
-            let at = |i: usize, k: usize| if k <= degree { c(i, k) } else { 0.0 };
-            return self.quadratic(site, value, |i| [at(i, 0), at(i, 1), at(i, 2)]);
-        }
-        // The value is read several times.
-        let limits = (self.ranges)(&site.path).map(|r| vec![r; size]);
-        let u = match value.terms.as_slice() {
-            [term] if term.map.is_diagonal() && !matches!(self.nodes[term.node], Node::Square { .. }) => {
-                value
-            }
-            _ => self.computed(value, limits),
-        };
-        let reach = (self.ranges)(&site.path).map_or(1.0, |r| r.magnitude().max(1e-9));
-        let bare = Site {
-            path: String::new(),
-            ..site.clone()
-        };
-        let mut powers = vec![u];
-        while 1 << powers.len() <= degree {
-            let last = powers[powers.len() - 1].clone();
-            powers.push(self.quadratic(&bare, last, |_| [0.0, 0.0, 1.0]));
-        }
-        self.split(&bare, &powers, 0, degree, reach, &c)
-    }
-
-    /// The part of a polynomial from degree `from` to `to`, divided by `u^from`: `u^k` times the upper part plus the lower one, for the
-    /// largest power of two k that is not above its degree. `powers` are u, u^2, u^4 and so on.
-    fn split(
-        &mut self,
-        site: &Site<'_>,
-        powers: &[Value],
-        from: usize,
-        to: usize,
-        reach: f64,
-        c: &impl Fn(usize, usize) -> f64,
-    ) -> Value {
-        let size = powers[0].constants.len();
-        let column = |k: usize| -> Vec<f64> { (0..size).map(|i| c(i, from + k)).collect() };
-        let degree = to - from;
-        if degree <= 1 {
-            let slope = if degree == 1 { column(1) } else { vec![0.0; size] };
-            return powers[0].clone().scaled(&slope, &column(0));
-        }
-        let order = degree.ilog2();
-        let middle = from + (1 << order);
-        let lower = self.split(site, powers, from, middle - 1, reach, c);
-        let power = &powers[order as usize];
-        if middle == to {
-            return power
-                .clone()
-                .scaled(&column(to - from), &vec![0.0; size])
-                .plus(lower);
-        }
-        let upper = self.split(site, powers, middle, to, reach, c);
-        // Factors of one size, so that neither drowns in the noise of the other.
-        let high = |i: usize| {
-            (middle..=to)
-                .map(|k| c(i, k).abs() * reach.powi((k - middle) as i32))
-                .sum::<f64>()
-        };
-        let balance: Vec<f64> = (0..size)
-            .map(|i| (high(i).max(1e-9) / reach.powi(1 << order)).sqrt())
-            .collect();
-        self.product(site, power.clone(), upper, &balance).plus(lower)
-    }
-
-    /// `x y`, element by element, as `((t x + y / t)^2 - (t x - y / t)^2) / 4`.
-    fn product(&mut self, site: &Site<'_>, x: Value, y: Value, t: &[f64]) -> Value {
-        let zeros = vec![0.0; t.len()];
-        let inverses: Vec<f64> = t.iter().map(|t| 1.0 / t).collect();
-        let (x, y) = (x.scaled(t, &zeros), y.scaled(&inverses, &zeros));
-        let minus = vec![-1.0; t.len()];
-        let sum = x.clone().plus(y.clone());
-        let difference = x.plus(y.scaled(&minus, &zeros));
-        let plus = self.quadratic(site, sum, |_| [0.0, 0.0, 0.25]);
-        plus.plus(self.quadratic(site, difference, |_| [0.0, 0.0, -0.25]))
-    }
-
-    /// `scale * u^power`; `None` unless the power is a power of two, and at least 2.
-    fn power(&mut self, site: &Site<'_>, value: Value, scale: f64, power: u32) -> Option<Value> {
-        if !power.is_power_of_two() || power < 2 {
-            return None;
-        }
-        if power == 2 {
-            return Some(self.quadratic(site, value, |_| [0.0, 0.0, scale]));
-        }
-        let mut powers = self.quadratic(site, value, |_| [0.0, 0.0, 1.0]);
-        let unrecorded = Site {
-            path: String::new(),
-            ..site.clone()
-        };
-        let mut done = 4;
-        while done < power {
-            powers = self.quadratic(&unrecorded, powers, |_| [0.0, 0.0, 1.0]);
-            done *= 2;
-        }
-        Some(self.quadratic(&unrecorded, powers, |_| [0.0, 0.0, scale]))
-    }
-
     /// The value as a node of its own.
     fn computed(&mut self, value: Value, limits: Option<Vec<Range>>) -> Value {
         let size = value.constants.len();
@@ -555,65 +372,6 @@ fn spread(per_channel: &[f64], shape: Shape) -> Vec<f64> {
         .iter()
         .flat_map(|&x| std::iter::repeat_n(x, area))
         .collect()
-}
-
-/// The coefficients of a normalised Hermite activation (see [`Layer::Hermite`]) from scale, shift, and mean and deviation of both terms.
-fn hermite(scale: f64, shift: f64, (m1, s1): (f64, f64), (m2, s2): (f64, f64)) -> [f64; 3] {
-    use std::f64::consts::{PI, SQRT_2};
-    let (f0, f1, f2) = ((2.0 * PI).sqrt().recip(), 0.5, (4.0 * PI).sqrt().recip());
-    let constant = f0 - f1 * m1 / s1 - f2 * (1.0 / SQRT_2 + m2) / s2;
-    [
-        scale * constant + shift,
-        scale * f1 / s1,
-        scale * f2 / (SQRT_2 * s2),
-    ]
-}
-
-impl Value {
-    /// `map * self + bias`.
-    fn mapped(self, map: &Sparse, bias: &[f64]) -> Self {
-        let constants = map.times(&self.constants);
-        Self {
-            terms: self
-                .terms
-                .iter()
-                .map(|t| Term {
-                    node: t.node,
-                    map: map.after(&t.map),
-                })
-                .collect(),
-            constants: constants.iter().zip(bias).map(|(c, b)| c + b).collect(),
-        }
-    }
-
-    /// `factors * self + shifts`, element by element.
-    fn scaled(self, factors: &[f64], shifts: &[f64]) -> Self {
-        let constants = self.constants.iter().zip(factors).zip(shifts);
-        Self {
-            constants: constants.map(|((c, f), s)| c * f + s).collect(),
-            terms: self
-                .terms
-                .into_iter()
-                .map(|t| Term {
-                    node: t.node,
-                    map: t.map.scaled(factors),
-                })
-                .collect(),
-        }
-    }
-
-    fn plus(mut self, other: Self) -> Self {
-        for (c, d) in self.constants.iter_mut().zip(&other.constants) {
-            *c += d;
-        }
-        for term in other.terms {
-            match self.terms.iter_mut().find(|t| t.node == term.node) {
-                Some(own) => own.map = own.map.plus(&term.map),
-                None => self.terms.push(term),
-            }
-        }
-        self
-    }
 }
 
 #[cfg(test)]

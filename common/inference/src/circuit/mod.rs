@@ -1,5 +1,8 @@
 //! A lowered model laid out over levels and scales, and its evaluation, written once for everything that can be computed with.
 
+mod layout;
+
+use self::layout::Layout;
 use crate::network::{Network, Node, NodeId, Term};
 use crate::sparse::Sparse;
 use galen_ckks::CkksError;
@@ -10,10 +13,6 @@ use rayon::prelude::*;
 
 /// Sums that are computed, divided and reported together.
 const BLOCK: usize = 64;
-/// Squares are relinearised before a linear layer unless that has fewer outputs than squares by this factor: reading a third
-/// component, at one more prime, costs about as much as two do.
-const FEWER: usize = 2;
-
 /// What a circuit computes with: ciphertexts ([`Evaluator`](galen_ckks::evaluate::Evaluator) with a key) or only their bounds.
 pub(crate) trait Arithmetic: Sync {
     /// A vector with one entry per patient.
@@ -336,9 +335,9 @@ impl Circuit {
                         let values: Result<Vec<A::Value>, CkksError> = if copied {
                             block.par_iter().map(|&i| finish(i, read[i])).collect()
                         } else {
-                            let part = map.of_rows(block);
-                            let used: Vec<&A::Value> = part.columns().iter().map(|&j| read[j]).collect();
-                            let sums = arithmetic.apply(&part.packed().to_map()?, &used, *target)?;
+                            let (columns, part) = map.of_rows(block).packed();
+                            let used: Vec<&A::Value> = columns.iter().map(|&j| read[j]).collect();
+                            let sums = arithmetic.apply(&part.to_map()?, &used, *target)?;
                             block
                                 .par_iter()
                                 .zip(&sums)
@@ -386,161 +385,6 @@ impl Circuit {
             }
         }
         Ok(finished.pop().unwrap_or_default())
-    }
-}
-
-struct Layout<'a> {
-    context: &'a Context,
-    network: &'a Network,
-    scales: Scales,
-    /// Of squares as they are.
-    raw: Vec<State>,
-    /// Of everything of degree 1.
-    finished: Vec<State>,
-    steps: Vec<Step>,
-}
-
-impl Layout<'_> {
-    fn push(&mut self, step: Step, raw: State, finished: State) {
-        self.steps.push(step);
-        self.raw.push(raw);
-        self.finished.push(finished);
-    }
-
-    fn square(&mut self, of: NodeId) -> Result<(), CkksError> {
-        let State { level, scale } = self.finished[of];
-        let raw = State {
-            level,
-            scale: scale * scale,
-        };
-        let (_, finished) = self.divided(raw, true)?;
-        let step = Step::Square {
-            of,
-            divisions: None,
-            raw: false,
-        };
-        self.push(step, raw, finished);
-        Ok(())
-    }
-
-    /// The divisions after an operation that left a state, and what they leave.
-    fn divided(&self, state: State, weighted: bool) -> Result<(usize, State), CkksError> {
-        let prime = |level: usize| match (level, self.context.preset().primes().get(level)) {
-            (1.., Some(&prime)) => Ok(prime as f64),
-            _ => Err(CkksError::NoLevelLeft),
-        };
-        match self.scales {
-            Scales::Nominal if weighted => {
-                prime(state.level)?;
-                let level = state.level - 1;
-                let scale = self.context.scale(level)?;
-                Ok((1, State { level, scale }))
-            }
-            Scales::Nominal => Ok((0, state)),
-            Scales::Waterline { least, .. } => {
-                let least = f64::from(least).exp2();
-                let (mut divisions, mut state) = (0, state);
-                while let Ok(prime) = prime(state.level)
-                    && state.scale / prime >= least
-                {
-                    state.level -= 1;
-                    state.scale /= prime;
-                    divisions += 1;
-                }
-                Ok((divisions, state))
-            }
-        }
-    }
-
-    fn sum(&mut self, terms: &[Term], constants: &[f64], magnitudes: &[f64]) -> Result<(), CkksError> {
-        let is_square = |t: &Term| matches!(self.steps[t.node], Step::Square { .. });
-        // The level that everything can be read at if all squares are divided first.
-        let floor = terms
-            .iter()
-            .map(|t| self.finished[t.node].level)
-            .min()
-            .unwrap_or(0);
-        // The lowest squares with weights 1 and -1 are added up as they are, if nothing else is lower when it was divided.
-        let units = terms.iter().filter(|t| is_square(t) && t.map.is_unit());
-        let first = units.map(|t| self.raw[t.node]).min_by_key(|state| state.level);
-        let as_they_are = |t: &Term| is_square(t) && t.map.is_unit() && Some(self.raw[t.node]) == first;
-        let others = terms.iter().filter(|t| !as_they_are(t));
-        let others = others
-            .map(|t| self.finished[t.node].level)
-            .min()
-            .unwrap_or(usize::MAX);
-        let joined = first.filter(|state| state.level <= others);
-        let mut sources = Vec::with_capacity(terms.len());
-        let (target, weighted) = match joined {
-            Some(State { level, scale }) => {
-                sources.extend(terms.iter().map(|t| Source {
-                    node: t.node,
-                    raw: as_they_are(t),
-                }));
-                (Target { level, scale }, true)
-            }
-            None => {
-                // In waterline layouts squares may also be weighted before they are divided, where that leaves fewer to divide.
-                let before = |t: &Term| {
-                    matches!(self.scales, Scales::Waterline { .. })
-                        && terms.len() == 1
-                        && is_square(t)
-                        && t.map.inputs() >= FEWER * constants.len()
-                };
-                sources.extend(terms.iter().map(|t| Source {
-                    node: t.node,
-                    raw: before(t),
-                }));
-                let state = |s: &Source| {
-                    if s.raw {
-                        self.raw[s.node]
-                    } else {
-                        self.finished[s.node]
-                    }
-                };
-                let level = sources.iter().map(|s| state(s).level).min().unwrap_or(floor);
-                let scale = sources.iter().map(|s| state(s).scale).fold(0.0, f64::max);
-                let exact =
-                    terms.iter().all(|t| t.map.is_unit()) && sources.iter().all(|s| state(s).scale == scale);
-                let scale = match self.scales {
-                    _ if exact => scale,
-                    Scales::Nominal => self.context.product_target(level)?.scale,
-                    Scales::Waterline { weights, .. } => scale * f64::from(weights).exp2(),
-                };
-                (Target { level, scale }, !exact)
-            }
-        };
-        let state = State {
-            level: target.level,
-            scale: target.scale,
-        };
-        let (divisions, finished) = self.divided(state, weighted)?;
-        for source in &sources {
-            let squared = self.raw[source.node];
-            let after = self.divided(squared, true);
-            if let Step::Square { divisions, raw, .. } = &mut self.steps[source.node] {
-                if source.raw {
-                    *raw = true;
-                } else {
-                    *divisions = Some(after?.0);
-                }
-            }
-        }
-        let widths: Vec<usize> = terms.iter().map(|t| self.network.len(t.node)).collect();
-        debug_assert!(terms.iter().zip(&widths).all(|(t, &w)| t.map.inputs() == w));
-        let maps: Vec<&Sparse> = terms.iter().map(|t| &t.map).collect();
-        let map = Sparse::beside(&maps, constants.len());
-        let step = Step::Sum {
-            sources,
-            blocks: map.blocks(BLOCK),
-            map,
-            constants: constants.to_vec(),
-            magnitudes: magnitudes.to_vec(),
-            target,
-            divisions,
-        };
-        self.push(step, finished, finished);
-        Ok(())
     }
 }
 
