@@ -5,13 +5,13 @@
 //!
 //! | module | idea |
 //! |---|---|
-//! | [`seat`] | a party's place, and its messages under way |
-//! | [`acting`] | who acts next, and what it does |
-//! | [`delivery`] | messages, lost, late, repeated or answered |
-//! | [`breaking`] | power cuts, old disks, cut lines |
-//! | [`lives`] | a coordinator that is there twice |
-//! | [`losses`] | which parties a round has lost |
-//! | [`cheating`] | contributors that send something else |
+//! | `seat` | a party's place, and its messages under way |
+//! | `acting` | who acts next, and what it does |
+//! | `delivery` | messages, lost, late, repeated or answered |
+//! | `breaking` | power cuts, old disks, cut lines |
+//! | `lives` | a coordinator that is there twice |
+//! | `losses` | which parties a round has lost |
+//! | `cheating` | contributors that send something else |
 
 mod acting;
 mod breaking;
