@@ -16,6 +16,11 @@ impl Stream {
         Self(ChaCha20Rng::from_seed(key))
     }
 
+    /// The generator behind the stream, for the distributions of the rand crates.
+    pub fn generator(&mut self) -> &mut ChaCha20Rng {
+        &mut self.0
+    }
+
     /// A uniform number in [0, 1): 53 random bits over 2^53, exact in every `f64`.
     pub fn unit(&mut self) -> f64 {
         const STEP: f64 = 1.0 / (1u64 << 53) as f64;

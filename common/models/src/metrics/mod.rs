@@ -1,4 +1,13 @@
-//! How good scores are: ROC curve and its area, accuracy, Brier score.
+//! How good scores are: ROC curve and its area, accuracy, Brier score for two classes; [`Confusion`] for any number of classes;
+//! [`Calibration`] of probabilities; [`Regression`] for numbers.
+
+mod calibration;
+mod confusion;
+mod regression;
+
+pub use calibration::{Calibration, ReliabilityBin, brier_of_classes};
+pub use confusion::{ClassScores, Confusion};
+pub use regression::Regression;
 
 /// The logistic function 1 / (1 + exp(-x)), accurate for large `x` of either sign.
 pub fn sigmoid(x: f64) -> f64 {
@@ -78,6 +87,67 @@ pub fn roc_from_histograms(negative: &[u64], positive: &[u64]) -> Option<Roc> {
     Some(Roc { points, auc })
 }
 
+/// The exact ROC curve of scores: one point per distinct score, ties in one step. `None` if a class is absent, a score is not a
+/// number, or the lengths differ.
+pub fn roc(scores: &[f64], labels: &[bool]) -> Option<Roc> {
+    let auc = auc(scores, labels)?;
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+    let positives = labels.iter().filter(|&&l| l).count() as f64;
+    let negatives = labels.len() as f64 - positives;
+    let mut points = vec![(0.0, 0.0)];
+    let (mut false_positives, mut true_positives) = (0.0, 0.0);
+    for group in order.chunk_by(|&a, &b| scores[a] == scores[b]) {
+        let positive = group.iter().filter(|&&i| labels[i]).count() as f64;
+        true_positives += positive;
+        false_positives += group.len() as f64 - positive;
+        points.push((false_positives / negatives, true_positives / positives));
+    }
+    Some(Roc { points, auc })
+}
+
+/// Per class, the ROC curve of its score against the labels "this class" and "another" (one versus rest). `scores` holds one row of
+/// `classes` scores per patient. A class that is absent, or the only one, has `None`.
+pub fn roc_one_versus_rest(scores: &[f64], classes: usize, labels: &[u32]) -> Vec<Option<Roc>> {
+    if Some(scores.len()) != labels.len().checked_mul(classes) {
+        return vec![None; classes];
+    }
+    let of_class = |class: usize| {
+        let column: Vec<f64> = scores
+            .iter()
+            .skip(class)
+            .step_by(classes.max(1))
+            .copied()
+            .collect();
+        let is_class: Vec<bool> = labels.iter().map(|&label| label as usize == class).collect();
+        roc(&column, &is_class)
+    };
+    (0..classes).map(of_class).collect()
+}
+
+/// Probabilities of the classes from their logits: exponentials over their sum, without overflow. Empty stays empty.
+pub fn softmax(logits: &[f64]) -> Vec<f64> {
+    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let powers: Vec<f64> = logits.iter().map(|logit| (logit - largest).exp()).collect();
+    let sum: f64 = powers.iter().sum();
+    powers.iter().map(|power| power / sum).collect()
+}
+
+/// Per patient, the number of the class with the largest score, the first of several equal ones. `scores` holds rows of `classes`
+/// scores.
+pub fn largest(scores: &[f64], classes: usize) -> Vec<u32> {
+    let of_row = |row: &[f64]| {
+        let mut best = 0;
+        for (class, score) in row.iter().enumerate() {
+            if *score > row[best] {
+                best = class;
+            }
+        }
+        best as u32
+    };
+    scores.chunks_exact(classes.max(1)).map(of_row).collect()
+}
+
 /// Share of patients whose probability is on the right side of 0.5. `None` without patients or if the lengths differ.
 pub fn accuracy(probabilities: &[f64], labels: &[bool]) -> Option<f64> {
     mean_over(probabilities, labels, |p, label| {
@@ -153,6 +223,28 @@ mod tests {
     }
 
     #[test]
+    fn one_versus_rest_by_hand() {
+        let scores = [0.7, 0.2, 0.1, 0.3, 0.4, 0.3, 0.5, 0.3, 0.2];
+        let curves = roc_one_versus_rest(&scores, 3, &[0, 1, 1]);
+        assert_eq!(
+            curves[0].as_ref().unwrap().points,
+            [(0.0, 0.0), (0.0, 1.0), (0.5, 1.0), (1.0, 1.0)]
+        );
+        assert_eq!(curves[1].as_ref().map(|r| r.auc), Some(1.0));
+        assert_eq!(curves[2], None);
+        assert_eq!(largest(&scores, 3), [0, 1, 0]);
+        assert_eq!(largest(&[1.0, 1.0], 2), [0]);
+        assert_eq!(roc_one_versus_rest(&scores, 3, &[0, 1]), [None, None, None]);
+    }
+
+    #[test]
+    fn probabilities_of_classes_do_not_overflow() {
+        let p = softmax(&[1000.0, 1000.0 + 2f64.ln(), -1000.0]);
+        assert!((p[0] - 1.0 / 3.0).abs() < 1e-12 && (p[1] - 2.0 / 3.0).abs() < 1e-12 && p[2] == 0.0);
+        assert!(softmax(&[]).is_empty());
+    }
+
+    #[test]
     fn simple_means() {
         let labels = [true, false, true, false];
         let p = [0.9, 0.2, 0.4, 0.5];
@@ -171,6 +263,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_area_below_the_curve_is_the_auc(pairs in proptest::collection::vec((0u8..12, any::<bool>()), 0..60)) {
+            let scores: Vec<f64> = pairs.iter().map(|p| f64::from(p.0) / 7.0).collect();
+            let labels: Vec<bool> = pairs.iter().map(|p| p.1).collect();
+            let curve = roc(&scores, &labels);
+            prop_assert_eq!(curve.as_ref().map(|r| r.auc), auc(&scores, &labels));
+            if let Some(curve) = curve {
+                let area: f64 = curve.points.windows(2).map(|w| (w[1].0 - w[0].0) * (w[0].1 + w[1].1) / 2.0).sum();
+                prop_assert!((area - curve.auc).abs() < 1e-12);
+                prop_assert_eq!(curve.points.last(), Some(&(1.0, 1.0)));
+            }
+        }
+
         #[test]
         fn auc_counts_pairs(pairs in proptest::collection::vec((0u8..12, any::<bool>()), 0..60)) {
             let scores: Vec<f64> = pairs.iter().map(|p| f64::from(p.0) / 7.0).collect();

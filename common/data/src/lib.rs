@@ -1,0 +1,33 @@
+//! Samples to learn from, whatever files they come in.
+//!
+//! A [`Dataset`] is inputs of one [`Shape`](galen_models::Shape), a target for each, and where known the patient and the site that it
+//! comes from. [`load`] makes one from a file or folder and a [`Schema`], which says what is expected: everything that does not fit is
+//! an error that names the place, and nothing is returned of a data set that is wrong somewhere. What errors say never shows the content
+//! of a cell.
+//!
+//! [`partition`] divides the samples, [`Normalisation`] standardises them, and [`augment`] varies images.
+//!
+//! Everything that is drawn follows from a seed, the same on any number of threads.
+
+pub mod augment;
+mod dataset;
+mod describe;
+mod error;
+mod idx;
+mod limits;
+mod load;
+mod normalise;
+mod npy;
+mod npz;
+pub mod partition;
+mod rows;
+mod schema;
+mod table;
+
+pub use dataset::{Dataset, Groups, Targets};
+pub use describe::{ClassCount, Description, ElementRange, SiteCount, ValueRange};
+pub use error::{DatasetError, Place, Problem};
+pub use limits::Limits;
+pub use load::{Format, load};
+pub use normalise::{Normalisation, NormalisationError};
+pub use schema::{Class, MAX_CLASSES, MAX_SAMPLE_VALUES, Schema, SchemaError, Source, Target};

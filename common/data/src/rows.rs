@@ -1,0 +1,188 @@
+//! From rows of a table to samples, whatever the table is stored in.
+
+use crate::error::{DatasetError, Place, Problem};
+use crate::limits::Limits;
+use crate::schema::{Labels, Schema, Target};
+use crate::{Dataset, Groups, Targets};
+use galen_models::Shape;
+use std::path::Path;
+
+/// A cell of a table.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Cell<'a> {
+    /// Nothing is there.
+    Missing,
+    /// A text, which may be the schema's sign for "missing".
+    Text(&'a str),
+}
+
+/// Collects the rows of a table.
+pub(crate) struct Rows<'a> {
+    file: &'a Path,
+    schema: &'a Schema,
+    limits: &'a Limits,
+    labels: Labels,
+    columns: Columns,
+    values: Vec<f32>,
+    classes: Vec<u32>,
+    numbers: Vec<f64>,
+    patients: Vec<String>,
+    sites: Vec<String>,
+}
+
+/// Places of columns, with their names.
+struct Columns {
+    inputs: Vec<(usize, String)>,
+    target: (usize, String),
+    patient: Option<(usize, String)>,
+    site: Option<(usize, String)>,
+}
+
+impl<'a> Rows<'a> {
+    /// For a table with the given columns; `header` is where they are named.
+    pub(crate) fn new(
+        file: &'a Path,
+        header: &Place,
+        names: &[String],
+        schema: &'a Schema,
+        limits: &'a Limits,
+    ) -> Result<Self, DatasetError> {
+        let columns = Columns::find(names, schema)
+            .map_err(|problem| DatasetError::at(file, header.clone(), problem))?;
+        Ok(Self {
+            file,
+            schema,
+            limits,
+            labels: Labels::new(&schema.target),
+            columns,
+            values: Vec::new(),
+            classes: Vec::new(),
+            numbers: Vec::new(),
+            patients: Vec::new(),
+            sites: Vec::new(),
+        })
+    }
+
+    /// Adds a row. `place` makes the place of a column, `cell` gives the cell of a column's number.
+    pub(crate) fn push<'c>(
+        &mut self,
+        place: impl Fn(Option<String>) -> Place,
+        cell: impl Fn(usize) -> Cell<'c>,
+    ) -> Result<(), DatasetError> {
+        let fail =
+            |name: &str, problem| Err(DatasetError::at(self.file, place(Some(name.to_owned())), problem));
+        let text = |(column, _): &(usize, String)| match cell(*column) {
+            Cell::Text(text) if !self.schema.source.missing.iter().any(|m| m == text) => Some(text),
+            _ => None,
+        };
+        let count = self.classes.len() + self.numbers.len() + 1;
+        self.limits.check(self.file, count, self.schema.input.len())?;
+        let gaps = matches!(self.schema.input, Shape::Features(_));
+        for column in &self.columns.inputs {
+            let value = match text(column) {
+                Some(text) => match number(text) {
+                    Some(value) => value as f32,
+                    None => return fail(&column.1, Problem::NotANumber),
+                },
+                None if gaps => f32::NAN,
+                None => return fail(&column.1, Problem::NotANumber),
+            };
+            self.values.push(value);
+        }
+        let target = &self.columns.target;
+        let Some(label) = text(target) else {
+            let what = "the target".into();
+            return fail(&target.1, Problem::Missing { what });
+        };
+        match (&self.schema.target, number(label), self.labels.class(label)) {
+            (Target::Regression { .. }, Some(number), _) => self.numbers.push(number),
+            (Target::Regression { .. }, None, _) => return fail(&target.1, Problem::NotANumber),
+            (_, _, Some(class)) => self.classes.push(class),
+            (_, _, None) => {
+                let labels = self.labels.list();
+                return fail(&target.1, Problem::NotAClass { labels });
+            }
+        }
+        let groups = [
+            (&self.columns.patient, &mut self.patients, "the patient"),
+            (&self.columns.site, &mut self.sites, "the site"),
+        ];
+        for (column, names, what) in groups {
+            let Some(column) = column else { continue };
+            match text(column) {
+                Some(name) => names.push(name.to_owned()),
+                None => {
+                    let what = what.into();
+                    return fail(&column.1, Problem::Missing { what });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The data set of all rows.
+    pub(crate) fn finish(self) -> Result<Dataset, DatasetError> {
+        let targets = match self.schema.target {
+            Target::Regression { .. } => Targets::Numbers(self.numbers),
+            _ => Targets::Classes(self.classes),
+        };
+        let groups = |known: bool, names: Vec<String>| known.then(|| Groups::new(names));
+        let patients = groups(self.columns.patient.is_some(), self.patients);
+        let sites = groups(self.columns.site.is_some(), self.sites);
+        Dataset::new(self.schema.clone(), self.values, targets, patients, sites)
+            .map_err(|problem| DatasetError::file(self.file, problem))
+    }
+}
+
+fn number(text: &str) -> Option<f64> {
+    let fits = |v: &f64| v.is_finite() && (*v as f32).is_finite();
+    text.parse().ok().filter(fits)
+}
+
+impl Columns {
+    fn find(names: &[String], schema: &Schema) -> Result<Self, Problem> {
+        for (place, name) in names.iter().enumerate() {
+            if names.iter().take(place).any(|earlier| earlier == name) {
+                let what = format!("the column \"{name}\"");
+                return Err(Problem::Repeated { what });
+            }
+        }
+        let find = |name: &String| -> Result<(usize, String), Problem> {
+            let found = names.iter().position(|n| n == name);
+            let what = || format!("the column \"{name}\"");
+            let place = found.ok_or_else(|| Problem::Missing { what: what() })?;
+            Ok((place, name.clone()))
+        };
+        let source = &schema.source;
+        let Some(target) = &source.target else {
+            let what = "source.target of the schema, the column of the target,".into();
+            return Err(Problem::Missing { what });
+        };
+        let target = find(target)?;
+        let patient = source.patient.as_ref().map(find).transpose()?;
+        let site = source.site.as_ref().map(find).transpose()?;
+        let inputs: Vec<(usize, String)> = match schema.input {
+            Shape::Features(_) if !schema.elements.is_empty() => {
+                schema.elements.iter().map(find).collect::<Result<_, _>>()?
+            }
+            _ => {
+                let others = [Some(&target), patient.as_ref(), site.as_ref()];
+                let is_input = |(place, _): &(usize, String)| others.iter().flatten().all(|o| o.0 != *place);
+                names.iter().cloned().enumerate().filter(is_input).collect()
+            }
+        };
+        if inputs.len() != schema.input.len() {
+            return Err(Problem::Size {
+                what: "columns of inputs",
+                expected: schema.input.len().to_string(),
+                found: inputs.len().to_string(),
+            });
+        }
+        Ok(Self {
+            inputs,
+            target,
+            patient,
+            site,
+        })
+    }
+}
