@@ -6,7 +6,7 @@ use crate::identity::Identity;
 use crate::opening::{NotOpened, Unopened, Verified};
 use galen_core::{Code, Digest, PartyId};
 use galen_store::BlobStore;
-use galen_sums::statement::OpeningFault;
+use galen_sums::statement::{OPENED, Opened, OpeningFault};
 use galen_sums::{
     Authored, Challenge, ContributionHeader, Endorsement, FingerprintFault, FingerprintStatement, Round,
     SumsError, check_sum, fingerprint,
@@ -36,7 +36,7 @@ impl Fetched {
 }
 
 /// Checks the sum in the store. Returns the members for whom nothing vouches: they are gone, and so are their contributions. Then the
-/// sum is what the other receivers found it to be, who had them. Members that are found to have signed another fingerprint than that of
+/// sum is what the other receivers found it to be, who had them, and signed ([`vouched`]). Members that are found to have signed another fingerprint than that of
 /// their contribution go to `liars`, however the check ends; the sum does not depend on their word.
 ///
 /// # Errors
@@ -79,6 +79,31 @@ pub fn check(
         }
     }
     Ok(unchecked)
+}
+
+/// Checks that enough receivers signed that they derived this state from a round: as many as make a sum, one of whom at least is honest where fewer
+/// than that work together. They had the contributions, and compared them with the sum, before they said so.
+///
+/// # Errors
+/// [`PartyError::Untrue`] if too few did. Words of strangers, on other records and for other states do not count, nor do second ones.
+pub fn vouched(round: &Round, said: &[Authored], state: &Digest) -> Result<(), PartyError> {
+    let roster = round.roster();
+    let agrees = |said: &&Authored| {
+        let opened: Result<Opened, _> = said.open(roster, OPENED);
+        roster.receivers().contains(&said.author)
+            && opened.is_ok_and(|opened| opened.record == *round.digest() && opened.result == *state)
+    };
+    let found: BTreeSet<&PartyId> = said.iter().filter(agrees).map(|said| &said.author).collect();
+    let needed = roster.min_contributors();
+    if found.len() < needed {
+        return Err(PartyError::Untrue(format!(
+            "the contributions of {} are gone, nothing here shows that its sum is theirs, and {} of at least {needed} receivers signed that \
+             they derived this state from it",
+            round.id(),
+            found.len()
+        )));
+    }
+    Ok(())
 }
 
 fn failed(round: &Round, error: SumsError) -> NotOpened {

@@ -4,10 +4,12 @@
 //! digest of the state is what receivers publish and what the next round starts from. No model is ever accepted from
 //! elsewhere.
 
+use crate::error::PartyError;
 use galen_core::Digest;
 use galen_core::study::{FrozenStudy, Purpose, Study};
 use galen_models::agenda::{self, ReleasedModel};
 use galen_models::{CodecError, FedAvg, Histograms, Model, ModelError, ModelSpec, SpecError, Statistics};
+use galen_sums::Round;
 use galen_training::{PreprocessError, Preprocessor};
 use serde::{Deserialize, Serialize};
 
@@ -89,6 +91,21 @@ impl Derived {
     /// The digest that names this state.
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// Checks that a round begins from this state, if it is the next one. Of other rounds nothing is known here: a custodian that derives
+    /// nothing, or has not taken in what went before, serves them on the word of the others.
+    ///
+    /// # Errors
+    /// [`PartyError::Untrue`] if the record names another state.
+    pub fn agrees_with(&self, round: &Round) -> Result<(), PartyError> {
+        let id = round.id();
+        if id.round == self.applied && round.record().base != self.digest {
+            return Err(PartyError::Untrue(format!(
+                "{id} starts from another state than the one derived here"
+            )));
+        }
+        Ok(())
     }
 
     /// The purpose of the next round; `None` after the last.

@@ -1,6 +1,6 @@
 //! Opening a round: verify everything that members signed about it, subtract the keys, and derive the next state.
 
-use crate::derive::Derived;
+use crate::derive::{DeriveError, Derived};
 use crate::error::PartyError;
 use crate::identity::Identity;
 use crate::sealed::{OpenedSum, SumSecurity};
@@ -8,6 +8,7 @@ use galen_core::study::Study;
 use galen_core::{Code, Digest, PartyId};
 use galen_custody::CustodyError;
 use galen_custody::cross_check::{Finding, find_liars};
+use galen_models::CodecError;
 use galen_sums::statement::{Judged, OpeningFault};
 use galen_sums::{
     Authored, Certificate, ContributionHeader, ContributionSet, Endorsement, Round, RoundId, SealedStatement,
@@ -274,8 +275,16 @@ impl Verified {
         let derived = before.apply(study, &opened.values, &opened.opening_secret);
         let derived = derived.map_err(|error| {
             tracing::debug!(%id, %error, "opened sum refused");
-            let detail = "the opened sum means nothing under this study";
-            NotOpened::from(Unopened::new(id, OpeningFault::Meaning, detail))
+            // A sum that no honest contributions have is somebody's doing, whom a search may find. Anything else would come again from the same
+            // data, and a search would only find the innocent.
+            let (fault, detail) = match error {
+                DeriveError::Codec(CodecError::ImpossibleSum { .. }) => (
+                    OpeningFault::Meaning,
+                    "the opened sum means nothing under this study",
+                ),
+                _ => (OpeningFault::Other, "no state follows from the opened sum"),
+            };
+            NotOpened::from(Unopened::new(id, fault, detail))
         })?;
         let (plan, roster) = (round.plan(), round.roster());
         let sum = OpenedSum {

@@ -195,6 +195,8 @@ pub enum Item {
     Confirmations,
     /// What shows the asking custodian's own ledger to be old; round and attempt mean nothing here.
     Staleness,
+    /// What receivers say that they derived (receivers only).
+    Openings,
 }
 
 /// What a blob is for.

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Sled's page cache. Its own default of 1 GiB would be all the memory that a daemon may use, and what is in use at a time is little: large
 /// objects are no records.
@@ -51,6 +52,10 @@ pub(crate) struct SledRecords {
     synced: Mutex<Synced>,
 }
 
+/// How long a database that this process has just closed may stay locked: sled's own threads let go of its file a moment after the last handle.
+/// Whoever opens records holds the lock of the whole store already, so nobody else is waited for.
+const LETTING_GO: Duration = Duration::from_secs(5);
+
 /// What has been made durable.
 #[derive(Default)]
 struct Synced {
@@ -63,18 +68,23 @@ struct Synced {
 impl SledRecords {
     pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
         durable::create_dir(dir)?;
-        let db = sled::Config::new()
+        let config = sled::Config::new()
             .path(dir)
             .cache_capacity(CACHE_BYTES)
             // Nothing is acknowledged before `flush`, so there is nothing for a background flush to do.
-            .flush_every_ms(None)
-            .open()
-            .map_err(|error| match error {
-                sled::Error::Io(error) if error.to_string().contains("could not acquire lock") => {
-                    StoreError::InUse { dir: dir.to_owned() }
+            .flush_every_ms(None);
+        let began = Instant::now();
+        let db = loop {
+            match config.open() {
+                Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
+                    if began.elapsed() > LETTING_GO {
+                        return Err(StoreError::InUse { dir: dir.to_owned() });
+                    }
+                    std::thread::sleep(Duration::from_millis(5));
                 }
-                error => error.into(),
-            })?;
+                opened => break opened?,
+            }
+        };
         let path = dir.join("db");
         let log = File::open(&path).map_err(StoreError::io(&path, "cannot open"))?;
         Ok(Self {

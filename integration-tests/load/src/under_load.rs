@@ -5,6 +5,7 @@ use crate::hospital;
 use crate::machine;
 use crate::shared::{Mark, Shared};
 use crate::study::{Scene, Shape};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
@@ -26,6 +27,16 @@ struct Run {
     /// The same, made durable.
     durable_copy: Duration,
 }
+
+/// The phases of a round: from when, to when, what happens in it.
+const PHASES: [(Mark, Mark, &str); 6] = [
+    (Mark::Collecting, Mark::Uploading, "encrypted by the hospitals"),
+    (Mark::Uploading, Mark::Contributed, "uploaded, checked, durable"),
+    (Mark::Contributed, Mark::Proposed, "added and stored"),
+    (Mark::Proposed, Mark::Certified, "endorsed"),
+    (Mark::Certified, Mark::Opening, "answered"),
+    (Mark::Opening, Mark::Published, "fetched by all, opened by one"),
+];
 
 /// Measures and prints.
 pub(crate) fn measure(few: usize, many: usize) -> anyhow::Result<()> {
@@ -75,14 +86,22 @@ fn run(contributors: usize) -> anyhow::Result<Run> {
     let id = coordinator.id();
     let watching = Arc::clone(&shared);
     let runtime = tokio::runtime::Runtime::new()?;
-    let (most_files, cpu) = runtime.block_on(async {
-        // Processor time when uploads begin and when the sum is there, and the largest number of open files.
+    let (most_files, cpu, peaks) = runtime.block_on(async {
+        // Processor time when uploads begin and when the sum is there, the largest number of open files, and memory at the end of each phase.
         let watch = tokio::spawn(async move {
             let (mut files, mut begun, mut cpu) = (0, None, Duration::ZERO);
+            let mut peaks = BTreeMap::new();
             loop {
                 files = files.max(machine::open_files(id));
                 let now = machine::cpu(id).unwrap_or_default();
                 let passed = |mark| watching.between(1, mark, mark).is_ok();
+                for (_, mark, _) in PHASES {
+                    if passed(mark) && (mark != Mark::Contributed || passed(Mark::Proposed)) {
+                        peaks
+                            .entry(mark)
+                            .or_insert_with(|| machine::peak_mib(id).unwrap_or(f64::NAN));
+                    }
+                }
                 if begun.is_none() && passed(Mark::Uploading) {
                     begun = Some(now);
                 }
@@ -90,7 +109,7 @@ fn run(contributors: usize) -> anyhow::Result<Run> {
                     cpu = now.saturating_sub(begun);
                 }
                 if passed(Mark::Published) {
-                    return (files, cpu);
+                    return (files, cpu, peaks);
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
@@ -103,16 +122,12 @@ fn run(contributors: usize) -> anyhow::Result<Run> {
     coordinator.stop()?;
     let per = |time: Duration| time / contributors as u32;
     let (copy, durable_copy) = (copy(&shared, false)?, copy(&shared, true)?);
-    for phase in [
-        (Mark::Collecting, Mark::Uploading, "encrypted by the hospitals"),
-        (Mark::Uploading, Mark::Contributed, "uploaded, checked, durable"),
-        (Mark::Contributed, Mark::Proposed, "added and stored"),
-        (Mark::Proposed, Mark::Certified, "endorsed"),
-        (Mark::Certified, Mark::Opening, "answered"),
-        (Mark::Opening, Mark::Published, "fetched by all, opened by one"),
-    ] {
-        let (from, to, what) = phase;
-        println!("  {:8.3} s {what}", shared.between(1, from, to)?.as_secs_f64());
+    for (from, to, what) in PHASES {
+        println!(
+            "  {:8.3} s, peak {:5.1} MiB {what}",
+            shared.between(1, from, to)?.as_secs_f64(),
+            peaks.get(&to).copied().unwrap_or(peak_mib)
+        );
     }
     Ok(Run {
         contributors,

@@ -71,14 +71,19 @@ impl Party {
 
     /// The verified record of an attempt.
     async fn round(&mut self, link: &Link, id: RoundId) -> Result<Arc<Round>, PartyError> {
-        if let Some(round) = self.round.as_ref().filter(|round| round.id() == id) {
-            return Ok(Arc::clone(round));
-        }
-        let record = link.record(id).await?;
-        let (shared, signed) = (Arc::clone(&self.shared), record.clone());
-        let round = Arc::new(blocking(move || shared.rounds.open(id, &signed)).await?);
-        self.follow_audit(link, Some((&round, &record))).await?;
-        self.round = Some(Arc::clone(&round));
+        let known = self.round.as_ref().filter(|round| round.id() == id);
+        let round = match known {
+            Some(round) => Arc::clone(round),
+            None => {
+                let record = link.record(id).await?;
+                let (shared, signed) = (Arc::clone(&self.shared), record.clone());
+                let round = Arc::new(blocking(move || shared.rounds.open(id, &signed)).await?);
+                self.follow_audit(link, Some((&round, &record))).await?;
+                self.round = Some(Arc::clone(&round));
+                round
+            }
+        };
+        self.state.derived.agrees_with(&round)?;
         Ok(round)
     }
 
@@ -87,7 +92,7 @@ impl Party {
         let (shared, state) = (Arc::clone(&self.shared), Arc::clone(&self.state));
         if round.record().base != state.derived.digest() {
             return Err(PartyError::Untrue(format!(
-                "{id} starts from another state than the one derived here"
+                "{id} is not the round that follows the state derived here"
             )));
         }
         let parcel = blocking(move || shared.contributor.parcel(&round, || compute(&shared, &state))).await?;

@@ -73,12 +73,18 @@ impl Party {
                     .await?;
                 (opened, liars) = self.open_blob(&round, &verified, &fetched).await?;
             } else {
-                // They are deleted. One member's false word must not keep out whoever was away, so nobody's word counts: the sum is what
-                // the others found it to be, who had the contributions.
+                // They are deleted. One member's false word must not keep out whoever was away, so nobody's fingerprint counts: the sum is
+                // what the other receivers found it to be, who had the contributions and signed what they derived.
                 tracing::warn!(%id, %unopened, "fingerprints do not add up, and the contributions are gone");
                 let unvouched = Arc::new(verified.without_fingerprints());
                 (opened, liars) = self.open_blob(&round, &unvouched, &fetched).await?;
             }
+        }
+        if let Ok(opening) = &opened
+            && !opening.sum.unchecked.is_empty()
+        {
+            let words = link.fetch(id, Item::Openings).await?;
+            authentic::vouched(&round, &words, &opening.derived.digest())?;
         }
         self.complain(link, &round, liars).await?;
         let shared = Arc::clone(&self.shared);

@@ -22,8 +22,10 @@ impl fmt::Display for Problem {
 
 /// Most pieces into which a key is cut: C(n, t-1) above this makes contributions and custodians slow.
 const MAX_PIECES: u64 = 512;
-/// Most members: a custodian's answer is sealed to each receiver and must fit into one stored record.
-const MAX_PARTIES: usize = 128;
+/// Most members: what is known of each stands in every record of a round.
+const MAX_PARTIES: usize = 256;
+/// Most custodians: the header of a contribution holds the seeds for each of them, and must fit into one stored record.
+const MAX_CUSTODIANS: u32 = 128;
 /// Most training rounds: every view lists the rounds that are published.
 const MAX_ROUNDS: u32 = 1000;
 
@@ -98,8 +100,8 @@ impl Study {
         let custodians = self.with_role(Role::Custodian).len() as u32;
         let contributors = self.with_role(Role::Contributor).len() as u32;
         let s = &self.sums;
-        c.require(custodians >= 3, "party", || {
-            format!("{custodians} custodians, at least 3 are needed")
+        c.require((3..=MAX_CUSTODIANS).contains(&custodians), "party", || {
+            format!("{custodians} custodians, must be between 3 and {MAX_CUSTODIANS}")
         });
         c.require(contributors >= 3, "party", || {
             format!("{contributors} contributors, at least 3 are needed")

@@ -48,7 +48,7 @@ impl Engine {
     }
 
     fn statements(&self, party: &PartyId, id: RoundId, item: Item) -> Result<Statements<'_>, Refusal> {
-        let receivers_only = [Item::Answers, Item::Fingerprints, Item::KeyChecks];
+        let receivers_only = [Item::Answers, Item::Fingerprints, Item::KeyChecks, Item::Openings];
         if receivers_only.contains(&item) && !self.roster.receivers().contains(party) {
             return Err(Refusal::new(Code::RoleMissing, "only receivers fetch these"));
         }
@@ -61,6 +61,7 @@ impl Engine {
             Item::Endorsements => self.stored(id, "endorsement"),
             Item::Fingerprints => self.stored(id, "fingerprint"),
             Item::Abandonment => self.stored(id, "abandoned"),
+            Item::Openings => self.stored(id, "opened"),
             Item::Headers => {
                 let set: BTreeSet<PartyId> = self.set_of(id)?.into_iter().collect();
                 keep(self.stored(id, "contribution"), move |said| {

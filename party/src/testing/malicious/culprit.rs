@@ -15,7 +15,7 @@ use galen_sums::statement::{FINGERPRINT_REFUSED, FingerprintRefused};
 use std::rc::Rc;
 
 /// Eight contributors, four of which keep pieces.
-fn study() -> Study {
+pub(super) fn study() -> Study {
     let mut study = testing::study_of(8, 4, 3, 3);
     study.serving.release = Release::Contributors;
     study

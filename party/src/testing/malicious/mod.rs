@@ -9,6 +9,7 @@ mod contributions;
 mod culprit;
 mod custodians;
 mod disks;
+mod latecomer;
 mod lies;
 mod log;
 mod play;

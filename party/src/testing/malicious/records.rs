@@ -1,6 +1,7 @@
 //! Records that name other keys, other bases or other incarnations than the study's and the signed ones.
 
 use super::*;
+use crate::derive::Derived;
 use galen_core::PartyId;
 use galen_sums::authored::{CONFIRMATION, ONE_ROUND_KEY};
 use galen_sums::{AnswerHeader, Authored, Confirmation, OneRoundKey, check_answer, check_certificate};
@@ -164,6 +165,31 @@ fn receivers_keys_come_from_the_study() {
         record.study = Digest::of(b"other cards")
     });
     assert!(federation.rounds.open(ID, &record).is_err());
+}
+
+/// Attack: a member is told that a round ended otherwise, and the next one is to begin from what it was told.
+#[test]
+fn who_derived_the_true_state_takes_no_part_in_a_round_from_a_false_one() {
+    let federation = federation(4, 3, 3);
+    let derived = Derived::initial(&federation.study);
+    let honest = honest_record(&federation, ID, Purpose::Statistics);
+    derived
+        .agrees_with(&federation.rounds.open(ID, &honest).unwrap())
+        .unwrap();
+    let false_base = change_record(&federation, &honest, |record| {
+        record.base = Digest::of(b"another model")
+    });
+    // Line of defence: every step of a round, a custodian's too, begins with this comparison.
+    refused(
+        derived.agrees_with(&federation.rounds.open(ID, &false_base).unwrap()),
+        "starts from another state",
+    );
+    // Who has not derived so far cannot tell, and serves the round.
+    let next = RoundId { round: 1, attempt: 0 };
+    let later = honest_record(&federation, next, Purpose::Training);
+    derived
+        .agrees_with(&federation.rounds.open(next, &later).unwrap())
+        .unwrap();
 }
 
 /// Attack: some train from another model than the others, so that the difference of their updates tells one apart.
