@@ -190,8 +190,13 @@ impl Desk {
         // sent in a round would grow with their square.
         let parties = self.engine.study().study().party.len();
         tokio::time::sleep(BREATH * u32::try_from(parties).unwrap_or(u32::MAX).min(400)).await;
-        let view = self.engine.view(from);
-        exchange.reply(Response::View(view)).await
+        match self.engine.encoded_view(from) {
+            Ok(view) => exchange.reply_encoded(&view).await,
+            Err(error) => {
+                let refusal = Refusal::new(Code::Internal, error.to_string());
+                exchange.refuse(refusal).await
+            }
+        }
     }
 }
 

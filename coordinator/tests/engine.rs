@@ -5,7 +5,8 @@
 use galen_coordinator::rounds::engine::Engine;
 use galen_core::study::{Card, FrozenStudy, STUDY_SIGNATURE, Study};
 use galen_core::{Clock, Code, Digest, ManualClock, PartyId, SigningKey};
-use galen_net::protocol::{AttemptPhase, BlobKind, Item, Statement, StudyPhase};
+use galen_net::Encoded;
+use galen_net::protocol::{AttemptPhase, BlobKind, Item, Response, Statement, StudyPhase};
 use galen_store::Store;
 use galen_sums::audit::{AuditEvent, AuditLine, Chain, Checker};
 use galen_sums::authored::{CONFIRMATION, INCARNATION, ROUND_RECORD};
@@ -297,10 +298,16 @@ fn a_round_goes_on_with_three_of_four_keys_when_the_fourth_stands_still() {
     let patience = Duration::from_secs(scene.study.study().sums.patience_s.into());
     scene.clock.advance(patience - Duration::from_millis(1));
     engine.drive().unwrap();
+    let encoded = |from| Encoded::new(&Response::View(engine.view(from))).unwrap();
     assert_eq!(engine.view(0).attempt.unwrap().phase, AttemptPhase::Announced);
+    // What is kept for all that ask is of this state and of the round asked for, also the second time.
+    for from in [0, 1, 0, 7, 1] {
+        assert_eq!(engine.encoded_view(from).unwrap(), encoded(from));
+    }
     scene.clock.advance(Duration::from_millis(1));
     engine.drive().unwrap();
     assert_eq!(engine.view(0).attempt.unwrap().phase, AttemptPhase::Collecting);
+    assert_eq!(engine.encoded_view(0).unwrap(), encoded(0));
     let late = engine
         .post(&scene.members[3].name, scene.key(&scene.members[3], 0))
         .unwrap_err();

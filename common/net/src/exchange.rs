@@ -4,6 +4,7 @@ use crate::blob::{self, BlobSink, Interrupted, Received};
 use crate::error::NetError;
 use crate::frame::FrameError;
 use crate::gate::Pass;
+use crate::message::Encoded;
 use crate::protocol::{Request, Response};
 use crate::wire::Wire;
 use galen_core::{Code, Digest, Refusal};
@@ -94,6 +95,12 @@ impl Exchange {
                 result => result,
             },
         }
+    }
+
+    /// Answers with what others are answered too. Returns when the peer has the answer.
+    pub async fn reply_encoded(mut self, response: &Encoded) -> Result<(), NetError> {
+        self.wire.write_encoded(&mut self.send, response).await?;
+        self.wire.finish(&mut self.send).await
     }
 
     /// Refuses. Returns when the peer has the refusal.

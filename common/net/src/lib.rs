@@ -44,7 +44,7 @@ pub use error::NetError;
 pub use exchange::Exchange;
 pub use frame::FrameError;
 pub use identity::{CERTIFICATE_FILE, Identity, KEY_FILE};
-pub use message::Message;
+pub use message::{Encoded, Message};
 pub use peer::Peer;
 pub use protocol::{Request, Response};
 pub use server::{Server, Stopper};

@@ -2,6 +2,7 @@
 
 use crate::frame::{FrameError, FrameKind};
 use crate::protocol::{Request, Response};
+use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Something that fills the payload of one frame, encoded by postcard.
@@ -46,6 +47,26 @@ pub trait Message: Serialize + DeserializeOwned {
             });
         }
         Ok(message)
+    }
+}
+
+/// A response that is encoded once and sent to many, who share its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    pub(crate) kind: FrameKind,
+    pub(crate) payload: Bytes,
+}
+
+impl Encoded {
+    /// Encodes a response.
+    ///
+    /// # Errors
+    /// [`FrameError::TooLarge`] if it is longer than its frame may be.
+    pub fn new(response: &Response) -> Result<Self, FrameError> {
+        Ok(Self {
+            kind: response.frame_kind(),
+            payload: response.encode()?.into(),
+        })
     }
 }
 

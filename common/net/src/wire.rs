@@ -2,7 +2,7 @@
 
 use crate::error::NetError;
 use crate::frame::{FrameError, FrameKind, HEADER_BYTES, Header};
-use crate::message::Message;
+use crate::message::{Encoded, Message};
 use crate::protocol::Response;
 use crate::traffic::Traffic;
 use crate::transport::Tuning;
@@ -71,7 +71,12 @@ impl Wire {
         kind: FrameKind,
         payload: &[u8],
     ) -> Result<(), NetError> {
-        let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        self.write_header(send, kind, payload.len()).await?;
+        self.write(send, payload).await
+    }
+
+    async fn write_header(&self, send: &mut SendStream, kind: FrameKind, len: usize) -> Result<(), NetError> {
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
         if len > kind.limit() {
             return Err(FrameError::TooLarge {
                 kind,
@@ -85,8 +90,25 @@ impl Wire {
             study: self.study,
             len,
         };
-        self.write(send, &header.encode()).await?;
-        self.write(send, payload).await
+        self.write(send, &header.encode()).await
+    }
+
+    /// Sends bytes that others are sent too, without a copy of them.
+    pub(crate) async fn write_encoded(
+        &self,
+        send: &mut SendStream,
+        message: &Encoded,
+    ) -> Result<(), NetError> {
+        self.write_header(send, message.kind, message.payload.len())
+            .await?;
+        let mut rest = [message.payload.clone()];
+        while !rest[0].is_empty() {
+            let written = self
+                .in_time(self.tuning.stall, send.write_chunks(&mut rest))
+                .await??;
+            self.traffic.add_sent(written.bytes);
+        }
+        Ok(())
     }
 
     async fn write(&self, send: &mut SendStream, mut bytes: &[u8]) -> Result<(), NetError> {

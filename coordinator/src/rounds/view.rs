@@ -2,10 +2,16 @@
 
 use super::state::{Attempt, Rules, StudyState};
 use super::steps::Frame;
-use galen_net::protocol::{AttemptView, IncarnationView, PublishedRound, StudyPhase, View};
+use galen_net::protocol::{AttemptView, IncarnationView, PublishedRound, Response, StudyPhase, View};
+use galen_net::{Encoded, FrameError};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 /// Published rounds in one view. A party that is further behind polls again.
 const ROUNDS: usize = 64;
+
+/// Encoded answers that are kept for one state. Each party asks from where it stands; more than a few places are not worth it.
+const ANSWERS: usize = 4;
 
 /// The view of a state, from which each party gets the published rounds that it wants. It names parties, phases and digests; no
 /// contribution, seed or key.
@@ -13,6 +19,8 @@ pub struct Shown {
     /// Without published rounds.
     view: View,
     published: Vec<PublishedRound>,
+    /// Answers that were asked for, by the round that they begin with. Nearly all parties ask for the same.
+    encoded: Mutex<BTreeMap<u32, Encoded>>,
 }
 
 impl Shown {
@@ -26,7 +34,24 @@ impl Shown {
         Self {
             view: view(version, state, frame, rules),
             published: published.collect(),
+            encoded: Mutex::default(),
         }
+    }
+
+    /// The view from a round on as an answer: as many hear of a change at once as there are parties, and share the bytes of one.
+    ///
+    /// # Errors
+    /// If it is longer than a frame may be.
+    pub fn encoded(&self, round: u32) -> Result<Encoded, FrameError> {
+        let mut known = self.encoded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(encoded) = known.get(&round) {
+            return Ok(encoded.clone());
+        }
+        let encoded = Encoded::new(&Response::View(self.since(round)))?;
+        if known.len() < ANSWERS {
+            known.insert(round, encoded.clone());
+        }
+        Ok(encoded)
     }
 
     /// The view with published rounds from this one on, as many as it holds.

@@ -8,7 +8,7 @@
 
 use galen_core::{Code, Digest, Refusal};
 use galen_net::protocol::{BlobKind, StudyPhase, View};
-use galen_net::{BlobSink, Client, Exchange, Identity, Peer, Request, Response, Server, Tuning};
+use galen_net::{BlobSink, Client, Encoded, Exchange, Identity, Peer, Request, Response, Server, Tuning};
 use std::collections::{BTreeSet, HashMap};
 use std::io::Cursor;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -162,7 +162,10 @@ impl Desk {
                 }
                 exchange.reply(Response::View(view(seen + 1))).await
             }
-            Request::Poll { seen, .. } => exchange.reply(Response::View(view(seen + 1))).await,
+            Request::Poll { seen, .. } => {
+                let answer = Encoded::new(&Response::View(view(seen + 1))).unwrap();
+                exchange.reply_encoded(&answer).await
+            }
             Request::Put { digest, kind, .. } => {
                 let mut sink = self.memory.sink(digest);
                 if kind == BlobKind::Model {

@@ -23,6 +23,7 @@ use galen_core::study::FrozenStudy;
 use galen_core::{Clock, Code, PartyId, Refusal, Signed, SigningKey};
 use galen_models::{SpecError, agenda};
 use galen_net::protocol::{AttemptPhase, View};
+use galen_net::{Encoded, FrameError};
 use galen_store::{Repository, Store, StoreError, Table};
 use galen_sums::audit::{AuditEvent, AuditHead};
 use galen_sums::authored::Authored;
@@ -235,6 +236,15 @@ impl Engine {
     pub fn view(&self, from: u32) -> View {
         let shown = Arc::clone(&self.shown.lock().unwrap_or_else(PoisonError::into_inner));
         shown.since(from)
+    }
+
+    /// The same as an answer, encoded once for all that ask for it.
+    ///
+    /// # Errors
+    /// If it is longer than a frame may be.
+    pub fn encoded_view(&self, from: u32) -> Result<Encoded, FrameError> {
+        let shown = Arc::clone(&self.shown.lock().unwrap_or_else(PoisonError::into_inner));
+        shown.encoded(from)
     }
 
     /// Lines of the audit log after the first `from`.
