@@ -8,26 +8,36 @@
 //! (evaluation). Each says how one hospital's data becomes values, how large a value can get, and what the sum means.
 
 pub mod agenda;
+mod annotations;
 mod evaluate;
 pub mod fedavg;
 pub mod fixed;
+mod fold;
 pub mod histogram;
 pub mod metrics;
 mod model;
+mod onnx;
 pub mod random;
 mod spec;
 pub mod statistics;
+mod summary;
+mod tensors;
+mod tree;
 mod weights;
 
-pub use evaluate::{Evaluation, Range};
+pub use annotations::{Annotations, Standardisation};
+pub use evaluate::{ActivationRange, Evaluation, Forward, Range};
 pub use fedavg::FedAvg;
 pub use fixed::CodecError;
 pub use histogram::Histograms;
 pub use metrics::Roc;
 pub use model::{Model, ModelError};
+pub use onnx::OnnxError;
 pub use spec::{
     Extent, Granularity, Layer, MAX_DEGREE, MAX_DEPTH, MAX_LAYERS, MAX_PARAMETERS, MAX_VALUES, ModelSpec,
     Parameter, ParameterKind, Shape, Site, SpecError,
 };
 pub use statistics::{ColumnStatistics, Statistics};
-pub use weights::MAX_FILE_BYTES;
+pub use summary::{Cost, LayerSummary, Summary};
+pub use tensors::TensorsError;
+pub use weights::{MAX_FILE_BYTES, ModelFile};

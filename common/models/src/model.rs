@@ -54,12 +54,6 @@ pub enum ModelError {
         /// The network's outputs.
         outputs: usize,
     },
-    /// A layer that the evaluator does not know.
-    #[error("the evaluator does not know layers of kind {kind}")]
-    Unsupported {
-        /// Its kind.
-        kind: &'static str,
-    },
     /// Not a safetensors file, or one that does not hold exactly one Galen model.
     #[error("not a model file: {detail}")]
     Malformed {

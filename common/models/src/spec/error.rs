@@ -107,3 +107,21 @@ pub enum SpecError {
         layer: String,
     },
 }
+
+impl SpecError {
+    /// The place of the layer that is wrong, such as `layer3.body0`; `None` where no single one is.
+    pub fn layer(&self) -> Option<&str> {
+        match self {
+            Self::Inputs { .. } | Self::Layers { .. } => None,
+            Self::Width { layer, .. }
+            | Self::Parameters { layer }
+            | Self::Setting { layer, .. }
+            | Self::Window { layer, .. }
+            | Self::NeedsImage { layer, .. }
+            | Self::NeedsVector { layer, .. }
+            | Self::Branches { layer, .. }
+            | Self::EmptyBody { layer }
+            | Self::Nesting { layer } => Some(layer),
+        }
+    }
+}

@@ -1,10 +1,11 @@
 //! The layers that a network can be made of.
 
 use super::shape::Extent;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What a set of activation coefficients is shared by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Granularity {
     /// All values of the layer have the same coefficients.
@@ -18,7 +19,7 @@ pub enum Granularity {
 /// One layer; `x` is what enters it.
 ///
 /// Files name a layer by its key, `{ dense = { outputs = 10 } }`, or by a plain word where it has no settings, `"square"`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Layer {

@@ -5,16 +5,19 @@ mod layer;
 mod parameter;
 mod resolve;
 mod shape;
+mod text;
 mod transcribe;
 
 pub use error::SpecError;
 pub use layer::{Granularity, Layer};
 pub use parameter::{Parameter, ParameterKind};
 pub use resolve::Site;
+pub(crate) use resolve::output as output_shape;
 pub use shape::{Extent, Shape};
 
 use galen_core::Transcript;
 use galen_core::study::{DataSchema, ModelPlan};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Largest number of values between two layers.
@@ -47,7 +50,7 @@ pub const MAX_DEPTH: usize = 4;
 /// assert_eq!(cryptonets.resolve()?[0].output, Shape::Image([5, 13, 13]));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
     /// Shape of one patient's input.
@@ -113,6 +116,11 @@ impl ModelSpec {
     /// Number of parameters.
     pub fn parameter_count(&self) -> usize {
         self.parameters().iter().map(Parameter::len).sum()
+    }
+
+    /// The JSON schema of a network's file, for editors and other programs.
+    pub fn json_schema() -> serde_json::Value {
+        schemars::schema_for!(Self).to_value()
     }
 
     /// Appends everything that distinguishes this network from another one.

@@ -133,7 +133,7 @@ impl Walk {
 }
 
 /// The shape that leaves a layer (of an [`Layer::Add`]: that enters it), after all its settings were found possible.
-fn output(layer: &Layer, input: Shape, path: &str) -> Result<Shape, SpecError> {
+pub(crate) fn output(layer: &Layer, input: Shape, path: &str) -> Result<Shape, SpecError> {
     let named = || path.to_owned();
     let setting = |what: &'static str, value: f64, possible: &'static str| SpecError::Setting {
         layer: named(),
