@@ -52,6 +52,14 @@ pub enum PartyError {
     /// The hospital's table does not fit the study. The text names the cell, not its value.
     #[error("{}", crate::data::discreet(.0))]
     Data(#[from] galen_training::DataError),
+    /// A file of a network, weights or a model that cannot be used.
+    #[error("{}: {problem}", path.display())]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The training device cannot be used.
     #[error("{0}")]
     Device(String),
@@ -125,7 +133,7 @@ pub enum PartyError {
 pub enum Exit {
     /// Anything not named below.
     Failure = 1,
-    /// Folder, configuration, keys or study.
+    /// Folder, configuration, keys, study or a model's file.
     Setup = 3,
     /// The hospital's table.
     Data = 4,
@@ -164,6 +172,7 @@ impl PartyError {
             Self::Device(_) => 107,
             Self::Backup(error) => error.number(),
             Self::Data(_) => 201,
+            Self::Model { .. } => 202,
             Self::Store(_) => 301,
             Self::Spoilt(_) => 302,
             Self::Net(_) => 401,
@@ -198,7 +207,9 @@ impl PartyError {
             return code.hint();
         }
         match self {
-            Self::Config(_) => "correct the named line; configs/party.toml explains every field",
+            Self::Config(_) => {
+                "correct the named line; configs/party.toml and docs/models.md explain every field"
+            }
             Self::Home { .. } => "`party init --dir DIR --name NAME` makes a party's folder",
             Self::File { .. } => "check that the path exists and that this user may read and write it",
             Self::Keys { .. } => {
@@ -209,6 +220,7 @@ impl PartyError {
             Self::Backup(error) => error.hint(),
             Self::Device(_) => "set device = \"cpu\" in config.toml, or run a build that has the device",
             Self::Data(_) => "correct the named line of the table; the study file describes every column",
+            Self::Model { .. } => "docs/models.md tells what networks, weights and ONNX files may contain",
             Self::Store(_) => "check the disk and that no other `party serve` runs on this folder",
             Self::Spoilt(_) => {
                 "it is fetched again by itself; if this repeats, check the disk and call the operator"
@@ -244,6 +256,7 @@ impl PartyError {
             | Self::Study(_)
             | Self::Consent(_)
             | Self::Backup(_)
+            | Self::Model { .. }
             | Self::Device(_) => Exit::Setup,
             Self::Data(_) => Exit::Data,
             Self::Net(_) if self.is_succession() => Exit::Closed,

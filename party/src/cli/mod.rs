@@ -74,9 +74,11 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::Status(args) => status::run(&args, output),
         Command::Query(args) => query::run(&args, output),
         Command::Opened(args) => opened::run(&args, output),
-        Command::Model(args::ModelCommand {
-            command: args::ModelAction::Export(args),
-        }) => model::export(&args, output),
+        Command::Model(args::ModelCommand { command }) => match command {
+            args::ModelAction::Show(args) => model::show(&args, output),
+            args::ModelAction::Import(args) => model::import(&args, output),
+            args::ModelAction::Export(args) => model::export(&args, output),
+        },
         Command::Audit(args::AuditCommand {
             command: args::AuditAction::Verify(args),
         }) => audit::verify(&args, output),
