@@ -8,6 +8,7 @@
 //!
 //! [`Program::compile`] bounds everything by what inputs may be, which suits tables. Networks on images have too many values for that:
 //! [`Program::compile_recorded`] goes by the ranges that were seen in training, and says so in the plan.
+//! [`Program::compile_file`] does one or the other by what a [`galen_models::ModelFile`] says.
 //!
 //! To read the code in the order of a query: `lower` (model to fewest operations, `network`, on `sparse` matrices), `circuit` (the operations laid
 //! out over levels and scales, written once for ciphertexts, `encrypted`, and for their `bounds`), `program` and its `plan` (choice of

@@ -13,7 +13,7 @@ use galen_ckks::codec::CiphertextSet;
 use galen_ckks::context::Context;
 use galen_ckks::evaluate::Evaluator;
 use galen_ckks::preset::Preset;
-use galen_models::{Model, Range};
+use galen_models::{ActivationRange, Model, ModelFile, Range};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -30,6 +30,16 @@ const TOLERANCE: f64 = 1.0 + 1e-9;
 pub struct Recorded {
     /// The place of an activation's layer (see [`Site::path`](galen_models::Site)), and the range of everything that entered it.
     pub activations: HashMap<String, Range>,
+}
+
+impl Recorded {
+    /// Of every activation the range over all channels, as a [`ModelFile`] or an evaluation recorded it.
+    pub fn of(activations: &[ActivationRange]) -> Self {
+        let overall = |a: &ActivationRange| (a.path.clone(), a.overall());
+        Self {
+            activations: activations.iter().map(overall).collect(),
+        }
+    }
 }
 
 /// Values are taken to lie within the recorded ranges times this. A patient outside still gets an answer: what must not overflow are
@@ -67,6 +77,11 @@ pub enum CompileError {
         /// Ranges given.
         found: usize,
     },
+    /// A model file without ranges of its inputs.
+    #[error(
+        "the model file does not say where its inputs lie: record its training data, or declare their ranges"
+    )]
+    NotRecorded,
     /// A range that is empty, infinite or not a number.
     #[error("the range of input {input} is {min} to {max}")]
     Range {
@@ -224,6 +239,20 @@ impl Program {
             precision_bits,
             reason,
         })
+    }
+
+    /// Compiles a model file by what it says of its inputs and activations: by the recorded ranges if there are any, see
+    /// [`Self::compile_recorded`]; otherwise by what the inputs may be, see [`Self::compile`].
+    pub fn compile_file(file: &ModelFile, precision_bits: u32) -> Result<Self, CompileError> {
+        let annotations = &file.annotations;
+        let ranges = annotations
+            .input_ranges(file.model.spec())
+            .ok_or(CompileError::NotRecorded)?;
+        if annotations.activations.is_empty() {
+            return Self::compile(&file.model, &ranges, precision_bits);
+        }
+        let recorded = Recorded::of(&annotations.activations);
+        Self::compile_recorded(&file.model, &ranges, precision_bits, &recorded)
     }
 
     fn lower(model: &Model, ranges: &[Range], recorded: &Recorded) -> Result<Network, CompileError> {

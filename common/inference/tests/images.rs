@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
-use galen_inference::{Precision, Program, Querier, Recorded};
+use galen_inference::{CompileError, Precision, Program, Querier, Recorded};
 use galen_models::random::Stream;
-use galen_models::{Layer, Model, ModelSpec, Parameter, Range, Shape, Site};
+use galen_models::{Layer, Model, ModelFile, ModelSpec, Parameter, Range, Shape, Site};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -188,7 +188,7 @@ fn random_model(text: &str, seed: u64) -> Model {
     Model::new(spec, params).unwrap()
 }
 
-/// Encrypts, evaluates on bytes, decrypts, and returns the largest error.
+/// Compiles by what the evaluator recorded in a model file, encrypts, evaluates on bytes, decrypts, and returns the largest error.
 fn largest_error(text: &str, bits: u32) -> (f64, Arc<Program>) {
     let model = random_model(text, 5);
     let inputs = model.spec().inputs();
@@ -196,20 +196,38 @@ fn largest_error(text: &str, bits: u32) -> (f64, Arc<Program>) {
     let images: Vec<Vec<f64>> = (0..6)
         .map(|_| (0..inputs).map(|_| stream.unit()).collect())
         .collect();
+    let sites = model.spec().resolve().unwrap();
     let mut plain = Plain {
         model: &model,
         ranges: HashMap::new(),
     };
-    let sites = model.spec().resolve().unwrap();
     let expected: Vec<Vec<f64>> = images
         .iter()
         .map(|image| plain.sequence(&sites, image.clone()))
         .collect();
-    let recorded = Recorded {
-        activations: plain.ranges,
-    };
+    let mut file = ModelFile::from(model.clone());
+    let evaluated = file.record(&images).unwrap();
+    for (a, b) in evaluated.rows().flatten().zip(expected.iter().flatten()) {
+        assert!((a - b).abs() <= 1e-12 * b.abs().max(1.0), "{a} {b}");
+    }
+    for seen in &file.annotations.activations {
+        let (a, b) = (seen.overall(), plain.ranges[&seen.path]);
+        let close = |a: f64, b: f64| (a - b).abs() <= 1e-12 * b.abs().max(1.0);
+        assert!(
+            close(a.min, b.min) && close(a.max, b.max),
+            "{}: {a:?} {b:?}",
+            seen.path
+        );
+    }
+    assert_eq!(file.annotations.activations.len(), plain.ranges.len());
+    // What the file says, once it was written and read, is what it is compiled by.
+    file.annotations.inputs = vec![Range::new(0.0, 1.0)];
+    let read = ModelFile::from_safetensors(&file.to_safetensors().unwrap()).unwrap();
+    let program = Arc::new(Program::compile_file(&read, bits).unwrap());
     let ranges = vec![Range::new(0.0, 1.0); inputs];
-    let program = Arc::new(Program::compile_recorded(&model, &ranges, bits, &recorded).unwrap());
+    let recorded = Recorded::of(&file.annotations.activations);
+    let again = Program::compile_recorded(&model, &ranges, bits, &recorded).unwrap();
+    assert_eq!(program.plan(), again.plan());
     println!("{:#?}", program.plan());
     let querier = Querier::generate(&program).unwrap();
     let key = querier.serving_key().unwrap().to_bytes().unwrap();
@@ -318,4 +336,23 @@ fn polynomials_of_higher_degree() {
         let program = check(&text, 7);
         assert!(program.plan().levels <= levels, "{}", program.plan().levels);
     }
+}
+
+/// Declared input ranges alone give a bound, recorded activations an expectation, and neither is made up.
+#[test]
+fn a_model_file_says_what_it_is_compiled_by() {
+    let text = "input = 2\nlayers = [{ dense = { outputs = 2 } }, \"square\", { dense = { outputs = 1 } }]";
+    let mut file = ModelFile::from(random_model(text, 1));
+    assert!(matches!(
+        Program::compile_file(&file, 8),
+        Err(CompileError::NotRecorded)
+    ));
+    file.annotations.inputs = vec![Range::new(-1.0, 1.0), Range::new(0.0, 2.0)];
+    let declared = Program::compile_file(&file, 8).unwrap();
+    assert_eq!(declared.plan().precision, Precision::Guaranteed);
+    assert_eq!(declared.ranges(), file.annotations.inputs);
+    file.record(&[[0.5, 0.5], [-0.5, 1.0]]).unwrap();
+    let recorded = Program::compile_file(&file, 8).unwrap();
+    assert_eq!(recorded.plan().precision, Precision::Expected);
+    assert_eq!(recorded.ranges(), declared.ranges());
 }

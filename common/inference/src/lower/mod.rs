@@ -377,7 +377,8 @@ fn spread(per_channel: &[f64], shape: Shape) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use galen_models::ModelSpec;
+    use galen_models::random::Stream;
+    use galen_models::{ModelFile, ModelSpec};
 
     /// Polynomials of every degree, split at powers of two.
     #[test]
@@ -412,6 +413,81 @@ mod tests {
                         (y - expected).abs() < 1e-9,
                         "degree {degree}: {y}, not {expected}"
                     );
+                }
+            }
+        }
+    }
+
+    /// The evaluator, the folded model and the lowered network compute the same, whatever was recorded.
+    #[test]
+    fn networks_on_images_are_what_the_evaluator_computes() {
+        let networks = [
+            r#"
+            input = [1, 7, 8]
+            layers = [
+                { conv2d = { channels = 3, kernel = [3, 2], stride = 2, padding = 1 } },
+                "square",
+                "flatten",
+                { dense = { outputs = 4 } },
+                "square",
+                { dense = { outputs = 3 } },
+            ]"#,
+            r#"
+            input = [2, 8, 8]
+            layers = [
+                { conv2d = { channels = 4, kernel = 3, padding = 1, groups = 2 } },
+                { batch_norm = {} },
+                { polynomial = { degree = 2, per = "channel" } },
+                { average_pool = { kernel = 3, stride = 2, padding = 1 } },
+                { add = { body = [
+                    { conv2d = { channels = 4, kernel = 3, padding = 1 } },
+                    { hermite = {} },
+                ] } },
+                { sum_pool = { kernel = 2 } },
+                { polynomial = { degree = 4, per = "element" } },
+                { batch_norm = {} },
+                "flatten",
+                { dropout = { rate = 0.5 } },
+                { residual = { outputs = 3, scale = 0.1, power = 2 } },
+                { dense = { outputs = 1 } },
+            ]"#,
+        ];
+        for (n, text) in networks.iter().enumerate() {
+            let spec: ModelSpec = toml::from_str(text).unwrap();
+            let mut stream = Stream::new("lowering test", n as u64, &[]);
+            let mut params = Model::initial(spec.clone(), 3).unwrap().params().to_vec();
+            for block in spec.parameters() {
+                for p in &mut params[block.offset..block.offset + block.len()] {
+                    *p = match block.kind {
+                        ParameterKind::Variance => 0.5 + stream.unit(),
+                        _ => *p + 0.2 * stream.symmetric(),
+                    };
+                }
+            }
+            let mut file = ModelFile::from(Model::new(spec.clone(), params).unwrap());
+            let rows: Vec<Vec<f64>> = (0..9)
+                .map(|_| (0..spec.inputs()).map(|_| stream.symmetric()).collect())
+                .collect();
+            let expected = file.record(&rows).unwrap();
+            let scale = expected.rows().flatten().fold(1.0, |m: f64, v| m.max(v.abs()));
+            let recorded = crate::Recorded::of(&file.annotations.activations).activations;
+            assert_eq!(recorded.len(), file.annotations.activations.len());
+            let folded = file.model.folded().unwrap();
+            let none = |_: &str| None;
+            for (what, network) in [
+                ("unrecorded", lower(&file.model, &none)),
+                (
+                    "recorded",
+                    lower(&file.model, &|place| recorded.get(place).copied()),
+                ),
+                ("folded", lower(&folded, &none)),
+            ] {
+                let network = network.unwrap();
+                for (row, outputs) in rows.iter().zip(expected.rows()) {
+                    for (y, expected) in network.evaluate(row).iter().zip(outputs) {
+                        let error = (y - expected).abs() / scale;
+                        assert!(error < 1e-11, "network {n}, {what}: {y}, not {expected}");
+                    }
                 }
             }
         }
