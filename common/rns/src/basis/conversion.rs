@@ -20,6 +20,7 @@ const TILE: usize = 512;
 /// and the rounding constant fit in 64 bits.
 #[derive(Debug)]
 pub struct BasisConverter {
+    kernels: Kernels,
     from: Vec<FromPrime>,
     to: Vec<ToPrime>,
 }
@@ -46,6 +47,14 @@ impl BasisConverter {
     /// # Errors
     /// [`RnsError::ModulusCount`] or [`RnsError::RepeatedModulus`] (within `from`).
     pub fn new(from: &[Modulus], to: &[Modulus]) -> Result<Self, RnsError> {
+        Self::on(Kernels::active(), from, to)
+    }
+
+    /// The same on a stated backend.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`].
+    pub fn on(kernels: Kernels, from: &[Modulus], to: &[Modulus]) -> Result<Self, RnsError> {
         if !(1..=MAX_CONVERTED).contains(&from.len()) {
             return Err(RnsError::ModulusCount {
                 count: from.len(),
@@ -85,6 +94,7 @@ impl BasisConverter {
             })
             .collect();
         Ok(Self {
+            kernels,
             from: sources,
             to: targets,
         })
@@ -188,7 +198,7 @@ impl BasisConverter {
 
     /// Rows of residues become the terms of the sum, and the last row the quotient.
     pub(super) fn scale(&self, scaled: &mut [u64], n: usize) {
-        let kernels = Kernels::active();
+        let kernels = self.kernels;
         let (terms, quotient) = scaled.split_at_mut(self.from.len() * n);
         quotient.fill(1 << (FRACTION - 1));
         for (index, (p, y)) in self.from.iter().zip(terms.chunks_exact_mut(n)).enumerate() {
@@ -205,7 +215,8 @@ impl BasisConverter {
         for (slot, row) in rows.iter_mut().zip(scaled.chunks_exact(n)) {
             *slot = &row[start..start + out.len()];
         }
-        Kernels::active().linear_combination(&p.modulus, &rows, &p.weights, out);
+        self.kernels
+            .linear_combination(&p.modulus, &rows, &p.weights, out);
     }
 
     /// The residues modulo some primes, tile by tile, so that the scaled residues are read once for all of them.
