@@ -1,7 +1,7 @@
 //! Standardised inputs.
 
 use crate::Dataset;
-use galen_models::Shape;
+use galen_models::{Shape, Standardisation};
 use serde::{Deserialize, Serialize};
 
 /// Mean and standard deviation of every feature, or of every channel of an image. Fitted on the samples to learn from, applied to all.
@@ -83,6 +83,13 @@ impl Normalisation {
     }
 }
 
+/// What a model file says of it, so that whoever has the file prepares inputs in the same way.
+impl From<Normalisation> for Standardisation {
+    fn from(Normalisation { mean, std }: Normalisation) -> Self {
+        Self { mean, std }
+    }
+}
+
 fn for_each(values: &[f32], shape: Shape, mut visit: impl FnMut(usize, f32)) {
     let area = shape.area().max(1);
     for sample in values.chunks_exact(shape.len().max(1)) {
@@ -141,6 +148,12 @@ mod tests {
         );
         let standardised = fitted.standardised(&all).unwrap();
         assert_eq!(standardised.values(), [-1.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
+        let in_file = Standardisation::from(fitted.clone());
+        for (raw, expected) in [([1.0, f64::NAN], [-1.0, 0.0]), ([f64::NAN, 7.0], [0.0, 7.0])] {
+            let mut row = raw;
+            in_file.apply(Shape::Features(2), &mut row);
+            assert_eq!(row, expected);
+        }
         let other = data(Shape::Features(3), vec![0.0; 3], 1);
         let error = NormalisationError {
             expected: 3,

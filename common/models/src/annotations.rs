@@ -36,13 +36,15 @@ pub struct Standardisation {
 }
 
 impl Standardisation {
-    /// Prepares one patient's raw values of the given shape.
+    /// Prepares one patient's raw values of the given shape. Missing ones (NaN) become 0, the mean.
     pub fn apply(&self, shape: Shape, values: &mut [f64]) {
         let of = |all: &[f64], channel: usize| all.get(channel).or(all.first()).copied();
         for (channel, plane) in values.chunks_mut(shape.area().max(1)).enumerate() {
             let mean = of(&self.mean, channel).unwrap_or(0.0);
             let std = of(&self.std, channel).unwrap_or(1.0);
-            plane.iter_mut().for_each(|v| *v = (*v - mean) / std);
+            for v in plane {
+                *v = if v.is_nan() { 0.0 } else { (*v - mean) / std };
+            }
         }
     }
 }

@@ -286,19 +286,19 @@ mod tests {
     #[test]
     fn standardisation_goes_by_channel() {
         let shape = Shape::Image([2, 1, 2]);
-        let mut values = [1.0, 2.0, 3.0, 4.0];
+        let mut values = [1.0, 2.0, f64::NAN, 4.0];
         let two = Standardisation {
             mean: vec![1.0, 2.0],
             std: vec![1.0, 0.5],
         };
         two.apply(shape, &mut values);
-        assert_eq!(values, [0.0, 1.0, 2.0, 4.0]);
+        assert_eq!(values, [0.0, 1.0, 0.0, 4.0]);
         let one = Standardisation {
             mean: vec![1.0],
             std: vec![2.0],
         };
         one.apply(shape, &mut values);
-        assert_eq!(values, [-0.5, 0.0, 0.5, 1.5]);
+        assert_eq!(values, [-0.5, 0.0, -0.5, 1.5]);
     }
 
     #[test]
