@@ -7,6 +7,7 @@ use crate::ciphertext::{Plaintext, check_magnitude};
 use crate::context::{Context, check_scale};
 use crate::error::CkksError;
 use crate::noise::Budget;
+use galen_rns::modulus::Modulus;
 use galen_rns::poly::{Eval, Poly};
 use galen_rns::ring::{Ring, RingKind};
 use galen_rns::vectorise::{Loop, vectorised};
@@ -279,6 +280,22 @@ pub(crate) fn scaled_integer(index: usize, value: f64, scale: f64) -> Result<(i1
     Err(CkksError::InvalidNumber { index, value })
 }
 
+/// A whole number modulo a prime, exactly: what is beyond 2^53 is 53 bits times a power of two. Scales of squares that are not divided yet
+/// take constants beyond what fits into an `i128`.
+pub(crate) fn residue_of_whole(m: &Modulus, whole: f64) -> u64 {
+    const FRACTION_BITS: u32 = f64::MANTISSA_DIGITS - 1;
+    // The exponent of the last of those bits, with the bias of the format.
+    const BIAS: u64 = 1023 + FRACTION_BITS as u64;
+    if whole.abs() < f64::from(MAX_LOG2_COEFFICIENT).exp2() {
+        return m.reduce_i128(whole as i128);
+    }
+    let bits = whole.to_bits();
+    let exponent = (bits >> FRACTION_BITS & 0x7ff).saturating_sub(BIAS);
+    let significand = i128::from(bits & ((1 << FRACTION_BITS) - 1) | 1 << FRACTION_BITS);
+    let odd = m.reduce_i128(if whole < 0.0 { -significand } else { significand });
+    m.mul(odd, m.pow(m.reduce_u64(2), exponent))
+}
+
 struct AllWithin<'a>(&'a [f64], f64);
 
 impl Loop for AllWithin<'_> {
@@ -289,5 +306,35 @@ impl Loop for AllWithin<'_> {
         // Counted rather than searched: no early exit, so it vectorises.
         let within: u64 = self.0.iter().map(|x| u64::from(x.abs() <= self.1)).sum();
         within == self.0.len() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use num_bigint::BigInt;
+
+    #[test]
+    fn whole_numbers_of_any_size_have_their_residues() {
+        let m = Modulus::new(1_125_899_906_826_241).unwrap();
+        let mut exact = BigInt::from(1);
+        let mut whole = 1.0;
+        // 3 * 2^k and 2^k - 2^(k-50), up to the largest exponent.
+        for _ in 0..1020 {
+            let near = &exact * ((1i64 << 50) - 1);
+            let cases = [
+                (3.0 * whole, &exact * 3),
+                (((1i64 << 50) - 1) as f64 * whole, near),
+            ];
+            for (whole, exact) in cases.into_iter().filter(|(whole, _)| whole.is_finite()) {
+                for (whole, exact) in [(whole, exact.clone()), (-whole, -exact)] {
+                    let q = BigInt::from(m.value());
+                    let expected = ((exact % &q) + &q) % &q;
+                    assert_eq!(BigInt::from(residue_of_whole(&m, whole)), expected, "{whole:e}");
+                }
+            }
+            exact *= 2;
+            whole *= 2.0;
+        }
     }
 }

@@ -11,7 +11,7 @@
 
 use crate::ciphertext::{Ciphertext, Plaintext};
 use crate::context::{Context, Target, check_scale};
-use crate::encoding::scaled_integer;
+use crate::encoding::{residue_of_whole, scaled_integer};
 use crate::error::CkksError;
 use crate::keys::KeyDigest;
 use crate::noise::Budget;
@@ -335,7 +335,7 @@ impl Evaluator {
         check_levels(a.level, plaintext.level)
     }
 
-    /// `a + value` in every slot.
+    /// `a + value` in every slot, whatever the scale.
     ///
     /// # Errors
     /// [`CkksError::InvalidNumber`], [`CkksError::Overflow`], [`CkksError::Precision`].
@@ -351,13 +351,16 @@ impl Evaluator {
     /// Those of [`Self::add_scalar`].
     pub fn add_scalar_assign(&self, a: &mut Ciphertext, value: f64) -> Result<(), CkksError> {
         self.check_preset(a)?;
-        let (integer, _) = scaled_integer(0, value, a.scale())?;
+        let whole = (value * a.scale()).round();
+        if !whole.is_finite() {
+            return Err(CkksError::InvalidNumber { index: 0, value });
+        }
         let budget = a.budget.plus_constant(value);
         self.check_budget(a.level, &budget)?;
         let moduli = self.context.ring(a.level)?.moduli();
         let mut residues = self.context.pool.take(moduli.len());
         for (residue, m) in residues.iter_mut().zip(moduli) {
-            *residue = m.reduce_i128(integer);
+            *residue = residue_of_whole(m, whole);
         }
         a.parts[0].add_scalar_assign(&residues)?;
         a.budget = budget;

@@ -64,6 +64,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// [`Self::cost`] of each patient of a full batch.
+    pub(crate) fn cost_per_patient(&self) -> f64 {
+        self.cost as f64 / self.max_patients as f64
+    }
+
     pub(crate) fn new(
         context: &Context,
         circuit: &Circuit,

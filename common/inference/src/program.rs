@@ -216,13 +216,16 @@ impl Program {
                     1
                 };
                 for level in least..=preset.max_level() {
+                    // What costs as much at this level costs more at a higher one, and need not be tried.
+                    if let Some((least, _)) = &best
+                        && let Ok(cost) = compilation.cost(&context, level, scales)
+                        && cost >= *least
+                    {
+                        break;
+                    }
                     match compilation.under(&context, level, scales) {
                         Ok(program) => {
-                            let plan = &program.plan;
-                            let cost = plan.cost as f64 / plan.max_patients as f64;
-                            if best.as_ref().is_none_or(|(least, _)| cost < *least) {
-                                best = Some((cost, program));
-                            }
+                            best = Some((program.plan.cost_per_patient(), program));
                             break;
                         }
                         Err(CkksError::NoLevelLeft | CkksError::Overflow { .. }) => {}
@@ -417,6 +420,13 @@ struct Compilation<'a> {
 }
 
 impl Compilation<'_> {
+    /// What a patient costs under a preset with inputs at `level`, in the units of [`Plan::cost`].
+    fn cost(&self, context: &Context, level: usize, scales: Scales) -> Result<f64, CkksError> {
+        let circuit = Circuit::new(context, self.network, &self.magnitudes, level, scales, 0)?;
+        let work = circuit.work(context.degree());
+        Ok(work.cost as f64 / context.slots() as f64)
+    }
+
     /// The program under a preset, with inputs at `level`; errors with what stands against it.
     fn under(&self, context: &Arc<Context>, level: usize, scales: Scales) -> Result<Program, CkksError> {
         let bounds = Bounds::new(context, self.guaranteed);
