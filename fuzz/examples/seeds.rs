@@ -8,7 +8,7 @@ use galen_fuzz::ckks::WORLDS;
 use galen_fuzz::federation::{FEDERATION, signing_key};
 use galen_inference::ServingKey;
 use galen_models::agenda::ReleasedModel;
-use galen_models::{Layer, Model, ModelSpec, Range, Shape};
+use galen_models::{Layer, Model, ModelFile, ModelSpec, Range, Shape};
 use galen_net::frame::{HEADER_BYTES, Header};
 use galen_net::protocol::*;
 use galen_net::{Message, Request, Response};
@@ -378,6 +378,30 @@ fn net(to: &Folder) {
     }
 }
 
+/// What other programs and people give: see `galen_fuzz::models::imports`.
+fn imports(to: &Folder, residual: &Model) {
+    let mut file = ModelFile::from(residual.clone());
+    file.record(&[[0.5, -1.0, 2.0]]).unwrap();
+    file.annotations.classes = vec!["healthy".into(), "ill".into()];
+    to.put_for("model_imports", "annotated", 0, &file.to_safetensors().unwrap());
+    let network = galen_fuzz::models::NETWORK;
+    let image = Model::initial(toml::from_str(network).unwrap(), 2).unwrap();
+    for (name, model) in [("residual", residual), ("image", &image)] {
+        to.put_for("model_imports", &format!("onnx-{name}"), 1, &model.to_onnx().unwrap());
+    }
+    // PyTorch's names.
+    let own = image.to_safetensors().unwrap();
+    let own = safetensors::SafeTensors::deserialize(&own).unwrap();
+    let renamed = own.tensors().into_iter().map(|(name, tensor)| {
+        let name = name.replace("scale", "weight").replace("shift", "bias");
+        let name = name.replace("mean", "running_mean").replace("variance", "running_var");
+        (name, tensor)
+    });
+    let renamed = safetensors::serialize(renamed, None).unwrap();
+    to.put_for("model_imports", "tensors", 2, &renamed);
+    to.put_for("model_imports", "network", 3, network.as_bytes());
+}
+
 fn models(to: &Folder) {
     let residual = Model::initial(ModelSpec::residual_mlp(3, &[2], 0.1, 2).unwrap(), 3).unwrap();
     let linear = ModelSpec {
@@ -405,6 +429,7 @@ fn models(to: &Folder) {
             &postcard::to_stdvec(&released).unwrap(),
         );
     }
+    imports(to, &residual);
     let unit = 1i64 << 20;
     let words = |values: &[i64]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
     to.put(

@@ -37,6 +37,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("custody_key_sum", sums::key_sum),
     ("keys", stored::keys),
     ("model_files", models::files),
+    ("model_imports", models::imports),
     ("model_sums", models::sums),
     ("net_frame", wire::frame),
     ("rns_packing", packing::residues),

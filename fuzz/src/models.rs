@@ -6,7 +6,7 @@ use crate::{HINTED, choose, postcard_again};
 use galen_core::study::{DataSchema, EvaluationPlan};
 use galen_models::agenda::ReleasedModel;
 use galen_models::fixed::{FixedPoint, MAX_MAGNITUDE};
-use galen_models::{FedAvg, Histograms, Layer, Model, ModelSpec, Shape, Statistics};
+use galen_models::{FedAvg, Histograms, Layer, Model, ModelFile, ModelSpec, Shape, Statistics};
 use std::sync::LazyLock;
 
 /// [`Model::from_safetensors`].
@@ -18,11 +18,87 @@ fn safetensors(data: &[u8]) {
         let again = Model::from_safetensors(&bytes).unwrap();
         assert_eq!(again, model);
         assert_eq!(again.digest(), model.digest());
-        if model.spec().outputs() == 1 {
-            let row = vec![0.5; model.spec().inputs()];
-            model.evaluate(&[row]).unwrap();
-        }
+        evaluated(&model);
     }
+}
+
+/// Evaluates a model, and what folding makes of it, if that does not take long.
+fn evaluated(model: &Model) {
+    let summary = model.spec().summary().unwrap();
+    let values: usize = summary.layers.iter().map(|layer| layer.output.len()).sum();
+    if values > 1 << 14 || summary.cost.weight_products > 1 << 20 {
+        return;
+    }
+    let row = vec![0.5; model.spec().inputs()];
+    let outputs = model.forward(&[&row]).unwrap().into_values();
+    assert_eq!(outputs.len(), model.spec().outputs());
+    // Parameters may overflow where layers become one.
+    if let Ok(folded) = model.folded() {
+        assert_eq!(folded.forward(&[&row]).unwrap().width(), outputs.len());
+    }
+}
+
+/// [`ModelFile::from_safetensors`]: a model with what its file says about it.
+fn annotated(data: &[u8]) {
+    if let Ok(file) = bounded(data, 1 << 20, 256, || ModelFile::from_safetensors(data)) {
+        let again = ModelFile::from_safetensors(&file.to_safetensors().unwrap()).unwrap();
+        assert_eq!(again, file);
+        let inputs = file.annotations.input_ranges(file.model.spec());
+        assert!(inputs.is_none_or(|ranges| ranges.len() == file.model.spec().inputs()));
+    }
+}
+
+/// [`Model::from_onnx`]. Everything that is read can be written; the `f32` in which it is may be infinite.
+fn onnx(data: &[u8]) {
+    if let Ok(model) = bounded(data, 64 << 20, 4096, || Model::from_onnx(data)) {
+        assert!(model.params().iter().all(|p| p.is_finite()));
+        let written = model.to_onnx().unwrap();
+        if let Ok(again) = Model::from_onnx(&written) {
+            assert_eq!(again.spec().input, model.spec().input);
+            assert_eq!(again.spec().outputs(), model.spec().outputs());
+        }
+        evaluated(&model);
+    }
+}
+
+/// [`Model::from_tensors`]: another framework's weights for a network of every kind of module.
+fn tensors(data: &[u8]) {
+    static SPEC: LazyLock<ModelSpec> = LazyLock::new(|| toml::from_str(NETWORK).unwrap());
+    let none = std::collections::BTreeMap::new();
+    if let Ok(model) = bounded(data, 1 << 20, 64, || Model::from_tensors(SPEC.clone(), data, &none)) {
+        assert!(model.params().iter().all(|p| p.is_finite()));
+        assert_eq!(*model.spec(), *SPEC);
+    }
+}
+
+/// The network for which weights are read.
+pub const NETWORK: &str = r#"
+input = [1, 3, 3]
+layers = [
+    { conv2d = { channels = 2, kernel = 2 } },
+    { batch_norm = {} },
+    "flatten",
+    { residual = { outputs = 2, scale = 0.5, power = 2 } },
+    { dense = { outputs = 1 } },
+]
+"#;
+
+/// [`ModelSpec::parse_toml`]: a network as people write it. Errors name a line of the text.
+fn network(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match ModelSpec::parse_toml(std::path::Path::new("x.toml"), text) {
+        Ok(spec) => {
+            let written = toml::to_string(&spec).unwrap();
+            assert_eq!(toml::from_str::<ModelSpec>(&written).unwrap(), spec);
+            assert!(!spec.summary().unwrap().to_string().is_empty());
+        }
+        Err(error) => assert!(error.to_string().starts_with("x.toml:")),
+    }
+}
+
+/// Models and networks of other programs and people: annotated files, ONNX, weights, TOML.
+pub fn imports(data: &[u8]) {
+    choose(&[annotated, onnx, tensors, network], data);
 }
 
 /// The network in a model file's metadata.
