@@ -2,8 +2,9 @@
 
 use galen_ckks::codec::CiphertextSet;
 use galen_ckks::evaluate::Evaluator;
-use galen_core::study::{Card, FrozenStudy};
-use galen_core::{Code, Digest, PartyId, PublicKey, Refusal};
+use galen_ckks::set::SetWriter;
+use galen_core::study::Draft;
+use galen_core::{Code, Digest, Refusal};
 use galen_fuzz::ckks::WORLDS;
 use galen_fuzz::federation::{FEDERATION, signing_key};
 use galen_inference::ServingKey;
@@ -13,9 +14,15 @@ use galen_net::frame::{HEADER_BYTES, Header};
 use galen_net::protocol::*;
 use galen_net::{Message, Request, Response};
 use galen_sums::audit::{AuditEvent, AuditHead, AuditLine, Chain, json_lines};
-use galen_sums::{AnswerHeader, OneRoundKey, SealedTexts, statement};
+use galen_sums::{
+    Abandoned, AnswerHeader, Challenge, Confirmation, Fingerprint, FingerprintStatement, Incarnation,
+    KeyCheck, OneRoundKey, SealedStatement, SealedTexts, Stale, statement,
+};
 use std::fs;
 use std::path::PathBuf;
+
+#[path = "seeds/data.rs"]
+mod data;
 
 struct Folder(PathBuf);
 
@@ -44,6 +51,7 @@ fn main() {
     sums(&to);
     net(&to);
     models(&to);
+    data::sets(&to);
     stored(&to);
 }
 
@@ -67,9 +75,14 @@ fn ckks(to: &Folder) {
         ] {
             to.put("ckks_ciphertext", &at(name), &ct.to_bytes().unwrap());
         }
+        let mut stream = SetWriter::new(Vec::new(), context, *seeded.key_digest(), 3).unwrap();
+        for ct in [&seeded, &square, &low] {
+            stream.push(ct).unwrap();
+        }
+        to.put("ckks_set", &at("stream"), &stream.finish().unwrap());
         let one = CiphertextSet::new(vec![seeded.clone()]).unwrap();
-        let many = CiphertextSet::new(vec![seeded.clone(), seeded, public, square, low]).unwrap();
         to.put("ckks_set", &at("one"), &one.to_bytes().unwrap());
+        let many = CiphertextSet::new(vec![seeded.clone(), seeded, public, square, low]).unwrap();
         to.put("ckks_set", &at("many"), &many.to_bytes().unwrap());
         to.put("ckks_keys", &at("public"), &world.public.to_bytes().unwrap());
         to.put("ckks_keys", &at("relin"), &world.relin.to_bytes().unwrap());
@@ -86,16 +99,20 @@ fn ckks(to: &Folder) {
 }
 
 fn core(to: &Folder) {
-    let study = galen_fuzz::heart();
-    let card = |name: &PartyId| Card {
-        name: name.clone(),
-        certificate: Digest::of(format!("certificate {name}").as_bytes()),
-        signing: PublicKey(Digest::of(format!("signing {name}").as_bytes())),
-        sealing: Digest::of(format!("sealing {name}").as_bytes()),
-    };
-    let cards = study.party.iter().map(|member| card(&member.name)).collect();
-    let coordinator = card(&PartyId::new("coordinator").unwrap());
-    let frozen = FrozenStudy::freeze(study.clone(), coordinator.clone(), cards).unwrap();
+    let (study, frozen) = (galen_fuzz::heart(), galen_fuzz::core::frozen_heart());
+    let coordinator = frozen.coordinator().clone();
+    let mut draft = Draft::of(&frozen, 2, Digest::of(b"state"));
+    to.put_for("core_files", "draft", 2, draft.to_toml().unwrap().as_bytes());
+    draft.remove(&study.party[0].name);
+    to.put_for("core_files", "draft-less", 2, draft.to_toml().unwrap().as_bytes());
+    if let Ok(successor) = draft.freeze(&frozen) {
+        to.put_for(
+            "core_files",
+            "successor",
+            0,
+            successor.to_toml().unwrap().as_bytes(),
+        );
+    }
     to.put_for("core_files", "frozen", 0, frozen.to_toml().unwrap().as_bytes());
     to.put_for(
         "core_files",
@@ -142,7 +159,6 @@ fn core(to: &Folder) {
 
 fn sums(to: &Folder) {
     let f = &*FEDERATION;
-    let encode = |statement: &dyn Fn() -> Vec<u8>| statement();
     let key = OneRoundKey {
         round: f.round.id(),
         custodian: f.names[0].clone(),
@@ -185,7 +201,47 @@ fn sums(to: &Folder) {
         (chain.push(&signed).unwrap(), signed)
     };
     let file = json_lines::write(&line, &signed).unwrap().into_bytes();
+    let line_of_log = postcard::to_stdvec(&line).unwrap();
     let certificate = postcard::to_stdvec(&certificate).unwrap();
+    let fingerprint = {
+        let values = Fingerprint::zero(&f.round);
+        let challenge = Challenge::new(&certified);
+        let (name, key) = (&f.names[1], &f.signing[1]);
+        let said = FingerprintStatement::sign(&f.round, &challenge, name, key, &values).unwrap();
+        let said: FingerprintStatement = said.statement.read_unverified().unwrap();
+        postcard::to_stdvec(&said).unwrap()
+    };
+    let held = f.round.held_by(&f.names[0]);
+    let key_check = postcard::to_stdvec(&KeyCheck {
+        record: certified.record,
+        set: certified.set,
+        sum: certified.sum,
+        custodian: f.names[0].clone(),
+        digests: vec![Digest::of(b"piece"); held.len()],
+        answered: held[..1].to_vec(),
+        sealed: SealedTexts::of(&f.names.iter().map(|name| (name.clone(), vec![3; 100])).collect()),
+    })
+    .unwrap();
+    let nonce = Digest::of(b"incarnation");
+    let incarnation = postcard::to_stdvec(&Incarnation {
+        custodian: f.names[0].clone(),
+        nonce,
+        seq: 3,
+    })
+    .unwrap();
+    let confirmation = postcard::to_stdvec(&Confirmation {
+        custodian: f.names[0].clone(),
+        nonce,
+        newest: Some(f.round.id()),
+    })
+    .unwrap();
+    let stale = postcard::to_stdvec(&Stale {
+        custodian: f.names[0].clone(),
+        nonce,
+        newest: f.key_of(0, &key),
+    })
+    .unwrap();
+    let abandoned = postcard::to_stdvec(&Abandoned { round: f.round.id() }).unwrap();
     for (which, name, bytes) in [
         (0, "record", &record),
         (1, "round-key", &key),
@@ -195,6 +251,12 @@ fn sums(to: &Folder) {
         (5, "authored", &authored),
         (6, "audit-line", &certificate),
         (7, "audit-file", &file),
+        (8, "fingerprint", &fingerprint),
+        (9, "key-check", &key_check),
+        (10, "incarnation", &incarnation),
+        (10, "confirmation", &confirmation),
+        (10, "stale", &stale),
+        (10, "abandoned", &abandoned),
     ] {
         to.put_for("sums_signed", name, which, bytes);
     }
@@ -214,6 +276,21 @@ fn sums(to: &Folder) {
         fault: statement::OpeningFault::Remainder,
     };
     let release = statement::Release { model: rd };
+    let contributor_refused = statement::FingerprintRefused {
+        record: rd,
+        contributor: f.names[1].clone(),
+    };
+    let judged = statement::Judged {
+        record: rd,
+        liars: vec![f.names[0].clone()],
+        doubted: vec![f.names[1].clone(), f.names[2].clone()],
+        detail: "why".into(),
+    };
+    let sealed = SealedStatement {
+        said: f.signed_by(0, galen_sums::authored::ANSWER, &answer),
+        texts: f.names.iter().map(|name| (name.clone(), vec![3; 10])).collect(),
+    };
+    let encoded = |value: Result<Vec<u8>, postcard::Error>| value.unwrap();
     let all = [
         authored,
         key,
@@ -226,7 +303,17 @@ fn sums(to: &Folder) {
         postcard::to_stdvec(&opened).unwrap(),
         postcard::to_stdvec(&failed).unwrap(),
         postcard::to_stdvec(&release).unwrap(),
-        postcard::to_stdvec(&f.inputs).unwrap(),
+        line_of_log,
+        encoded(postcard::to_stdvec(&contributor_refused)),
+        encoded(postcard::to_stdvec(&judged)),
+        key_check,
+        incarnation,
+        confirmation,
+        stale,
+        abandoned,
+        fingerprint,
+        encoded(postcard::to_stdvec(&sealed)),
+        encoded(postcard::to_stdvec(&f.inputs)),
     ];
     for (which, bytes) in all.iter().enumerate() {
         to.put_for(
@@ -236,12 +323,8 @@ fn sums(to: &Folder) {
             bytes,
         );
     }
-    to.put_for(
-        "sums_statements",
-        "plan",
-        11,
-        &encode(&|| postcard::to_stdvec(&f.record.plan).unwrap()),
-    );
+    let plan = postcard::to_stdvec(&f.record.plan).unwrap();
+    to.put_for("sums_statements", "plan", 21, &plan);
 
     let mut blob = Vec::new();
     let values = [1, -2, 3, 4, -5];
@@ -345,6 +428,12 @@ fn net(to: &Folder) {
             key: digest,
             batch: digest,
         },
+        Request::Post(Statement::KeyCheck(signed.clone())),
+        Request::Post(Statement::FingerprintRefused(signed.clone())),
+        Request::Serving,
+        Request::KeyStatus { key: digest },
+        Request::QueryStatus { batch: digest },
+        Request::Audit { from: 3 },
     ];
     for (i, request) in requests.iter().enumerate() {
         put(
@@ -356,9 +445,14 @@ fn net(to: &Folder) {
     let responses = [
         Response::View(view),
         Response::Statements {
-            found: vec![(name, signed)],
+            found: vec![(name, signed.clone())],
             more: true,
         },
+        Response::Ok,
+        Response::Audit(vec![signed]),
+        Response::Offset(9),
+        Response::Key(KeyState::Present),
+        Response::Query(QueryState::Failed(Refusal::new(Code::Busy, "later"))),
         Response::Sealed(vec![1, 2, 3]),
         Response::Wait,
         Response::Blob { len: 7 },
@@ -409,7 +503,45 @@ fn models(to: &Folder) {
         layers: vec![Layer::Dense { outputs: 1 }],
     };
     let linear = Model::initial(linear, 1).unwrap();
-    for (name, model, inputs) in [("residual", &residual, 3), ("linear", &linear, 1)] {
+    let parsed = |text: &str| Model::initial(toml::from_str(text).unwrap(), 2).unwrap();
+    let image = parsed(
+        r#"
+        input = [1, 4, 4]
+        layers = [
+            { conv2d = { channels = 2, kernel = 2, padding = [1, 0], stride = [1, 2] } },
+            "square",
+            { average_pool = { kernel = 2, stride = 1 } },
+            "flatten",
+            { dense = { outputs = 2 } },
+        ]
+        "#,
+    );
+    let teacher = parsed(
+        r#"
+        input = [2, 2, 4]
+        layers = [
+            { add = { body = [{ conv2d = { channels = 2, kernel = 1, groups = 2 } }, { batch_norm = {} }, { hermite = {} }] } },
+            { dropout = { rate = 0.5 } },
+            { max_pool = { kernel = 2 } },
+            { sum_pool = { kernel = [1, 2] } },
+            { polynomial = { degree = 3, per = "channel" } },
+            { fixed_polynomial = { coefficients = [0.5, 0.25, -1.0] } },
+            { power = { scale = 0.5, power = 3 } },
+            "relu",
+            "sigmoid",
+            "tanh",
+            "sign",
+            "flatten",
+            { dense = { outputs = 1 } },
+        ]
+        "#,
+    );
+    for (name, model, inputs) in [
+        ("residual", &residual, 3),
+        ("linear", &linear, 1),
+        ("image", &image, 16),
+        ("teacher", &teacher, 16),
+    ] {
         let bytes = model.to_safetensors().unwrap();
         to.put_for("model_files", name, 0, &bytes);
         to.put_for(

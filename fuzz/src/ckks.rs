@@ -10,6 +10,7 @@ use galen_ckks::evaluate::Evaluator;
 use galen_ckks::galois::GaloisKeys;
 use galen_ckks::keys::{PublicKey, RelinKey, SecretKey};
 use galen_ckks::preset::{Preset, PresetSpec};
+use galen_ckks::set::{SetError, SetReader, SetWriter};
 use galen_inference::ServingKey;
 use galen_rns::ring::RingKind;
 use std::sync::{Arc, LazyLock};
@@ -111,9 +112,10 @@ pub fn ciphertext(data: &[u8]) {
     }
 }
 
-/// [`CiphertextSet::from_bytes`].
+/// [`CiphertextSet::from_bytes`] and [`SetReader`], whose formats begin differently.
 pub fn set(data: &[u8]) {
     for world in WORLDS.iter() {
+        streamed(world, data);
         if let Ok(set) = bounded(data, FIXED, 16, || {
             CiphertextSet::from_bytes(&world.context, data)
         }) {
@@ -127,6 +129,35 @@ pub fn set(data: &[u8]) {
             }
         }
     }
+}
+
+/// A set that is read one ciphertext after the other, or a block at a time.
+fn streamed(world: &World, data: &[u8]) {
+    let read = bounded(data, FIXED, 16, || {
+        let mut reader = SetReader::new(data, &world.context)?;
+        let key = reader.key_digest();
+        let all = reader.by_ref().collect::<Result<Vec<Ciphertext>, _>>()?;
+        reader.finish()?;
+        Ok::<_, SetError>((key, all))
+    });
+    let in_blocks = SetReader::new(data, &world.context).and_then(|mut reader| {
+        let total = reader.total();
+        let mut all = reader.read_block(2)?;
+        while all.len() < total {
+            all.extend(reader.read_block(2)?);
+        }
+        reader.finish().map(|_| all)
+    });
+    let Ok((key, all)) = read else {
+        assert!(in_blocks.is_err());
+        return;
+    };
+    for (one, other) in all.iter().zip(&in_blocks.unwrap()) {
+        assert_eq!(one.to_bytes().unwrap(), other.to_bytes().unwrap());
+    }
+    let mut writer = SetWriter::new(Vec::new(), &world.context, key, all.len()).unwrap();
+    all.iter().for_each(|ct| writer.push(ct).unwrap());
+    assert_eq!(writer.finish().unwrap(), data);
 }
 
 /// [`PublicKey::from_bytes`].

@@ -2,11 +2,12 @@
 
 use crate::memory::bounded;
 use crate::{HINTED, choose, postcard_again, scratch_file};
-use galen_core::study::{Card, FrozenStudy, Study, StudyError};
+use galen_core::study::{Card, Draft, FrozenStudy, Study, StudyError, Written};
 use galen_core::{Digest, PartyId, PublicKey, Refusal, Signed, SigningKey, config};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::Path;
+use std::sync::LazyLock;
 
 /// Names and digests, as text and in both encodings.
 fn short(data: &[u8]) {
@@ -74,7 +75,7 @@ fn text_of(data: &[u8]) -> Option<&str> {
 }
 
 /// Parses TOML, and once more what that was written as.
-fn toml_again<T: DeserializeOwned + Serialize>(text: &str) -> Option<T> {
+pub(crate) fn toml_again<T: DeserializeOwned + Serialize>(text: &str) -> Option<T> {
     // The tree that TOML is parsed into takes some hundred bytes for every table or array that a few bytes open.
     let value: T = bounded(text.as_bytes(), HINTED, 4096, || {
         config::parse(Path::new("x.toml"), text)
@@ -153,7 +154,35 @@ fn configuration(data: &[u8]) {
     }
 }
 
-/// Files that people hand around: frozen studies, configurations, identity cards.
+/// The draft of a successor: [`Written::load`], [`Draft::freeze`].
+fn draft(data: &[u8]) {
+    static BEFORE: LazyLock<FrozenStudy> = LazyLock::new(|| frozen_heart());
+    let path = scratch_file(data);
+    let Ok(Written::Successor(draft)) = Written::load(&path) else {
+        return;
+    };
+    text_of(data).and_then(toml_again::<Draft>).unwrap();
+    if let Ok(frozen) = draft.freeze(&BEFORE) {
+        assert_eq!(frozen.version(), 2);
+        assert!(frozen.check_successor_of(&BEFORE).is_empty());
+        derived(&frozen);
+    }
+}
+
+/// The study of `configs/studies/heart` as it is when all cards are joined.
+pub fn frozen_heart() -> FrozenStudy {
+    let study = crate::heart();
+    let card = |name: &PartyId| Card {
+        name: name.clone(),
+        certificate: Digest::of(format!("certificate {name}").as_bytes()),
+        signing: PublicKey(Digest::of(format!("signing {name}").as_bytes())),
+        sealing: Digest::of(format!("sealing {name}").as_bytes()),
+    };
+    let cards = study.party.iter().map(|member| card(&member.name)).collect();
+    FrozenStudy::freeze(study, card(&PartyId::new("coordinator").unwrap()), cards).unwrap()
+}
+
+/// Files that people hand around: frozen studies, configurations, identity cards, drafts of successors.
 pub fn files(data: &[u8]) {
-    choose(&[frozen_study, configuration], data);
+    choose(&[frozen_study, configuration, draft], data);
 }

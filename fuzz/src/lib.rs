@@ -9,6 +9,7 @@
 
 pub mod ckks;
 pub mod core;
+pub mod data;
 pub mod federation;
 pub mod memory;
 pub mod models;
@@ -21,7 +22,6 @@ use memory::bounded;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 
 /// What one input does to one reader.
 pub type Target = fn(&[u8]);
@@ -35,6 +35,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("core_names", core::names),
     ("core_study", core::study),
     ("custody_key_sum", sums::key_sum),
+    ("data_sets", data::sets),
     ("keys", stored::keys),
     ("model_files", models::files),
     ("model_imports", models::imports),
@@ -77,17 +78,21 @@ pub fn heart() -> galen_core::study::Study {
     galen_core::config::parse(Path::new("study.toml"), TEXT).unwrap()
 }
 
-/// A folder of this process: `GALEN_FUZZ_SCRATCH`, else one below the system's for temporary files.
+/// A folder of this thread, in `GALEN_FUZZ_SCRATCH` or else below the system's for temporary files.
 pub fn scratch_dir() -> PathBuf {
-    static DIR: LazyLock<PathBuf> = LazyLock::new(|| {
-        let dir = std::env::var_os("GALEN_FUZZ_SCRATCH").map_or_else(
-            || std::env::temp_dir().join(format!("galen-fuzz-{}", std::process::id())),
-            PathBuf::from,
-        );
-        std::fs::create_dir_all(&dir).unwrap();
-        dir
-    });
-    DIR.clone()
+    thread_local! {
+        static DIR: PathBuf = {
+            let of_process = std::env::var_os("GALEN_FUZZ_SCRATCH").map_or_else(
+                || std::env::temp_dir().join(format!("galen-fuzz-{}", std::process::id())),
+                PathBuf::from,
+            );
+            // Tests run side by side, each on a thread.
+            let dir = of_process.join(format!("{:?}", std::thread::current().id()));
+            std::fs::create_dir_all(&dir).unwrap();
+            dir
+        };
+    }
+    DIR.with(PathBuf::clone)
 }
 
 /// A file with this content, for readers that take a path. The next call overwrites it.

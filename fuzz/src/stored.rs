@@ -1,6 +1,6 @@
 //! What a daemon reads back from its own disk, which a backup, a disk fault or an intruder without the key may have changed.
 
-use crate::core::signing_key;
+use crate::core::{frozen_heart, signing_key, toml_again};
 use crate::memory::bounded;
 use crate::sums::custody_keys;
 use crate::{HINTED, choose, heart, postcard_again, scratch_dir, scratch_file};
@@ -81,7 +81,7 @@ fn records(data: &[u8]) {
     let Some((&which, payload)) = data.split_first() else {
         return;
     };
-    match which % 9 {
+    match which % 15 {
         0 => drop(postcard_again::<galen_coordinator::rounds::state::StudyState>(
             payload,
         )),
@@ -89,12 +89,57 @@ fn records(data: &[u8]) {
             payload,
         )),
         2 => drop(postcard_again::<galen_party::sealed::OpenedSum>(payload)),
-        3 => drop(postcard_again::<galen_party::sealed::State>(payload)),
+        3 => {
+            if let Some(state) = postcard_again::<galen_party::sealed::State>(payload) {
+                derived(&state.derived);
+            }
+        }
         4 => drop(postcard_again::<galen_party::traffic::Books>(payload)),
         5 => drop(postcard_again::<BlobInfo>(payload)),
         6 => drop(postcard_again::<galen_custody::LedgerState>(payload)),
         7 => json_again::<galen_party::status::Status>(payload),
-        _ => json_again::<galen_coordinator::status::Status>(payload),
+        8 => json_again::<galen_coordinator::status::Status>(payload),
+        9 => drop(postcard_again::<
+            galen_coordinator::rounds::engine::succession::Lineage,
+        >(payload)),
+        10 => drop(postcard_again::<galen_coordinator::serving::QueryRecord>(payload)),
+        11 => drop(postcard_again::<galen_party::contribute::Contribution>(payload)),
+        12 => drop(postcard_again::<galen_party::custody::Verdict>(payload)),
+        13 => backup(payload),
+        _ => {
+            if let Ok(text) = std::str::from_utf8(payload) {
+                toml_again::<galen_party::restored::Restored>(text);
+            }
+        }
+    }
+}
+
+/// A state that another member may have handed over: everything that is made from one.
+fn derived(state: &galen_party::derive::Derived) {
+    static STUDY: LazyLock<galen_core::study::Study> = LazyLock::new(heart);
+    let (rounds, digest) = (state.applied(), state.digest());
+    if state.verify(&STUDY, rounds, &digest).is_ok() {
+        assert!(state.verify(&STUDY, rounds, &Digest::of(b"another")).is_err());
+    }
+    let _ = state.next_purpose(&STUDY);
+    let _ = state.model(&STUDY);
+    let _ = state.preprocessor(&STUDY);
+    let _ = state.histograms(&STUDY);
+    let _ = state.released(&STUDY);
+}
+
+/// A backup: the file, and what is in it once its passphrase opened it.
+fn backup(data: &[u8]) {
+    use galen_party::backup::{Backup, envelope};
+    // No input of the fuzzer has a checksum that fits, so the slow derivation of a key is never reached.
+    let opened = bounded(data, 1 << 12, 2, || {
+        envelope::open(b"correct horse battery", data)
+    });
+    assert!(opened.is_err());
+    if let Some(backup) = postcard_again::<Backup>(data)
+        && let Ok(contents) = backup.contents()
+    {
+        assert_eq!(contents.party, backup.card.name);
     }
 }
 
@@ -156,18 +201,6 @@ pub fn keys(data: &[u8]) {
 pub fn examples() -> Vec<(&'static str, [u8; 2], Vec<u8>)> {
     let f = &*crate::federation::FEDERATION;
     let (digest, id) = (Digest::of(b"x"), f.round.id());
-    let frozen = || {
-        let card = |name: &PartyId| galen_core::study::Card {
-            name: name.clone(),
-            certificate: Digest::of(name.as_str().as_bytes()),
-            signing: galen_core::PublicKey(Digest::of(format!("s {name}").as_bytes())),
-            sealing: Digest::of(format!("r {name}").as_bytes()),
-        };
-        let study = heart();
-        let cards = study.party.iter().map(|member| card(&member.name)).collect();
-        galen_core::study::FrozenStudy::freeze(study, card(&PartyId::new("coordinator").unwrap()), cards)
-            .unwrap()
-    };
     let study = galen_coordinator::rounds::state::StudyState {
         consents: f.names.iter().cloned().collect(),
         attempt: Some(galen_coordinator::rounds::state::Attempt::announce(
@@ -201,7 +234,7 @@ pub fn examples() -> Vec<(&'static str, [u8; 2], Vec<u8>)> {
     };
     let state = galen_party::sealed::State {
         study: digest,
-        derived: galen_party::derive::Derived::initial(&frozen()),
+        derived: galen_party::derive::Derived::initial(&frozen_heart()),
         security: None,
     };
     let info = BlobInfo {
@@ -212,6 +245,46 @@ pub fn examples() -> Vec<(&'static str, [u8; 2], Vec<u8>)> {
     let ledger = galen_custody::rehearsal::fresh_ledger(Digest::of(b"incarnation"))
         .announce(id, f.secrets[0].public())
         .unwrap();
+    let sums = |count: usize| (0..count as i64).map(|i| i << 20).collect::<Vec<i64>>();
+    let statistics = galen_models::Statistics::values(&heart().data);
+    let mut counts = sums(statistics);
+    counts[..3].copy_from_slice(&[30, 12, 30]);
+    let later = galen_party::sealed::State {
+        derived: state
+            .derived
+            .apply(&heart(), &counts, &digest)
+            .unwrap_or(state.derived.clone()),
+        ..state.clone()
+    };
+    let former = galen_coordinator::rounds::engine::succession::Former {
+        study: digest,
+        version: 1,
+        rounds: 3,
+        certificates: vec![digest],
+        reason: "succeeded".into(),
+    };
+    let lineage = galen_coordinator::rounds::engine::succession::Lineage {
+        current: digest,
+        former: vec![former],
+    };
+    let query = galen_coordinator::serving::QueryRecord {
+        number: 3,
+        party: f.names[0].clone(),
+        model: digest,
+        key: digest,
+        batch: digest,
+        starts: 1,
+        outcome: Some(Err(galen_core::Refusal::new(galen_core::Code::Busy, "later"))),
+    };
+    let contribution = galen_party::contribute::Contribution {
+        state: galen_party::contribute::state::State::Sent,
+        record: digest,
+    };
+    let verdict = galen_party::custody::Verdict::SeedsRefused {
+        contributor: f.names[1].clone(),
+        statement: f.signed_by(0, "domain", b"said"),
+    };
+    let restored = "format = 1\nbackup_ms = 5\nrestored_ms = 6\n";
     let record = DISK.records.to_stored(b"key", &(5, "text".to_owned())).unwrap();
     let file = DISK.crypter.seal_file("state", b"content").unwrap();
     let blob = fs::read(&DISK.file).unwrap();
@@ -229,5 +302,11 @@ pub fn examples() -> Vec<(&'static str, [u8; 2], Vec<u8>)> {
         ("books", [1, 4], encoded(&galen_party::traffic::Books::default())),
         ("info", [1, 5], encoded(&info)),
         ("ledger", [1, 6], encoded(&ledger)),
+        ("later", [1, 3], encoded(&later)),
+        ("lineage", [1, 9], encoded(&lineage)),
+        ("query", [1, 10], encoded(&query)),
+        ("contribution", [1, 11], encoded(&contribution)),
+        ("verdict", [1, 12], encoded(&verdict)),
+        ("restored", [1, 14], restored.into()),
     ]
 }

@@ -7,25 +7,31 @@ use crate::{HINTED, choose, postcard_again};
 use galen_core::{Digest, Signed};
 use galen_custody::{LedgerState, OneRoundSecret, ReceiverKey, check_contribution, open_answers};
 use galen_rns::poly::Poly;
+use galen_sums::abandon::check_abandoned;
 use galen_sums::audit::{AuditHead, AuditLine, Chain, Checker, json_lines, words};
-use galen_sums::authored::{ANSWER, CONTRIBUTION, ENDORSEMENT};
-use galen_sums::blob::{BlobReader, BlobWriter, HEADER_LEN, Subject};
+use galen_sums::authored::{
+    ABANDONED, ANSWER, CONFIRMATION, CONTRIBUTION, ENDORSEMENT, FINGERPRINT, INCARNATION, KEY_CHECK, STALE,
+};
+use galen_sums::blob::{ArrivingBlob, BlobReader, BlobWriter, HEADER_LEN, Subject};
+use galen_sums::incarnation::{check_confirmation, check_incarnation, check_stale};
 use galen_sums::{
-    AnswerHeader, Authored, ContributionHeader, ContributionSet, Endorsement, OneRoundKey, PlanInputs, Round,
-    RoundRecord, SealedStatement, SealedTexts, SumPlan, check_answer, check_certificate, check_header, statement,
+    Abandoned, AnswerHeader, Authored, Challenge, Confirmation, ContributionHeader, ContributionSet,
+    Endorsement, Fingerprint, FingerprintStatement, Incarnation, KeyCheck, OneRoundKey, PlanInputs, Round,
+    RoundRecord, SealedStatement, SealedTexts, Stale, SumPlan, check_answer, check_certificate,
+    check_fingerprint, check_header, check_key_check, statement,
 };
 use hpke::aead::ChaCha20Poly1305;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
 use hpke::{Deserializable, Kem, OpModeS, Serializable, single_shot_seal};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Every statement type: the first byte selects it, the rest is its encoding.
 pub fn statements(data: &[u8]) {
     let Some((&which, payload)) = data.split_first() else {
         return;
     };
-    match which % 13 {
+    match which % 22 {
         0 => drop(postcard_again::<Authored>(payload)),
         1 => drop(postcard_again::<OneRoundKey>(payload)),
         2 => {
@@ -46,6 +52,19 @@ pub fn statements(data: &[u8]) {
         9 => drop(postcard_again::<statement::OpeningFailed>(payload)),
         10 => drop(postcard_again::<statement::Release>(payload)),
         11 => drop(postcard_again::<AuditLine>(payload)),
+        12 => drop(postcard_again::<statement::FingerprintRefused>(payload)),
+        13 => drop(postcard_again::<statement::Judged>(payload)),
+        14 => drop(postcard_again::<KeyCheck>(payload)),
+        15 => drop(postcard_again::<Incarnation>(payload)),
+        16 => drop(postcard_again::<Confirmation>(payload)),
+        17 => drop(postcard_again::<Stale>(payload)),
+        18 => drop(postcard_again::<Abandoned>(payload)),
+        19 => drop(postcard_again::<FingerprintStatement>(payload)),
+        20 => {
+            if let Some(sealed) = postcard_again::<SealedStatement>(payload) {
+                assert!(sealed.blob().len() <= payload.len());
+            }
+        }
         _ => plan(payload),
     }
 }
@@ -159,7 +178,11 @@ pub fn key_sum(data: &[u8]) {
     let answers = [0, 1].map(|custodian| {
         let sealed = seal(custodian, &held[custodian], &encoding);
         let certified = f.certificate.endorsement();
-        let texts = f.names.iter().map(|name| (name.clone(), sealed.clone())).collect();
+        let texts = f
+            .names
+            .iter()
+            .map(|name| (name.clone(), sealed.clone()))
+            .collect();
         let header = AnswerHeader {
             record: certified.record,
             set: certified.set,
@@ -258,15 +281,30 @@ pub fn blob(data: &[u8]) {
             reader.read_block(&mut block).ok()?;
             Some((reader.finish().ok()?, block))
         });
+        assert_eq!(
+            arrives(&bytes, &subject, 1 + 97 * usize::from(more)),
+            read.is_some()
+        );
         if let Some((digest, block)) = read {
-            assert!(bytes.len() == expected && digest == Digest::of(&bytes));
+            assert!(bytes.len() == expected && digest == Some(Digest::of(&bytes)));
             let mut again = Vec::new();
             let mut writer = BlobWriter::new(&f.round, &subject, &mut again).unwrap();
             writer.write_block(&block).unwrap();
-            assert_eq!(writer.finish().unwrap(), digest);
+            assert_eq!(Some(writer.finish().unwrap()), digest);
             assert_eq!(again, bytes);
         }
     }
+}
+
+/// Whether a blob conforms that arrives in pieces of so many bytes: [`ArrivingBlob`].
+fn arrives(bytes: &[u8], subject: &Subject, piece: usize) -> bool {
+    static ROUND: LazyLock<Arc<Round>> = LazyLock::new(|| {
+        let f = &*FEDERATION;
+        let record = f.record.sign(&f.coordinator).unwrap();
+        Arc::new(Round::open(&f.roster, &record, &f.inputs).unwrap())
+    });
+    let mut arriving = ArrivingBlob::new(&ROUND, subject);
+    bytes.chunks(piece).all(|piece| arriving.take(piece).is_ok()) && arriving.is_complete()
 }
 
 /// Keys as a party stores them: [`ReceiverKey::from_bytes`], [`OneRoundSecret::from_bytes`]; the ledger of a custodian.
@@ -292,6 +330,58 @@ pub fn custody_keys(data: &[u8]) {
                 .unwrap();
         }
     }
+}
+
+/// A contributor's fingerprint: [`check_fingerprint`].
+fn fingerprint(data: &[u8]) {
+    let f = &*FEDERATION;
+    let challenge = Challenge::new(f.certificate.endorsement());
+    let authored = f.signed_by(1, FINGERPRINT, data);
+    if let Ok(values) = check_fingerprint(&f.round, &challenge, &authored) {
+        let mut total = Fingerprint::zero(&f.round);
+        total.add(&f.round, &values).unwrap();
+        assert_eq!(total, values);
+    }
+}
+
+/// A custodian's word on its pieces: [`check_key_check`].
+fn key_check(data: &[u8]) {
+    let f = &*FEDERATION;
+    let authored = f.signed_by(0, KEY_CHECK, data);
+    if let Ok(check) = check_key_check(&f.round, &f.certificate, &authored) {
+        assert_eq!(check.custodian, f.names[0]);
+        assert_eq!(check.digests.len(), f.round.held_by(&f.names[0]).len());
+    }
+}
+
+/// What custodians say of each other's ledgers, and that they gave an attempt up.
+fn custodians(data: &[u8]) {
+    let f = &*FEDERATION;
+    let nonce = Digest::of(b"incarnation");
+    let ledger = LedgerState::default().begin(nonce);
+    if let Ok(said) = check_incarnation(&f.roster, &f.signed_by(0, INCARNATION, data)) {
+        assert_eq!(said.custodian, f.names[0]);
+        let (vouched, _) = ledger.vouch(&said);
+        assert!(vouched.seq() >= ledger.seq());
+    }
+    if let Ok(said) = check_confirmation(&f.roster, &f.signed_by(1, CONFIRMATION, data)) {
+        assert_ne!(said.custodian, f.names[1]);
+        let by = [(f.names[1].clone(), said)].into();
+        if let Ok(confirmed) = ledger.confirmed(&by, 1) {
+            assert!(confirmed.is_confirmed());
+            let _ = confirmed.announce(f.round.id(), f.secrets[0].public());
+        }
+    }
+    let own = Incarnation {
+        custodian: f.names[0].clone(),
+        nonce,
+        seq: 3,
+    };
+    if let Ok(key) = check_stale(&f.roster, &own, &f.signed_by(1, STALE, data)) {
+        assert!(key.seq > own.seq);
+        assert!(ledger.forget_until(&key, nonce).seq() >= key.seq);
+    }
+    let _ = check_abandoned(&f.roster, f.round.id(), &f.signed_by(1, ABANDONED, data));
 }
 
 /// A whole signed envelope as it comes from a party, without help with the signature.
@@ -347,6 +437,9 @@ pub fn signed(data: &[u8]) {
             authored,
             audit_line,
             audit_file,
+            fingerprint,
+            key_check,
+            custodians,
         ],
         data,
     );
