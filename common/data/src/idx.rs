@@ -37,7 +37,6 @@ pub(crate) fn load(path: &Path, schema: &Schema, limits: &Limits) -> Result<Data
         return Err(not_idx(path, "it has no dimension"));
     };
     check_shape(path, shape, schema)?;
-    limits.check(path, count, schema.input.len())?;
     if labels.dimensions != [count] {
         return Err(DatasetError::file(
             &beside,
@@ -123,12 +122,24 @@ fn not_idx(path: &Path, reason: &str) -> DatasetError {
     )
 }
 
+/// Reads a file, whose numbers are made only if there are not too many: each takes up to eight times its bytes.
 fn read(path: &Path, limits: &Limits) -> Result<Array, DatasetError> {
     let bytes = limits.read(path)?;
-    parse(&bytes).map_err(|reason| not_idx(path, reason))
+    let header = header(&bytes).map_err(|reason| not_idx(path, reason))?;
+    let (samples, rest) = header.dimensions.split_first().unwrap_or((&0, &[]));
+    let each = rest.iter().fold(1usize, |n, &d| n.saturating_mul(d));
+    limits.check(path, *samples, each)?;
+    Ok(header.array())
 }
 
-fn parse(bytes: &[u8]) -> Result<Array, &'static str> {
+/// What a file says of its numbers, and their bytes.
+struct Header<'a> {
+    kind: u8,
+    dimensions: Vec<usize>,
+    bytes: &'a [u8],
+}
+
+fn header(bytes: &[u8]) -> Result<Header<'_>, &'static str> {
     let ([0, 0, kind, rank], mut rest) = bytes
         .split_first_chunk::<4>()
         .ok_or("it is shorter than a header")?
@@ -157,15 +168,29 @@ fn parse(bytes: &[u8]) -> Result<Array, &'static str> {
     if count.checked_mul(width) != Some(rest.len()) {
         return Err("its length does not follow from its header");
     }
-    let values = match kind {
-        0x08 => Values::Bytes(rest.to_vec()),
-        0x09 => Values::Numbers(rest.iter().map(|&b| f64::from(b.cast_signed())).collect()),
-        0x0B => numbers(rest, |b| f64::from(i16::from_be_bytes(b))),
-        0x0C => numbers(rest, |b| f64::from(i32::from_be_bytes(b))),
-        0x0D => numbers(rest, |b| f64::from(f32::from_be_bytes(b))),
-        _ => numbers(rest, f64::from_be_bytes),
-    };
-    Ok(Array { dimensions, values })
+    Ok(Header {
+        kind: *kind,
+        dimensions,
+        bytes: rest,
+    })
+}
+
+impl Header<'_> {
+    fn array(self) -> Array {
+        let bytes = self.bytes;
+        let values = match self.kind {
+            0x08 => Values::Bytes(bytes.to_vec()),
+            0x09 => Values::Numbers(bytes.iter().map(|&b| f64::from(b.cast_signed())).collect()),
+            0x0B => numbers(bytes, |b| f64::from(i16::from_be_bytes(b))),
+            0x0C => numbers(bytes, |b| f64::from(i32::from_be_bytes(b))),
+            0x0D => numbers(bytes, |b| f64::from(f32::from_be_bytes(b))),
+            _ => numbers(bytes, f64::from_be_bytes),
+        };
+        Array {
+            dimensions: self.dimensions,
+            values,
+        }
+    }
 }
 
 fn numbers<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> f64) -> Values {

@@ -5,6 +5,7 @@ use crate::limits::Limits;
 use crate::schema::{Labels, Schema, Target};
 use crate::{Dataset, Groups, Targets};
 use galen_models::Shape;
+use std::collections::HashSet;
 use std::path::Path;
 
 /// A cell of a table.
@@ -141,8 +142,9 @@ fn number(text: &str) -> Option<f64> {
 
 impl Columns {
     fn find(names: &[String], schema: &Schema) -> Result<Self, Problem> {
-        for (place, name) in names.iter().enumerate() {
-            if names.iter().take(place).any(|earlier| earlier == name) {
+        let mut earlier = HashSet::new();
+        for name in names {
+            if !earlier.insert(name) {
                 let what = format!("the column \"{name}\"");
                 return Err(Problem::Repeated { what });
             }

@@ -135,7 +135,19 @@ fn a_small_file_that_unpacks_to_a_large_one_is_stopped() {
     let said = load(&plain, Some(Format::Idx), &schema(), &few)
         .unwrap_err()
         .to_string();
-    assert!(said.ends_with("has samples above the limit of 1"), "{said}");
+    assert!(
+        said.ends_with("images-idx3: has samples above the limit of 1"),
+        "{said}"
+    );
+    // Labels too are numbers only once it is known that there are not too many.
+    let plain = write(folder.path(), "images-idx3", &idx(8, &[1, 2, 3], &[0; 6]));
+    let said = load(&plain, Some(Format::Idx), &schema(), &few)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        said.ends_with("labels-idx1: has samples above the limit of 1"),
+        "{said}"
+    );
 }
 
 #[test]
