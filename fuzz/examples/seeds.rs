@@ -481,14 +481,21 @@ fn imports(to: &Folder, residual: &Model) {
     let network = galen_fuzz::models::NETWORK;
     let image = Model::initial(toml::from_str(network).unwrap(), 2).unwrap();
     for (name, model) in [("residual", residual), ("image", &image)] {
-        to.put_for("model_imports", &format!("onnx-{name}"), 1, &model.to_onnx().unwrap());
+        to.put_for(
+            "model_imports",
+            &format!("onnx-{name}"),
+            1,
+            &model.to_onnx().unwrap(),
+        );
     }
     // PyTorch's names.
     let own = image.to_safetensors().unwrap();
     let own = safetensors::SafeTensors::deserialize(&own).unwrap();
     let renamed = own.tensors().into_iter().map(|(name, tensor)| {
         let name = name.replace("scale", "weight").replace("shift", "bias");
-        let name = name.replace("mean", "running_mean").replace("variance", "running_var");
+        let name = name
+            .replace("mean", "running_mean")
+            .replace("variance", "running_var");
         (name, tensor)
     });
     let renamed = safetensors::serialize(renamed, None).unwrap();

@@ -65,7 +65,9 @@ fn onnx(data: &[u8]) {
 fn tensors(data: &[u8]) {
     static SPEC: LazyLock<ModelSpec> = LazyLock::new(|| toml::from_str(NETWORK).unwrap());
     let none = std::collections::BTreeMap::new();
-    if let Ok(model) = bounded(data, 1 << 20, 64, || Model::from_tensors(SPEC.clone(), data, &none)) {
+    if let Ok(model) = bounded(data, 1 << 20, 64, || {
+        Model::from_tensors(SPEC.clone(), data, &none)
+    }) {
         assert!(model.params().iter().all(|p| p.is_finite()));
         assert_eq!(*model.spec(), *SPEC);
     }
@@ -85,7 +87,9 @@ layers = [
 
 /// [`ModelSpec::parse_toml`]: a network as people write it. Errors name a line of the text.
 fn network(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
     match ModelSpec::parse_toml(std::path::Path::new("x.toml"), text) {
         Ok(spec) => {
             let written = toml::to_string(&spec).unwrap();
