@@ -352,8 +352,8 @@ pub(super) enum ModelAction {
     #[command(
         long_about = "Shows a network as a table: its layers, the shapes between them, their parameters, and what evaluating it encrypted is \
         estimated to need.\n\n\
-        The file is a network (.toml), or a model (.safetensors or .onnx).\n\n\
-        Examples:\n  party model show net.toml\n  party --format json model show model.safetensors\n  \
+        Needs: a file, which is a network (.toml), or a model (.safetensors or .onnx).\n\n\
+        Example:\n  party model show net.toml\n  party --format json model show model.safetensors\n  \
         party model show --schema > net.schema.json\n\n\
         Next: docs/models.md explains the layers and how levels and operations are counted."
     )]
@@ -364,7 +364,8 @@ pub(super) enum ModelAction {
         (.safetensors, f32 or f64, with PyTorch's names).\n\n\
         Weights find their layers in the order of their modules' names; a mapping (--map, a TOML file of lines such as \
         layer0 = \"features.0\") names those for which that is not right.\n\n\
-        Examples:\n  party model import net.onnx --out model.safetensors\n  \
+        Needs: the ONNX file; or the network and the weights.\n\n\
+        Example:\n  party model import net.onnx --out model.safetensors\n  \
         party model import weights.safetensors --network net.toml --map names.toml --out model.safetensors\n\n\
         Next: `party model show model.safetensors`."
     )]
@@ -373,8 +374,8 @@ pub(super) enum ModelAction {
     #[command(
         long_about = "Writes a model to a safetensors file (f64) or, where the name ends in .onnx, to an ONNX file (f32): the trained model, as \
         this party derived it from the opened sums, or one from a file.\n\n\
-        Needs for the trained model: a party that contributes, and all training rounds done.\n\n\
-        Examples:\n  party model export --dir /srv/galen --out model.safetensors\n  \
+        Needs: for the trained model a party that contributes, and all training rounds done.\n\n\
+        Example:\n  party model export --dir /srv/galen --out model.safetensors\n  \
         party model export --model model.safetensors --out model.onnx\n\n\
         Next: the file opens with any safetensors or ONNX library; the trained model's digest is in `party status`."
     )]

@@ -1,6 +1,6 @@
 //! One random operation at a time.
 
-use crate::twin::{Expected, LARGEST_INTEGER, Obstacle, Pair, Twin, map};
+use crate::twin::{Expected, Obstacle, Pair, Twin, map};
 use crate::world::{World, complex};
 use galen_ckks::ciphertext::Ciphertext;
 use galen_ckks::context::Target;
@@ -224,12 +224,11 @@ impl World {
             ..a.twin.clone()
         };
         let noise = a.ct.noise_bound() + 0.5 + (value * a.twin.scale).abs() * (-50f64).exp2();
-        let plan = if (value * a.twin.scale).abs() < LARGEST_INTEGER {
-            Ok(Expected { twin, noise })
-        } else {
-            Err(Obstacle::Number)
-        };
-        self.settle("add scalar", plan, self.ev.clone().add_scalar(&a.ct, value))
+        self.settle(
+            "add scalar",
+            Ok(Expected { twin, noise }),
+            self.ev.clone().add_scalar(&a.ct, value),
+        )
     }
 
     fn weighted(&mut self, a: &Pair) -> Option<Pair> {
