@@ -16,7 +16,6 @@ const LIMITS: Limits = Limits {
     samples: 300,
     values: 1 << 12,
     file_bytes: 1 << 18,
-    files: 10,
 };
 
 /// What a reader may hold beside a multiple of its input where that may be compressed: limits are in bytes of what comes out.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// What is wrong with a data set, and where. What it says never shows the content of a cell, pixel or attribute.
 #[derive(Debug)]
 pub struct DatasetError {
-    /// The file or folder.
+    /// The file.
     pub file: PathBuf,
     /// Where in it.
     pub place: Place,
@@ -22,10 +22,6 @@ pub enum Place {
     File,
     /// A line of a text, from 1, and the column if it is one.
     Line(u64, Option<String>),
-    /// A row of a table, from 1, and the column if it is one.
-    Row(u64, Option<String>),
-    /// A column.
-    Column(String),
     /// An array and, if it is one, the index of the sample in it, from 0.
     Array(String, Option<usize>),
     /// A sample, from 0.
@@ -38,9 +34,6 @@ impl fmt::Display for Place {
             Self::File => Ok(()),
             Self::Line(line, None) => write!(f, ":{line}"),
             Self::Line(line, Some(column)) => write!(f, ":{line}: column \"{column}\""),
-            Self::Row(row, None) => write!(f, ": row {row}"),
-            Self::Row(row, Some(column)) => write!(f, ": row {row}: column \"{column}\""),
-            Self::Column(column) => write!(f, ": column \"{column}\""),
             Self::Array(name, None) => write!(f, ": array \"{name}\""),
             Self::Array(name, Some(index)) => write!(f, ": array \"{name}\" at sample {index}"),
             Self::Sample(index) => write!(f, ": sample {index}"),
@@ -139,12 +132,4 @@ pub enum Problem {
     /// There are no samples.
     #[error("there is no sample")]
     Empty,
-    /// An encoding that is valid and not read here.
-    #[error("{what} is not supported{hint}")]
-    Unsupported {
-        /// What.
-        what: String,
-        /// What to do, with its punctuation; may be empty.
-        hint: &'static str,
-    },
 }

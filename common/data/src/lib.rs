@@ -1,7 +1,7 @@
 //! Samples to learn from, whatever files they come in.
 //!
 //! A [`Dataset`] is inputs of one [`Shape`](galen_models::Shape), a target for each, and where known the patient and the site that it
-//! comes from. [`load`] makes one from a file or folder and a [`Schema`], which says what is expected: everything that does not fit is
+//! comes from. [`load`] makes one from a file and a [`Schema`], which says what is expected: everything that does not fit is
 //! an error that names the place, and nothing is returned of a data set that is wrong somewhere. What errors say never shows the content
 //! of a cell.
 //!

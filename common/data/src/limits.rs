@@ -16,18 +16,15 @@ pub struct Limits {
     pub values: usize,
     /// Largest size of one file, in bytes, and of what comes out of it when it is decompressed.
     pub file_bytes: u64,
-    /// Largest number of files in a folder and its sub-folders.
-    pub files: usize,
 }
 
 impl Default for Limits {
-    /// Ten million samples, 2^30 values (4 GiB), files of 4 GiB, a million files.
+    /// Ten million samples, 2^30 values (4 GiB), files of 4 GiB.
     fn default() -> Self {
         Self {
             samples: 10_000_000,
             values: 1 << 30,
             file_bytes: 1 << 32,
-            files: 1_000_000,
         }
     }
 }

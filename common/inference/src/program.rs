@@ -166,8 +166,10 @@ impl Program {
         let levels = network.depth().max(1);
         for preset in Preset::all().iter().filter(|p| p.max_level() >= levels) {
             let context = Context::new(preset)?;
-            match compilation.under(&context, levels, Scales::Nominal) {
-                Ok(program) => return Ok(program),
+            match compilation.under(&context, levels, Scales::Nominal, f64::INFINITY) {
+                Ok(Some(program)) => return Ok(program),
+                // No cost is too high here.
+                Ok(None) => {}
                 Err(error) => reason = format!("{}: {error}", preset.name()),
             }
         }
@@ -216,18 +218,14 @@ impl Program {
                     1
                 };
                 for level in least..=preset.max_level() {
-                    // What costs as much at this level costs more at a higher one, and need not be tried.
-                    if let Some((least, _)) = &best
-                        && let Ok(cost) = compilation.cost(&context, level, scales)
-                        && cost >= *least
-                    {
-                        break;
-                    }
-                    match compilation.under(&context, level, scales) {
-                        Ok(program) => {
+                    let most = best.as_ref().map_or(f64::INFINITY, |(cost, _)| *cost);
+                    match compilation.under(&context, level, scales, most) {
+                        Ok(Some(program)) => {
                             best = Some((program.plan.cost_per_patient(), program));
                             break;
                         }
+                        // What costs as much at this level costs more at a higher one.
+                        Ok(None) => break,
                         Err(CkksError::NoLevelLeft | CkksError::Overflow { .. }) => {}
                         Err(error) => {
                             reason = format!("{}: {error}", preset.name());
@@ -420,20 +418,23 @@ struct Compilation<'a> {
 }
 
 impl Compilation<'_> {
-    /// What a patient costs under a preset with inputs at `level`, in the units of [`Plan::cost`].
-    fn cost(&self, context: &Context, level: usize, scales: Scales) -> Result<f64, CkksError> {
-        let circuit = Circuit::new(context, self.network, &self.magnitudes, level, scales, 0)?;
-        let work = circuit.work(context.degree());
-        Ok(work.cost as f64 / context.slots() as f64)
-    }
-
-    /// The program under a preset, with inputs at `level`; errors with what stands against it.
-    fn under(&self, context: &Arc<Context>, level: usize, scales: Scales) -> Result<Program, CkksError> {
+    /// The program under a preset, with inputs at `level`, if it costs less than `most` for a patient ([`Plan::cost_per_patient`]); errors
+    /// with what stands against it. Costs are known before bounds are, which take longer.
+    fn under(
+        &self,
+        context: &Arc<Context>,
+        level: usize,
+        scales: Scales,
+        most: f64,
+    ) -> Result<Option<Program>, CkksError> {
         let bounds = Bounds::new(context, self.guaranteed);
         // The last modulus leaves a few bits above the scale; results that could be larger are computed smaller.
         let (mut shift, mut needed) = (0, f64::INFINITY);
         let (circuit, bare) = loop {
             let circuit = Circuit::new(context, self.network, &self.magnitudes, level, scales, shift)?;
+            if circuit.work(context.degree()).cost as f64 / context.slots() as f64 >= most {
+                return Ok(None);
+            }
             let fresh = |r: &Range| bounds.fresh(level, circuit.input_scale(), r.magnitude());
             let inputs = self
                 .ranges
@@ -492,13 +493,13 @@ impl Compilation<'_> {
             (precision, precision_bits, self.precision_bits),
             flooding_bits,
         );
-        Ok(Program {
+        Ok(Some(Program {
             context: Arc::clone(context),
             circuit,
             ranges: self.ranges.to_vec(),
             answers,
             plan,
-        })
+        }))
     }
 }
 

@@ -4,8 +4,10 @@ use crate::evaluation::{Curve, OneVersusRest};
 use crate::{ActivationRange, ReportError};
 use galen_models::metrics::Calibration;
 use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use std::error::Error;
+use std::ops::Range;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), Box<dyn Error>>;
@@ -63,25 +65,53 @@ fn extent(numbers: impl Iterator<Item = f64>) -> (f64, f64) {
     (low - margin, high + margin)
 }
 
+type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+/// Axes with a grid: their extents, what they show, the room for the texts below and on the left, and about how many numbers each has.
+fn axes<'a, 'b>(
+    area: &'a Area<'b>,
+    [x, y]: [Range<f64>; 2],
+    [below, beside]: [&str; 2],
+    [height, width]: [u32; 2],
+    numbers: usize,
+) -> Result<Chart<'a, 'b>, Box<dyn Error>> {
+    let mut chart = ChartBuilder::on(area)
+        .margin(12)
+        .x_label_area_size(height)
+        .y_label_area_size(width)
+        .build_cartesian_2d(x, y)?;
+    chart
+        .configure_mesh()
+        .light_line_style(WHITE)
+        .bold_line_style(GRID)
+        .label_style(FONT)
+        .x_labels(numbers)
+        .y_labels(numbers)
+        .x_desc(below)
+        .y_desc(beside)
+        .draw()?;
+    Ok(chart)
+}
+
+/// Names the labelled lines of a chart.
+fn legend<'a, 'b: 'a>(chart: &mut Chart<'a, 'b>, position: SeriesLabelPosition) -> Drawn {
+    chart
+        .configure_series_labels()
+        .position(position)
+        .background_style(WHITE.mix(0.85))
+        .border_style(GRID)
+        .label_font(FONT)
+        .draw()?;
+    Ok(())
+}
+
 /// Lines over epochs or rounds.
 pub(crate) fn learning(quantity: &str, lines: &[Curve]) -> Result<String, ReportError> {
     let points = || lines.iter().flat_map(|l| &l.points);
     let (left, right) = extent(points().map(|p| p[0]));
     let (low, high) = extent(points().map(|p| p[1]));
     picture(quantity, (520, 340), |area| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(12)
-            .x_label_area_size(42)
-            .y_label_area_size(62)
-            .build_cartesian_2d(left..right, low..high)?;
-        chart
-            .configure_mesh()
-            .light_line_style(WHITE)
-            .bold_line_style(GRID)
-            .label_style(FONT)
-            .x_desc("epoch")
-            .y_desc(quantity)
-            .draw()?;
+        let mut chart = axes(area, [left..right, low..high], ["epoch", quantity], [42, 62], 10)?;
         for (number, line) in lines.iter().enumerate() {
             let style = colour(number).stroke_width(2);
             let points = line.points.iter().map(|p| (p[0], p[1]));
@@ -90,34 +120,15 @@ pub(crate) fn learning(quantity: &str, lines: &[Curve]) -> Result<String, Report
                 .label(line.name.as_str())
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
         }
-        chart
-            .configure_series_labels()
-            .background_style(WHITE.mix(0.85))
-            .border_style(GRID)
-            .label_font(FONT)
-            .draw()?;
-        Ok(())
+        legend(&mut chart, SeriesLabelPosition::MiddleRight)
     })
 }
 
 /// ROC curves with the diagonal of chance.
 pub(crate) fn roc(curves: &[OneVersusRest]) -> Result<String, ReportError> {
     picture("ROC", (420, 420), |area| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(12)
-            .x_label_area_size(42)
-            .y_label_area_size(52)
-            .build_cartesian_2d(0.0..1.0, 0.0..1.0)?;
-        chart
-            .configure_mesh()
-            .light_line_style(WHITE)
-            .bold_line_style(GRID)
-            .label_style(FONT)
-            .x_labels(6)
-            .y_labels(6)
-            .x_desc("false positive rate")
-            .y_desc("true positive rate")
-            .draw()?;
+        let names = ["false positive rate", "true positive rate"];
+        let mut chart = axes(area, [0.0..1.0, 0.0..1.0], names, [42, 52], 6)?;
         chart.draw_series(LineSeries::new([(0.0, 0.0), (1.0, 1.0)], RGBColor(170, 170, 170)))?;
         for (number, curve) in curves.iter().enumerate() {
             let style = colour(number).stroke_width(2);
@@ -131,13 +142,7 @@ pub(crate) fn roc(curves: &[OneVersusRest]) -> Result<String, ReportError> {
             }
         }
         if curves.len() <= COLOURS.len() {
-            chart
-                .configure_series_labels()
-                .position(SeriesLabelPosition::LowerRight)
-                .background_style(WHITE.mix(0.85))
-                .border_style(GRID)
-                .label_font(FONT)
-                .draw()?;
+            legend(&mut chart, SeriesLabelPosition::LowerRight)?;
         }
         Ok(())
     })
@@ -149,24 +154,11 @@ pub(crate) fn reliability(calibration: &Calibration, two_classes: bool) -> Resul
     let most = calibration.bins.iter().map(|b| b.count).max().unwrap_or(0).max(1) as f64;
     picture("calibration", (420, 420), |area| {
         let (upper, lower) = area.split_vertically(310);
-        let mut chart = ChartBuilder::on(&upper)
-            .margin(12)
-            .x_label_area_size(22)
-            .y_label_area_size(52)
-            .build_cartesian_2d(0.0..1.0, 0.0..1.0)?;
-        chart
-            .configure_mesh()
-            .light_line_style(WHITE)
-            .bold_line_style(GRID)
-            .label_style(FONT)
-            .x_labels(6)
-            .y_labels(6)
-            .y_desc(if two_classes {
-                "share of class 1"
-            } else {
-                "share that is right"
-            })
-            .draw()?;
+        let share = match two_classes {
+            true => "share of class 1",
+            false => "share that is right",
+        };
+        let mut chart = axes(&upper, [0.0..1.0, 0.0..1.0], ["", share], [22, 52], 6)?;
         let used = || {
             calibration
                 .bins
@@ -213,21 +205,9 @@ pub(crate) fn reliability(calibration: &Calibration, two_classes: bool) -> Resul
 pub(crate) fn scatter(name: &str, pairs: &[[f64; 2]]) -> Result<String, ReportError> {
     let (low, high) = extent(pairs.iter().flatten().copied());
     picture(name, (420, 420), |area| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(12)
-            .x_label_area_size(42)
-            .y_label_area_size(62)
-            .build_cartesian_2d(low..high, low..high)?;
-        chart
-            .configure_mesh()
-            .light_line_style(WHITE)
-            .bold_line_style(GRID)
-            .label_style(FONT)
-            .x_labels(6)
-            .y_labels(6)
-            .x_desc(format!("true {name}"))
-            .y_desc(format!("predicted {name}"))
-            .draw()?;
+        let names = [format!("true {name}"), format!("predicted {name}")];
+        let names = names.each_ref().map(String::as_str);
+        let mut chart = axes(area, [low..high, low..high], names, [42, 62], 6)?;
         chart.draw_series(LineSeries::new(
             [(low, low), (high, high)],
             RGBColor(120, 120, 120),

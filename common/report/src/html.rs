@@ -1,7 +1,8 @@
 //! The page.
 
 use crate::evaluation::{Evaluation, Judgement};
-use crate::{ActivationRange, DataPart, ModelSummary, Report, ReportError, charts};
+use crate::{ActivationRange, DataPart, Report, ReportError, charts};
+use galen_models::Summary;
 use galen_models::metrics::{ClassScores, Confusion};
 
 const STYLE: &str = "\
@@ -228,23 +229,24 @@ fn activations(ranges: &[ActivationRange]) -> Result<String, ReportError> {
     Ok(html + &table(&["layer", "smallest", "largest", "interval"], rows))
 }
 
-fn model(summary: &ModelSummary) -> String {
+fn model(summary: &Summary) -> String {
     let depth = summary
-        .depth
+        .levels
         .map_or_else(String::new, |d| format!(", {d} multiplicative levels"));
     let rows = summary.layers.iter().map(|layer| {
         vec![
-            layer.name.clone(),
-            layer.output.clone(),
+            layer.path.clone(),
+            layer.layer.clone(),
+            layer.output.to_string(),
             layer.parameters.to_string(),
             layer.levels.map_or_else(|| "–".to_owned(), |l| l.to_string()),
         ]
     });
     format!(
         "<p>Input {}, {} parameters{depth}.</p>\n{}",
-        escape(&summary.input),
+        summary.input,
         summary.parameters,
-        table(&["layer", "output", "parameters", "levels"], rows)
+        table(&["place", "layer", "output", "parameters", "levels"], rows)
     )
 }
 

@@ -15,6 +15,7 @@ mod html;
 pub use evaluation::{Curve, Evaluation, Judgement, OneVersusRest};
 
 use galen_data::Description;
+use galen_models::Summary;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -33,7 +34,7 @@ pub struct Report {
     /// The data, by what it was used for.
     pub data: Vec<DataPart>,
     /// The network.
-    pub model: Option<ModelSummary>,
+    pub model: Option<Summary>,
     /// Learning curves.
     pub curves: Vec<LearningCurve>,
     /// How good the model is, per set of samples that it was judged on.
@@ -58,32 +59,6 @@ pub struct DataPart {
     pub name: String,
     /// What they hold.
     pub description: Description,
-}
-
-/// The network in short.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ModelSummary {
-    /// Shape of the input.
-    pub input: String,
-    /// The layers, in order.
-    pub layers: Vec<LayerSummary>,
-    /// All parameters.
-    pub parameters: u64,
-    /// Multiplicative depth of its encrypted evaluation, in levels.
-    pub depth: Option<u32>,
-}
-
-/// A layer in short.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LayerSummary {
-    /// What it is.
-    pub name: String,
-    /// Shape of its output.
-    pub output: String,
-    /// Its parameters.
-    pub parameters: u64,
-    /// Multiplicative levels that it takes.
-    pub levels: Option<u32>,
 }
 
 /// A quantity over the course of training.

@@ -4,11 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 use galen_data::{Class, Dataset, Groups, Schema, Source, Target, Targets};
-use galen_models::Shape;
-use galen_report::{
-    ActivationRange, Curve, DataPart, Evaluation, LayerSummary, LearningCurve, ModelSummary, Report,
-    ReportError,
-};
+use galen_models::{ModelSpec, Shape};
+use galen_report::{ActivationRange, Curve, DataPart, Evaluation, LearningCurve, Report, ReportError};
 use roxmltree::Document;
 
 fn dataset() -> Dataset {
@@ -36,17 +33,9 @@ fn report() -> Report {
         name: "train".into(),
         description: dataset().describe(),
     });
-    report.model = Some(ModelSummary {
-        input: "2".into(),
-        layers: vec![LayerSummary {
-            name: "dense".into(),
-            output: "3".into(),
-            parameters: 9,
-            levels: Some(1),
-        }],
-        parameters: 9,
-        depth: Some(1),
-    });
+    let network = "input = 2\nlayers = [{ dense = { outputs = 3 } }]";
+    let network: ModelSpec = toml::from_str(network).unwrap();
+    report.model = Some(network.summary().unwrap());
     let line = |name: &str, scale: f64| Curve {
         name: name.into(),
         points: (1..=5).map(|e| [f64::from(e), scale / f64::from(e)]).collect(),
@@ -112,7 +101,7 @@ fn every_part_of_the_report_is_on_the_page() {
         .count();
     assert_eq!(pictures, 2 + 2 + 1 + 1 + 1);
     let cells = texts(&page, "td");
-    for expected in ["S & V", "a<b&c", "66.67%", "2 square"] {
+    for expected in ["S & V", "a<b&c", "66.67%", "2 square", "layer0"] {
         assert!(cells.contains(&expected), "{expected} is not in {cells:?}");
     }
     // The confusion matrix of "test": sample 1 of class 1 was taken for class 0.

@@ -22,11 +22,11 @@ mod tests;
 
 use crate::evaluate::Window;
 use crate::spec::{Extent, Layer, ModelSpec, Shape, Site, SpecError};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::ops::AddAssign;
 
 /// Encrypted operations.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
     /// Products of a ciphertext and a weight.
     pub weight_products: u64,
@@ -45,7 +45,7 @@ impl AddAssign for Cost {
 }
 
 /// One layer of a [`Summary`].
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerSummary {
     /// Its place.
     pub path: String,
@@ -64,7 +64,7 @@ pub struct LayerSummary {
 }
 
 /// A network's shapes, parameters, depth and encrypted cost. See the module's text for the rules.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Shape of the input.
     pub input: Shape,

@@ -1,0 +1,83 @@
+//! Arguments of `party model`.
+
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+/// What can be done with the model.
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum ModelAction {
+    /// Show a network: layers, shapes, parameters, depth and encrypted cost
+    #[command(
+        long_about = "Shows a network as a table: its layers, the shapes between them, their parameters, and what evaluating it encrypted is \
+        estimated to need.\n\n\
+        Needs: a file, which is a network (.toml), or a model (.safetensors or .onnx).\n\n\
+        Example:\n  party model show net.toml\n  party --format json model show model.safetensors\n  \
+        party model show --schema > net.schema.json\n\n\
+        Next: docs/models.md explains the layers and how levels and operations are counted."
+    )]
+    Show(ModelShowArgs),
+    /// Make a model file from an ONNX file, or from a network and weights trained elsewhere
+    #[command(
+        long_about = "Makes a model file (safetensors, f64) from an ONNX file, or from a network (.toml) and another framework's weights \
+        (.safetensors, f32 or f64, with PyTorch's names).\n\n\
+        Weights find their layers in the order of their modules' names; a mapping (--map, a TOML file of lines such as \
+        layer0 = \"features.0\") names those for which that is not right.\n\n\
+        Needs: the ONNX file; or the network and the weights.\n\n\
+        Example:\n  party model import net.onnx --out model.safetensors\n  \
+        party model import weights.safetensors --network net.toml --map names.toml --out model.safetensors\n\n\
+        Next: `party model show model.safetensors`."
+    )]
+    Import(ImportArgs),
+    /// Write a model to a file that other programs read
+    #[command(
+        long_about = "Writes a model to a safetensors file (f64) or, where the name ends in .onnx, to an ONNX file (f32): the trained model, as \
+        this party derived it from the opened sums, or one from a file.\n\n\
+        Needs: for the trained model a party that contributes, and all training rounds done.\n\n\
+        Example:\n  party model export --dir /srv/galen --out model.safetensors\n  \
+        party model export --model model.safetensors --out model.onnx\n\n\
+        Next: the file opens with any safetensors or ONNX library; the trained model's digest is in `party status`."
+    )]
+    Export(ExportArgs),
+}
+
+/// Arguments of `model show`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ModelShowArgs {
+    /// A network (.toml) or a model (.safetensors, .onnx)
+    #[arg(required_unless_present = "schema")]
+    pub(in crate::cli) file: Option<PathBuf>,
+    /// Print the JSON schema of a network's file instead
+    #[arg(long, conflicts_with = "file")]
+    pub(in crate::cli) schema: bool,
+}
+
+/// Arguments of `model import`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ImportArgs {
+    /// A model (.onnx) or weights (.safetensors)
+    pub(in crate::cli) file: PathBuf,
+    /// The network that the weights are for
+    #[arg(long, value_name = "NETWORK")]
+    pub(in crate::cli) network: Option<PathBuf>,
+    /// Which layer takes which tensors
+    #[arg(long, value_name = "NAMES", requires = "network")]
+    pub(in crate::cli) map: Option<PathBuf>,
+    /// File to write; an existing one is not overwritten
+    #[arg(long)]
+    pub(in crate::cli) out: PathBuf,
+}
+
+/// Arguments of `model export`.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub(in crate::cli) struct ExportArgs {
+    /// The folder of the party whose trained model is written
+    #[arg(long, required_unless_present = "model", conflicts_with = "model")]
+    pub(in crate::cli) dir: Option<PathBuf>,
+    /// A model (.safetensors, .onnx) that is written instead
+    #[arg(long)]
+    pub(in crate::cli) model: Option<PathBuf>,
+    /// File to write, .safetensors or .onnx; an existing one is not overwritten
+    #[arg(long)]
+    pub(in crate::cli) out: PathBuf,
+}
