@@ -1,6 +1,7 @@
 //! The coordinator's configuration file.
 
 use galen_core::telemetry::LogFormat;
+use galen_net::Tuning;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,6 +15,9 @@ pub const SAMPLE: &str = include_str!("../../configs/coordinator.toml");
 pub struct Config {
     /// UDP address to listen on.
     pub listen: SocketAddr,
+    /// Most connections at a time; parties share them by turns.
+    #[serde(default = "connections")]
+    pub connections: usize,
     /// The frozen study; relative to the folder.
     pub study: PathBuf,
     /// Threads for adding and evaluating; 0 for one per core.
@@ -22,6 +26,11 @@ pub struct Config {
     pub log: LogConfig,
     /// What the query service takes.
     pub queries: QueryConfig,
+}
+
+/// Configurations written before there was this field do without it.
+fn connections() -> usize {
+    Tuning::default().connections
 }
 
 /// Logging.
@@ -55,6 +64,12 @@ mod tests {
     fn the_sample_is_valid_and_unknown_fields_are_refused_by_name_and_line() {
         let config: Config = galen_core::config::parse(Path::new("coordinator.toml"), SAMPLE).unwrap();
         assert_eq!(config.listen.port(), 4433);
+        let silent: String = SAMPLE
+            .lines()
+            .filter(|line| !line.starts_with("connections"))
+            .fold(String::new(), |text, line| text + line + "\n");
+        let default = galen_core::config::parse::<Config>(Path::new("c.toml"), &silent).unwrap();
+        assert_eq!(default, config, "the sample shows the default");
         let misspelt = SAMPLE.replace("max_waiting", "max_wating");
         let error = galen_core::config::parse::<Config>(Path::new("c.toml"), &misspelt)
             .unwrap_err()

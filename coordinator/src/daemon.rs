@@ -84,7 +84,11 @@ pub async fn serve(
     // Who left is told that the study was succeeded; nobody else's requests reach the desk under its digest.
     pins.extend(engine.former().iter().flat_map(|former| &former.certificates));
     let former = engine.former().iter().map(|former| former.study).collect();
-    let mut server = Server::bind_after(config.listen, &identity, pins, digest, former, Tuning::default())?;
+    let tuning = Tuning {
+        connections: config.connections,
+        ..Tuning::default()
+    };
+    let mut server = Server::bind_after(config.listen, &identity, pins, digest, former, tuning)?;
     let listen = server.local_addr().to_string();
     tracing::info!(%listen, study = %engine.study().study().name, digest = %digest.short(), "serving");
     let ledger = Arc::new(Ledger::default());
@@ -99,9 +103,16 @@ pub async fn serve(
     };
     let write_status = {
         let (engine, service, ledger) = (Arc::clone(&engine), Arc::clone(&service), Arc::clone(&ledger));
-        let path = home.status_path();
+        let (path, connections) = (home.status_path(), Arc::clone(server.counts()));
         move || {
-            let status = Status::of(&engine, &service, &ledger, &SystemClock, listen.clone());
+            let status = Status::of(
+                &engine,
+                &service,
+                &ledger,
+                &connections,
+                &SystemClock,
+                listen.clone(),
+            );
             if let Err(error) = status.write(&path) {
                 tracing::warn!(%error, "status cannot be written");
             }

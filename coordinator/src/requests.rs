@@ -184,6 +184,10 @@ impl Desk {
         };
         tokio::select! {
             () = exchange.cancelled() => return Ok(()),
+            () = exchange.room_is_wanted() => {
+                exchange.make_room();
+                return Ok(());
+            }
             _ = tokio::time::timeout(POLL, changed) => {}
         }
         // Every statement changes the view and everybody waits for it: without a breath that grows with the parties, the views

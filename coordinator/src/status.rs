@@ -8,6 +8,7 @@ use crate::traffic::{Bytes, Ledger};
 use galen_core::study::Purpose;
 use galen_core::{Clock, Digest, PartyId, telemetry};
 use galen_models::agenda;
+use galen_net::Counts;
 use galen_net::protocol::AttemptPhase;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -26,6 +27,8 @@ pub struct Status {
     pub former: Vec<String>,
     /// Address that the daemon listens on.
     pub listen: String,
+    /// Connections of parties.
+    pub connections: ConnectionStatus,
     /// In words: what the study is doing.
     pub phase: String,
     /// Parties that have not signed.
@@ -50,6 +53,17 @@ pub struct Status {
     pub updated_ms: u64,
     /// Why the study is over.
     pub closed: Option<ClosedStatus>,
+}
+
+/// Connections of parties.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionStatus {
+    /// Connections now.
+    pub open: usize,
+    /// Most that are taken at a time.
+    pub most: usize,
+    /// How often a party had to wait for one since the daemon started.
+    pub waited: u64,
 }
 
 /// The attempt under way.
@@ -97,6 +111,7 @@ impl Status {
         engine: &Engine,
         service: &Service,
         ledger: &Ledger,
+        connections: &Counts,
         clock: &dyn Clock,
         listen: String,
     ) -> Self {
@@ -151,6 +166,11 @@ impl Status {
                 })
                 .collect(),
             listen,
+            connections: ConnectionStatus {
+                open: connections.taken(),
+                most: connections.seats(),
+                waited: connections.waited(),
+            },
             phase: if engine.holds() {
                 format!(
                     "holding after {} rounds, as --hold-before says",

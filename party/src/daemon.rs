@@ -18,12 +18,15 @@ use crate::steps::Part;
 use crate::succession;
 use galen_core::Clock;
 use galen_core::envelope::Trouble;
-use galen_net::{Client, Peer, Tuning};
+use galen_net::{Client, NetError, Peer, Tuning};
 use galen_store::Store;
 use galen_training::Device;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+
+/// How long a party waits that lost its connection.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// A party and where its coordinator is.
 pub struct Daemon {
@@ -152,9 +155,19 @@ impl Daemon {
             let traffic = peer.traffic();
             self.party.disconnected((traffic.sent(), traffic.received()))?;
             match ended {
+                Err(PartyError::Net(NetError::Crowded)) => {
+                    tracing::debug!("made room for another party");
+                    shared
+                        .board
+                        .phase("waiting for news, with others' turn at the coordinator");
+                    tokio::select! {
+                        () = client.stay_away() => {}
+                        _ = stop.wait_for(|stop| *stop) => return Ok(End::Stopped),
+                    }
+                }
                 Err(error) if may_pass(&error) => {
                     tracing::warn!(%error, "connection lost");
-                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    tokio::time::sleep(AGAIN).await;
                 }
                 ended => {
                     peer.leave().await;

@@ -22,6 +22,10 @@ use tokio::time::timeout;
 /// First and longest wait between attempts to dial.
 const WAITS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 
+/// How long a party that made room for others stays away, at least and at most. Long enough that those who wait in vain do not keep a
+/// coordinator busy with handshakes, short against the minutes of a round.
+const AWAY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
+
 /// Dials one coordinator.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -144,6 +148,14 @@ impl Client {
             Err(error) => return Err(error),
         };
         Ok(Peer::new(connection, wire, Gate::new())?.dialled_from(endpoint))
+    }
+
+    /// Waits before the next dial, after this side made room for another one ([`NetError::Crowded`]), for an uncertain time, so that
+    /// parties take turns.
+    pub async fn stay_away(&self) {
+        // Without randomness the wait is the shortest one, which costs nothing but others' turn.
+        let [dice] = galen_core::random::bytes().unwrap_or_default();
+        tokio::time::sleep(AWAY.0 + (AWAY.1 - AWAY.0) * u32::from(dice) / u32::from(u8::MAX)).await;
     }
 
     /// Dials until it succeeds or fails for a reason that waiting does not change ([`NetError::is_transient`]). Waits between attempts grow to

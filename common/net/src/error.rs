@@ -1,6 +1,7 @@
 //! What can go wrong between two daemons.
 
 use crate::frame::FrameError;
+use crate::transport::MAKE_ROOM;
 use galen_core::{Code, Refusal};
 use quinn::{ConnectionError, ReadError, WriteError};
 use std::io;
@@ -29,6 +30,9 @@ pub enum NetError {
     /// The peer does not speak this version of the protocol.
     #[error("the peer speaks another protocol version: {}", Code::WrongVersion.hint())]
     WrongVersion,
+    /// The peer has no room for this connection now.
+    #[error("the peer has as many connections as it takes; it has room again in a moment")]
+    Crowded,
     /// The connection could not be made or was lost.
     #[error("connection: {0}")]
     Connection(ConnectionError),
@@ -92,13 +96,22 @@ const NO_ALPN: u64 = 120;
 /// QUIC carries a TLS alert as error code 0x100 + alert (RFC 9001, section 4.8).
 const ALERTS: u64 = 0x100;
 
+/// With this code a listener refuses a connection before the handshake (RFC 9000, section 20.1).
+const CONNECTION_REFUSED: u64 = 0x02;
+
 impl From<ConnectionError> for NetError {
     fn from(error: ConnectionError) -> Self {
         let (code, here) = match &error {
             ConnectionError::TransportError(error) => (u64::from(error.code), true),
             ConnectionError::ConnectionClosed(close) => (u64::from(close.error_code), false),
+            ConnectionError::ApplicationClosed(close) if close.error_code == MAKE_ROOM => {
+                return NetError::Crowded;
+            }
             _ => return NetError::Connection(error),
         };
+        if code == CONNECTION_REFUSED && !here {
+            return NetError::Crowded;
+        }
         match code.checked_sub(ALERTS) {
             Some(alert) if CERTIFICATE_ALERTS.contains(&alert) => NetError::UnknownCertificate { here },
             Some(NO_ALPN) => NetError::WrongVersion,
@@ -139,6 +152,7 @@ impl NetError {
             NetError::Frame(error) => Some(error.code()),
             NetError::UnknownCertificate { .. } => Some(Code::UnknownCertificate),
             NetError::WrongVersion => Some(Code::WrongVersion),
+            NetError::Crowded => Some(Code::Busy),
             _ => None,
         }
     }
@@ -153,7 +167,8 @@ impl NetError {
                 )
             }
             NetError::Frame(error) => matches!(error, FrameError::Ended),
-            NetError::Connection(_)
+            NetError::Crowded
+            | NetError::Connection(_)
             | NetError::Unreachable { .. }
             | NetError::Address { .. }
             | NetError::Cancelled

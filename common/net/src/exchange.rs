@@ -6,10 +6,14 @@ use crate::frame::FrameError;
 use crate::gate::Pass;
 use crate::message::Encoded;
 use crate::protocol::{Request, Response};
+use crate::seats::Seats;
+use crate::transport::{MAKE_ROOM, STREAMS};
 use crate::wire::Wire;
 use galen_core::{Code, Digest, Refusal};
-use quinn::{RecvStream, SendStream};
+use quinn::{Connection, RecvStream, SendStream};
 use std::io::{self, Read};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// A request that waits for its answer. Dropped without one, the peer sees its stream end.
 #[derive(Debug)]
@@ -19,7 +23,23 @@ pub struct Exchange {
     wire: Wire,
     send: SendStream,
     recv: RecvStream,
+    crowd: Option<Crowd>,
     _pass: Pass,
+}
+
+/// What an exchange knows of the others, on its connection and on further ones.
+#[derive(Debug)]
+pub(crate) struct Crowd {
+    pub(crate) seats: Seats,
+    pub(crate) connection: Connection,
+    /// Of which each exchange on the connection holds one permit, and whoever waits for the next one holds another.
+    pub(crate) handlers: Arc<Semaphore>,
+}
+
+impl Crowd {
+    fn is_alone(&self) -> bool {
+        self.handlers.available_permits() + 2 >= STREAMS as usize
+    }
 }
 
 impl Exchange {
@@ -38,6 +58,7 @@ impl Exchange {
                 wire,
                 send,
                 recv,
+                crowd: None,
                 _pass: pass,
             }),
             Err(NetError::Frame(error)) => {
@@ -47,6 +68,10 @@ impl Exchange {
             }
             Err(error) => Err(error),
         }
+    }
+
+    pub(crate) fn amid(self, crowd: Option<Crowd>) -> Self {
+        Self { crowd, ..self }
     }
 
     /// What is asked.
@@ -63,6 +88,28 @@ impl Exchange {
     pub async fn cancelled(&self) {
         // Either result means that nobody reads the answer: the peer stopped the stream, or the connection is gone.
         let _ = self.send.stopped().await;
+    }
+
+    /// Completes when a peer found no seat, and this one, on whose connection nothing else goes on, has waited longest. For handlers that
+    /// wait for something to happen; they then [make room](Exchange::make_room).
+    pub async fn room_is_wanted(&self) {
+        match &self.crowd {
+            Some(crowd) => loop {
+                crowd.seats.wanted().await;
+                // Else whoever was turned away dials again and somebody else is asked.
+                if crowd.is_alone() {
+                    return;
+                }
+            },
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Ends the connection, on which nothing else goes on, and asks the peer to come again later.
+    pub fn make_room(self) {
+        if let Some(crowd) = &self.crowd {
+            crowd.connection.close(MAKE_ROOM, b"others wait for a connection");
+        }
     }
 
     /// Waits for a turn before answering. The asking side is told that it waits, so that its patience does not end.

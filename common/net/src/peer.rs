@@ -2,10 +2,11 @@
 
 use crate::blob::{self, BlobSink, Interrupted, Received};
 use crate::error::NetError;
-use crate::exchange::Exchange;
+use crate::exchange::{Crowd, Exchange};
 use crate::frame::FrameError;
 use crate::gate::Gate;
 use crate::protocol::{BlobKind, Request, Response};
+use crate::seats::{Seat, Seats};
 use crate::traffic::Traffic;
 use crate::transport::STREAMS;
 use crate::wire::Wire;
@@ -31,6 +32,8 @@ pub struct Peer {
     gate: Gate,
     /// The dialling side's own endpoint.
     endpoint: Option<Endpoint>,
+    /// On the listening side.
+    seat: Option<(Seats, Arc<Seat>)>,
 }
 
 impl Peer {
@@ -41,12 +44,20 @@ impl Peer {
             wire,
             gate,
             endpoint: None,
+            seat: None,
         })
     }
 
     pub(crate) fn dialled_from(self, endpoint: Endpoint) -> Self {
         Self {
             endpoint: Some(endpoint),
+            ..self
+        }
+    }
+
+    pub(crate) fn seated(self, seats: Seats, seat: Seat) -> Self {
+        Self {
+            seat: Some((seats, Arc::new(seat))),
             ..self
         }
     }
@@ -250,12 +261,18 @@ impl Peer {
             let Some(pass) = self.gate.enter() else {
                 return self.closed().await;
             };
-            let (wire, handler) = (self.wire.clone(), handler.clone());
+            let handler = handler.clone();
             let fingerprint = self.fingerprint;
+            let reading = Exchange::read(self.wire.clone(), fingerprint, send, recv, pass);
+            let crowd = self.seat.as_ref().map(|(seats, _)| Crowd {
+                seats: seats.clone(),
+                connection: self.connection.clone(),
+                handlers: Arc::clone(&handlers),
+            });
             tokio::spawn(async move {
                 let _permit = permit;
-                match Exchange::read(wire, fingerprint, send, recv, pass).await {
-                    Ok(exchange) => handler(exchange).await,
+                match reading.await {
+                    Ok(exchange) => handler(exchange.amid(crowd)).await,
                     Err(error) => {
                         tracing::warn!(peer = %fingerprint.short(), %error, "a request was not read");
                     }

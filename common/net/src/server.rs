@@ -6,6 +6,7 @@ use crate::gate::Gate;
 use crate::identity::Identity;
 use crate::peer::Peer;
 use crate::pins;
+use crate::seats::{Counts, Seats};
 use crate::transport::{self, Tuning};
 use crate::wire::Wire;
 use galen_core::{Digest, StudyDigest};
@@ -17,8 +18,14 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
-/// Handshakes under way at once. They cost a signature each, and anybody can start one.
-const HANDSHAKES: usize = 64;
+/// Handshakes under way at once. They cost a signature each, and anybody can start one; strangers take no more seats than that.
+const HANDSHAKES: usize = 16;
+
+/// Dials that wait for a handshake or a seat at once; each costs a packet of memory.
+const LINE: usize = 1024;
+
+/// How long a dial waits for a seat, as a part of the time that its handshake may take.
+const PATIENCE: u32 = 2;
 
 /// A listening endpoint. Dropped, it stops accepting; established connections live on with their [`Peer`]s.
 #[derive(Debug)]
@@ -26,6 +33,7 @@ pub struct Server {
     endpoint: Endpoint,
     local: SocketAddr,
     gate: Gate,
+    counts: Arc<Counts>,
     peers: mpsc::Receiver<Peer>,
 }
 
@@ -77,11 +85,14 @@ impl Server {
         let gate = Gate::new();
         let (sender, peers) = mpsc::channel(HANDSHAKES);
         let wire = Wire::new(study, Arc::default(), tuning).after(former.into());
-        tokio::spawn(listen(endpoint.clone(), gate.clone(), wire, sender));
+        let seats = Seats::new(tuning.connections);
+        let counts = Arc::clone(seats.counts());
+        tokio::spawn(listen(endpoint.clone(), gate.clone(), wire, seats, sender));
         Ok(Self {
             endpoint,
             local,
             gate,
+            counts,
             peers,
         })
     }
@@ -89,6 +100,11 @@ impl Server {
     /// The address that is listened on.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+
+    /// How many connections there are and how many found no room.
+    pub fn counts(&self) -> &Arc<Counts> {
+        &self.counts
     }
 
     /// A handle that ends [`Server::accept`].
@@ -117,8 +133,9 @@ impl Server {
     }
 }
 
-async fn listen(endpoint: Endpoint, gate: Gate, wire: Wire, peers: mpsc::Sender<Peer>) {
-    let permits = Arc::new(Semaphore::new(HANDSHAKES));
+async fn listen(endpoint: Endpoint, gate: Gate, wire: Wire, seats: Seats, peers: mpsc::Sender<Peer>) {
+    let line = Arc::new(Semaphore::new(LINE));
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
     loop {
         let incoming = tokio::select! {
             incoming = endpoint.accept() => incoming,
@@ -126,18 +143,28 @@ async fn listen(endpoint: Endpoint, gate: Gate, wire: Wire, peers: mpsc::Sender<
             () = peers.closed() => None,
         };
         let Some(incoming) = incoming else { break };
-        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+        let Ok(place) = Arc::clone(&line).try_acquire_owned() else {
             incoming.refuse();
             continue;
         };
         let wire = wire.of_one_connection();
+        let (seats, handshakes) = (seats.clone(), Arc::clone(&handshakes));
         let (gate, peers) = (gate.clone(), peers.clone());
         tokio::spawn(async move {
             let remote = incoming.remote_address();
+            // Nothing is kept of this dial but its first packet before there is a seat for it. The dialling side gives up at the same time.
+            let patience = wire.tuning.dial / PATIENCE;
+            let Ok(Ok(permit)) = timeout(patience, handshakes.acquire_owned()).await else {
+                return incoming.refuse();
+            };
+            let Some(seat) = seats.take(patience).await else {
+                return incoming.refuse();
+            };
+            drop(place);
             match timeout(wire.tuning.dial, greet(incoming, wire, gate)).await {
                 Ok(Ok(peer)) => {
                     // Fails only when the server is gone.
-                    let _ = peers.send(peer).await;
+                    let _ = peers.send(peer.seated(seats, seat)).await;
                 }
                 Ok(Err(error)) => tracing::warn!(%remote, %error, "a handshake failed"),
                 Err(_) => tracing::warn!(%remote, "a handshake took too long"),

@@ -20,8 +20,8 @@ const READ_BYTES: usize = 64 << 10;
 const DETAIL_CHARS: usize = 1000;
 
 /// How many frames longer than a chunk are read at once on a connection. Others wait, so that a peer that opens all its streams with the
-/// longest frames fills 8 buffers and not 64.
-const LONG_FRAMES: usize = 8;
+/// longest frames fills 2 buffers and not 8.
+const LONG_FRAMES: usize = 2;
 
 /// What every stream of a connection shares.
 #[derive(Clone, Debug)]

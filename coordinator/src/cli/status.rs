@@ -88,6 +88,14 @@ fn describe(status: &Status, now_ms: u64) -> String {
     if let Some(closed) = &status.closed {
         let _ = writeln!(out, "closed    {}", closed.reason);
     }
+    let connections = status.connections;
+    if connections.waited > 0 {
+        let _ = writeln!(
+            out,
+            "network   {} of {} connections; parties waited {} times for one",
+            connections.open, connections.most, connections.waited
+        );
+    }
     for (purpose, bytes) in &status.traffic {
         let _ = writeln!(
             out,

@@ -25,6 +25,7 @@ pub(crate) fn measure(contributors: usize) -> anyhow::Result<()> {
         agreement: 7,
         patience_s: 60,
         training_rounds: 1,
+        connections: galen_net::Tuning::default().connections,
     };
     let scene = Scene::new(shape, dir.path())?;
     println!("{}", scene.describe()?);

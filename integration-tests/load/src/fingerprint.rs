@@ -33,6 +33,7 @@ fn one(max_abs: u64) -> anyhow::Result<()> {
         agreement: 4,
         patience_s: 60,
         training_rounds: 1,
+        connections: galen_net::Tuning::default().connections,
     };
     let scene = Scene::new(shape, dir.path())?;
     let range = ValueRange {

@@ -66,6 +66,10 @@ impl Hospital {
     pub(crate) async fn serve(mut self, rounds: u32) -> anyhow::Result<u32> {
         loop {
             match self.converse(rounds).await {
+                Err(error) if made_room(&error) => {
+                    client(&self.shared, self.index)?.stay_away().await;
+                    self.peer = dial(&self.shared, self.index).await?;
+                }
                 Err(error) if is_passing(&error) => {
                     self.lost += 1;
                     eprintln!("{}: {error:#}; it connects again", self.keys().name);
@@ -348,18 +352,22 @@ impl Hospital {
 /// How long a hospital waits before it connects again.
 const AGAIN: Duration = Duration::from_millis(500);
 
+fn client(shared: &Shared, index: usize) -> Result<Client, NetError> {
+    let study = &shared.scene.study;
+    Client::new(
+        shared.scene.address.to_string(),
+        &shared.scene.keys[index].tls,
+        study.coordinator().certificate,
+        study.digest(),
+        Tuning::default(),
+    )
+}
+
 /// Connects and says hello.
 async fn dial(shared: &Shared, index: usize) -> anyhow::Result<Peer> {
     let study = &shared.scene.study;
     let keys = &shared.scene.keys[index];
-    let client = Client::new(
-        shared.scene.address.to_string(),
-        &keys.tls,
-        study.coordinator().certificate,
-        study.digest(),
-        Tuning::default(),
-    )?;
-    let peer = client.connect_patiently(|_, _| {}).await?;
+    let peer = client(shared, index)?.connect_patiently(|_, _| {}).await?;
     let consent = keys
         .signing
         .sign(STUDY_SIGNATURE, &study.digest(), &study.digest())?;
@@ -367,6 +375,11 @@ async fn dial(shared: &Shared, index: usize) -> anyhow::Result<Peer> {
         Response::Ok => Ok(peer),
         other => bail!("hello was answered by {other:?}"),
     }
+}
+
+/// Whether the coordinator ended the connection for another hospital's sake.
+fn made_room(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref::<NetError>(), Some(NetError::Crowded))
 }
 
 /// Whether a connection was lost or a request failed in a way that may not come again.

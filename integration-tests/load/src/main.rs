@@ -44,6 +44,9 @@ enum Command {
         /// The larger one.
         #[arg(long, default_value_t = 200)]
         many: usize,
+        /// Most connections that the coordinator has at a time.
+        #[arg(long, default_value_t = galen_net::Tuning::default().connections)]
+        connections: usize,
     },
     /// Seconds from announcement to published model, with 10 contributors and 5 custodians (t = 3, g = 4).
     Round {
@@ -70,7 +73,11 @@ fn main() -> ExitCode {
         return galen_coordinator::cli::main_from([OsString::from("coordinator")].into_iter().chain(args));
     }
     let result = match Cli::parse().command {
-        Command::Coordinator { few, many } => under_load::measure(few, many),
+        Command::Coordinator {
+            few,
+            many,
+            connections,
+        } => under_load::measure(few, many, connections),
         Command::Round { contributors, repeat } => round::measure(contributors, repeat),
         Command::Fingerprint => fingerprint::measure(),
         Command::Custodian { contributors } => custodian::measure(contributors),

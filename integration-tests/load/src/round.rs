@@ -18,6 +18,7 @@ pub(crate) fn measure(contributors: usize, repeat: u32) -> anyhow::Result<()> {
         agreement: 4,
         patience_s: 2,
         training_rounds: repeat + 1,
+        connections: galen_net::Tuning::default().connections,
     };
     let scene = Scene::new(shape, dir.path())?;
     let dying = repeat + 1;

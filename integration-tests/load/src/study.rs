@@ -26,6 +26,8 @@ pub(crate) struct Shape {
     /// Stand-still after which the coordinator goes on without the missing.
     pub(crate) patience_s: u32,
     pub(crate) training_rounds: u32,
+    /// Connections that the coordinator has at a time.
+    pub(crate) connections: usize,
 }
 
 /// The keys of a hospital.
@@ -73,6 +75,7 @@ impl Scene {
         let mut config = home.config()?;
         config.listen = address;
         config.threads = 0;
+        config.connections = shape.connections;
         std::fs::write(home.config_path(), toml::to_string(&config)?)?;
         let target = home.study_path(&config);
         if let Some(parent) = target.parent() {

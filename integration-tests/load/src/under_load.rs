@@ -39,10 +39,11 @@ const PHASES: [(Mark, Mark, &str); 6] = [
 ];
 
 /// Measures and prints.
-pub(crate) fn measure(few: usize, many: usize) -> anyhow::Result<()> {
+pub(crate) fn measure(few: usize, many: usize, connections: usize) -> anyhow::Result<()> {
     println!("machine: {}", machine::describe());
-    let few = run(few)?;
-    let many = run(many)?;
+    println!("coordinator: at most {connections} connections at a time");
+    let few = run(few, connections)?;
+    let many = run(many, connections)?;
     println!(
         "\nper contributor, in milliseconds: from upload to durable and checked, adding, processor time of the coordinator in both, and a \
          plain copy of the same file (and with fsync), all in this run"
@@ -70,7 +71,7 @@ pub(crate) fn measure(few: usize, many: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn run(contributors: usize) -> anyhow::Result<Run> {
+fn run(contributors: usize, connections: usize) -> anyhow::Result<Run> {
     let dir = tempfile::Builder::new().prefix("galen-load-").tempdir()?;
     let shape = Shape {
         contributors,
@@ -79,6 +80,7 @@ fn run(contributors: usize) -> anyhow::Result<Run> {
         agreement: 4,
         patience_s: 3600,
         training_rounds: 1,
+        connections,
     };
     let shared = Arc::new(Shared::new(Scene::new(shape, dir.path())?, true, None));
     println!("\n{}", shared.scene.describe()?);

@@ -154,6 +154,10 @@ impl Desk {
                 let cancelled = tokio::select! {
                     () = self.release.notified() => false,
                     () = exchange.cancelled() => true,
+                    () = exchange.room_is_wanted() => {
+                        self.busy.fetch_sub(1, Ordering::SeqCst);
+                        return exchange.make_room();
+                    }
                 };
                 self.busy.fetch_sub(1, Ordering::SeqCst);
                 if cancelled {
