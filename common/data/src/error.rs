@@ -26,6 +26,10 @@ pub enum Place {
     Array(String, Option<usize>),
     /// A sample, from 0.
     Sample(usize),
+    /// A row of a table, from 1, and the column if it is one; row 0 is what stands before the first.
+    Row(u64, Option<String>),
+    /// What a file of one sample says of its target, or the name of the folder that it lies in.
+    Target,
 }
 
 impl fmt::Display for Place {
@@ -37,6 +41,10 @@ impl fmt::Display for Place {
             Self::Array(name, None) => write!(f, ": array \"{name}\""),
             Self::Array(name, Some(index)) => write!(f, ": array \"{name}\" at sample {index}"),
             Self::Sample(index) => write!(f, ": sample {index}"),
+            Self::Row(0, column) => write!(f, ": column \"{}\"", column.as_deref().unwrap_or_default()),
+            Self::Row(row, None) => write!(f, ": row {row}"),
+            Self::Row(row, Some(column)) => write!(f, ": row {row}, column \"{column}\""),
+            Self::Target => write!(f, ": target"),
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::error::{DatasetError, Problem};
 use crate::limits::Limits;
 use crate::schema::Schema;
-use crate::{Dataset, idx, npz, table};
+use crate::{Dataset, folder, idx, npz, parquet, table};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;
@@ -19,11 +19,15 @@ pub enum Format {
     Csv,
     /// Named arrays of NumPy (`.npz`).
     Npz,
+    /// A Parquet file with flat columns (`.parquet`).
+    Parquet,
+    /// A folder of images (PNG, JPEG, DICOM) with a subfolder for each class.
+    Folder,
 }
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 3] = [Self::Idx, Self::Csv, Self::Npz];
+    pub const ALL: [Self; 5] = [Self::Idx, Self::Csv, Self::Npz, Self::Parquet, Self::Folder];
 
     /// Its name, as on the command line.
     pub fn name(self) -> &'static str {
@@ -31,11 +35,16 @@ impl Format {
             Self::Idx => "idx",
             Self::Csv => "csv",
             Self::Npz => "npz",
+            Self::Parquet => "parquet",
+            Self::Folder => "folder",
         }
     }
 
-    /// The format that a name implies.
+    /// The format that a name implies; a folder is a folder of images.
     pub fn of(path: &Path) -> Result<Self, DatasetError> {
+        if path.is_dir() {
+            return Ok(Self::Folder);
+        }
         let name = path
             .file_name()
             .unwrap_or_default()
@@ -50,6 +59,9 @@ impl Format {
         }
         if name.ends_with(".npz") {
             return Ok(Self::Npz);
+        }
+        if name.ends_with(".parquet") {
+            return Ok(Self::Parquet);
         }
         let formats = Self::ALL.map(Self::name).join(", ");
         Err(DatasetError::file(path, Problem::Unknown { formats }))
@@ -94,5 +106,7 @@ pub fn load(
         Format::Idx => idx::load(path, schema, limits),
         Format::Csv => table::load(path, schema, limits),
         Format::Npz => npz::load(path, schema, limits),
+        Format::Parquet => parquet::load(path, schema, limits),
+        Format::Folder => folder::load(path, schema, limits),
     }
 }

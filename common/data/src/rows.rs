@@ -2,11 +2,12 @@
 
 use crate::error::{DatasetError, Place, Problem};
 use crate::limits::Limits;
+use crate::picture;
 use crate::schema::{Labels, Schema, Target};
 use crate::{Dataset, Groups, Targets};
 use galen_models::Shape;
-use std::collections::HashSet;
-use std::path::Path;
+use std::collections::{BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
 
 /// A cell of a table.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,6 +26,8 @@ pub(crate) struct Rows<'a> {
     labels: Labels,
     columns: Columns,
     values: Vec<f32>,
+    /// Images of the samples, if the table names any.
+    files: Vec<PathBuf>,
     classes: Vec<u32>,
     numbers: Vec<f64>,
     patients: Vec<String>,
@@ -34,6 +37,8 @@ pub(crate) struct Rows<'a> {
 /// Places of columns, with their names.
 struct Columns {
     inputs: Vec<(usize, String)>,
+    /// Instead of inputs: where their files are named.
+    file: Option<(usize, String)>,
     target: (usize, String),
     patient: Option<(usize, String)>,
     site: Option<(usize, String)>,
@@ -57,6 +62,7 @@ impl<'a> Rows<'a> {
             labels: Labels::new(&schema.target),
             columns,
             values: Vec::new(),
+            files: Vec::new(),
             classes: Vec::new(),
             numbers: Vec::new(),
             patients: Vec::new(),
@@ -79,6 +85,14 @@ impl<'a> Rows<'a> {
         let count = self.classes.len() + self.numbers.len() + 1;
         self.limits.check(self.file, count, self.schema.input.len())?;
         let gaps = matches!(self.schema.input, Shape::Features(_));
+        if let Some(column) = &self.columns.file {
+            let Some(name) = text(column) else {
+                let what = "the file".into();
+                return fail(&column.1, Problem::Missing { what });
+            };
+            self.files
+                .push(self.file.parent().unwrap_or(Path::new("")).join(name));
+        }
         for column in &self.columns.inputs {
             let value = match text(column) {
                 Some(text) => match number(text) {
@@ -121,8 +135,26 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
+    /// Numbers of the columns that are read, in order.
+    pub(crate) fn columns(&self) -> Vec<usize> {
+        let Columns {
+            inputs,
+            file,
+            target,
+            patient,
+            site,
+        } = &self.columns;
+        let others = [file.as_ref(), Some(target), patient.as_ref(), site.as_ref()];
+        let all = inputs.iter().chain(others.into_iter().flatten());
+        let places: BTreeSet<usize> = all.map(|(place, _)| *place).collect();
+        places.into_iter().collect()
+    }
+
     /// The data set of all rows.
-    pub(crate) fn finish(self) -> Result<Dataset, DatasetError> {
+    pub(crate) fn finish(mut self) -> Result<Dataset, DatasetError> {
+        if self.columns.file.is_some() {
+            (self.values, _) = picture::read_all(&self.files, &[], self.schema, self.limits)?;
+        }
         let targets = match self.schema.target {
             Target::Regression { .. } => Targets::Numbers(self.numbers),
             _ => Targets::Classes(self.classes),
@@ -163,7 +195,9 @@ impl Columns {
         let target = find(target)?;
         let patient = source.patient.as_ref().map(find).transpose()?;
         let site = source.site.as_ref().map(find).transpose()?;
+        let file = source.files.as_ref().map(find).transpose()?;
         let inputs: Vec<(usize, String)> = match schema.input {
+            _ if file.is_some() => Vec::new(),
             Shape::Features(_) if !schema.elements.is_empty() => {
                 schema.elements.iter().map(find).collect::<Result<_, _>>()?
             }
@@ -173,7 +207,7 @@ impl Columns {
                 names.iter().cloned().enumerate().filter(is_input).collect()
             }
         };
-        if inputs.len() != schema.input.len() {
+        if file.is_none() && inputs.len() != schema.input.len() {
             return Err(Problem::Size {
                 what: "columns of inputs",
                 expected: schema.input.len().to_string(),
@@ -182,6 +216,7 @@ impl Columns {
         }
         Ok(Self {
             inputs,
+            file,
             target,
             patient,
             site,

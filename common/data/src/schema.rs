@@ -130,6 +130,29 @@ pub struct Source {
     pub labels: Option<std::path::PathBuf>,
     /// Cell texts of a table that mean "missing".
     pub missing: Vec<String>,
+    /// Name of the column of a table that names the image of each sample, a file in PNG, JPEG or DICOM. A relative path is relative to
+    /// the folder of the table.
+    pub files: Option<String>,
+    /// What happens to images of another size.
+    pub fit: Fit,
+    /// DICOM: center and width of the window of gray values that become 0 to 1, after rescaling (Hounsfield units for CT), instead of
+    /// the one that a file names.
+    pub window: Option<[f64; 2]>,
+}
+
+/// What happens to images of another size than the schema's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fit {
+    /// They are an error.
+    #[default]
+    Exact,
+    /// They are resized, whatever becomes of their proportions.
+    Stretch,
+    /// They are resized until they cover the shape; what stands out on two sides is cut off.
+    Crop,
+    /// They are resized until they fit into the shape; the rest is black.
+    Pad,
 }
 
 /// A schema that cannot be used.
@@ -160,6 +183,9 @@ pub enum SchemaError {
         /// The name.
         name: String,
     },
+    /// A window of gray values that is none.
+    #[error("source.window: [center, width] must be finite, the width at least 1")]
+    Window,
     /// A number of classes that is not possible.
     #[error("target: {found} classes, 2 to {MAX_CLASSES} are possible")]
     Classes {
@@ -175,6 +201,11 @@ impl Schema {
         if values == 0 || values > MAX_SAMPLE_VALUES {
             let shape = self.input;
             return Err(SchemaError::Input { shape, values });
+        }
+        if let Some([center, width]) = self.source.window
+            && !(center.is_finite() && width.is_finite() && width >= 1.0)
+        {
+            return Err(SchemaError::Window);
         }
         let (expected, found) = (self.input.channels(), self.elements.len());
         if found != 0 && found != expected {
