@@ -52,6 +52,9 @@ pub enum PartyError {
     /// The hospital's table does not fit the study. The text names the cell, not its value.
     #[error("{}", crate::data::discreet(.0))]
     Data(#[from] galen_training::DataError),
+    /// A data set does not fit its schema. The text names the place, not what stands there.
+    #[error(transparent)]
+    Dataset(#[from] galen_data::DatasetError),
     /// A file of a network, weights or a model that cannot be used.
     #[error("{}: {problem}", path.display())]
     Model {
@@ -173,6 +176,7 @@ impl PartyError {
             Self::Backup(error) => error.number(),
             Self::Data(_) => 201,
             Self::Model { .. } => 202,
+            Self::Dataset(_) => 203,
             Self::Store(_) => 301,
             Self::Spoilt(_) => 302,
             Self::Net(_) => 401,
@@ -220,6 +224,7 @@ impl PartyError {
             Self::Backup(error) => error.hint(),
             Self::Device(_) => "set device = \"cpu\" in config.toml, or run a build that has the device",
             Self::Data(_) => "correct the named line of the table; the study file describes every column",
+            Self::Dataset(_) => "correct what is named, or the schema; docs/data.md explains both",
             Self::Model { .. } => "docs/models.md tells what networks, weights and ONNX files may contain",
             Self::Store(_) => "check the disk and that no other `party serve` runs on this folder",
             Self::Spoilt(_) => {
@@ -258,7 +263,7 @@ impl PartyError {
             | Self::Backup(_)
             | Self::Model { .. }
             | Self::Device(_) => Exit::Setup,
-            Self::Data(_) => Exit::Data,
+            Self::Data(_) | Self::Dataset(_) => Exit::Data,
             Self::Net(_) if self.is_succession() => Exit::Closed,
             Self::Net(_) => Exit::Network,
             Self::Untrue(_)

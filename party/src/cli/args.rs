@@ -1,7 +1,9 @@
 //! The command line, and the help that teaches it.
 
+mod data;
 mod model;
 
+pub(super) use data::{DataAction, DescribeArgs};
 pub(super) use model::{ExportArgs, ImportArgs, ModelAction, ModelShowArgs};
 
 use super::output::Format;
@@ -15,7 +17,7 @@ Exit codes:
   1  failed for a reason not listed here
   2  the command line is wrong
   3  folder, configuration, keys, study or a model's file
-  4  the hospital's table (the message names file, line and column)
+  4  the hospital's table or a data set (the message names file, line and column)
   5  the coordinator cannot be reached, or refused
   6  something does not verify: stop and call the other parties
   7  the study is closed without being completed
@@ -114,6 +116,8 @@ pub(super) enum Command {
         Example:\n  party opened --dir /srv/galen --format json > sums.json"
     )]
     Opened(DirArgs),
+    /// Data sets of tables, signals and images
+    Data(DataCommand),
     /// The trained model
     Model(ModelCommand),
     /// The audit log: who was let do what, and what was opened to whom
@@ -137,6 +141,9 @@ impl Command {
             Self::Status(_) => "status",
             Self::Query(_) => "query",
             Self::Opened(_) => "opened",
+            Self::Data(DataCommand {
+                command: DataAction::Describe(_),
+            }) => "data describe",
             Self::Model(model) => match model.command {
                 ModelAction::Show(_) => "model show",
                 ModelAction::Import(_) => "model import",
@@ -339,6 +346,14 @@ pub(super) struct QueryArgs {
     /// Make a new key first: after an answer that was not usable
     #[arg(long)]
     pub(super) new_key: bool,
+}
+
+/// Commands about data sets.
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
+pub(super) struct DataCommand {
+    #[command(subcommand)]
+    pub(super) command: DataAction,
 }
 
 /// Commands about the model.

@@ -2,6 +2,7 @@
 
 mod args;
 mod audit;
+mod data;
 mod init;
 mod keys;
 mod model;
@@ -74,6 +75,9 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::Status(args) => status::run(&args, output),
         Command::Query(args) => query::run(&args, output),
         Command::Opened(args) => opened::run(&args, output),
+        Command::Data(args::DataCommand {
+            command: args::DataAction::Describe(args),
+        }) => data::describe(&args, output),
         Command::Model(args::ModelCommand { command }) => match command {
             args::ModelAction::Show(args) => model::show(&args, output),
             args::ModelAction::Import(args) => model::import(&args, output),
