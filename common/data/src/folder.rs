@@ -2,7 +2,7 @@
 
 use crate::error::{DatasetError, Place, Problem};
 use crate::limits::Limits;
-use crate::picture;
+use crate::picture::{self, Pictures};
 use crate::schema::{Labels, Schema, Target};
 use crate::{Dataset, Groups, Targets};
 use std::path::{Path, PathBuf};
@@ -28,10 +28,10 @@ pub(crate) fn load(path: &Path, schema: &Schema, limits: &Limits) -> Result<Data
         .flatten()
         .map(String::as_str)
         .collect();
-    let (values, told) = picture::read_all(&files, &asked, schema, limits)?;
+    let Pictures { values, attributes } = picture::read_all(&files, &asked, schema, limits)?;
     let attribute = |keyword: &str, index: usize| -> Result<String, DatasetError> {
         let place = asked.iter().position(|name| *name == keyword);
-        let text = place.and_then(|place| told.get(index)?.get(place)?.clone());
+        let text = place.and_then(|place| attributes.get(index)?.get(place)?.clone());
         text.ok_or_else(|| {
             let what = format!("the DICOM attribute {keyword}");
             DatasetError::file(&files[index], Problem::Missing { what })

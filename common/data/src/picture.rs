@@ -17,26 +17,33 @@ pub(crate) const MAX_DECODED: u64 = 1 << 29;
 /// Images that are decoded before their values are put together: bounds what is held of them.
 const BATCH: usize = 256;
 
-/// An image as values of the schema's shape, and what its file tells beside.
-pub(crate) struct Picture {
-    values: Vec<f32>,
-    /// Per attribute asked for: its text, if the file has it.
-    pub(crate) attributes: Vec<Option<String>>,
+/// Images as values of the schema's shape, and what their files tell beside.
+#[derive(Default)]
+pub(crate) struct Pictures {
+    /// One image after the other.
+    pub(crate) values: Vec<f32>,
+    /// Per image and attribute asked for: its text, if the file has it.
+    pub(crate) attributes: Vec<Vec<Option<String>>>,
 }
 
-/// Reads files on all threads. The values come in the order of the files, as the attributes do; the first file that cannot be read, in
-/// that order, is the error.
+struct Picture {
+    values: Vec<f32>,
+    attributes: Vec<Option<String>>,
+}
+
+/// Reads files on all threads. The images come in the order of the files; the first file that cannot be read, in that order, is the
+/// error.
 pub(crate) fn read_all(
     files: &[PathBuf],
     attributes: &[&str],
     schema: &Schema,
     limits: &Limits,
-) -> Result<(Vec<f32>, Vec<Vec<Option<String>>>), DatasetError> {
+) -> Result<Pictures, DatasetError> {
     let Some(first) = files.first() else {
-        return Ok((Vec::new(), Vec::new()));
+        return Ok(Pictures::default());
     };
     limits.check(first, files.len(), schema.input.len())?;
-    let (mut values, mut told) = (Vec::new(), Vec::new());
+    let mut pictures = Pictures::default();
     for batch in files.chunks(BATCH) {
         let read: Vec<Result<Picture, DatasetError>> = batch
             .par_iter()
@@ -44,11 +51,11 @@ pub(crate) fn read_all(
             .collect();
         for picture in read {
             let picture = picture?;
-            values.extend_from_slice(&picture.values);
-            told.push(picture.attributes);
+            pictures.values.extend_from_slice(&picture.values);
+            pictures.attributes.push(picture.attributes);
         }
     }
-    Ok((values, told))
+    Ok(pictures)
 }
 
 fn read(file: &Path, attributes: &[&str], schema: &Schema, limits: &Limits) -> Result<Picture, DatasetError> {

@@ -153,7 +153,7 @@ impl<'a> Rows<'a> {
     /// The data set of all rows.
     pub(crate) fn finish(mut self) -> Result<Dataset, DatasetError> {
         if self.columns.file.is_some() {
-            (self.values, _) = picture::read_all(&self.files, &[], self.schema, self.limits)?;
+            self.values = picture::read_all(&self.files, &[], self.schema, self.limits)?.values;
         }
         let targets = match self.schema.target {
             Target::Regression { .. } => Targets::Numbers(self.numbers),
