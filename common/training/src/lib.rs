@@ -10,12 +10,23 @@
 
 pub mod baseline;
 mod device;
+mod examples;
+mod fit;
+mod loss;
+mod network;
+mod optimise;
 mod preprocess;
+pub mod recipes;
 mod split;
 mod table;
 mod train;
 
 pub use device::{Device, DeviceError};
+pub use examples::{Examples, ExamplesError, Targets};
+pub use fit::{Augment, CheckpointError, Epoch, Event, FitError, Options, Outcome, Score, fit};
+pub use loss::{Distillation, Objective};
+pub use network::{Network, NetworkError, Penalty, Reach};
+pub use optimise::{Group, Method, Plateau, Schedule};
 pub use preprocess::{LIMIT, PreprocessError, Preprocessor};
 pub use split::{Split, split};
 pub use table::{DataError, DataProblem, Table, load_csv, read_csv};

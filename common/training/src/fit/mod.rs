@@ -1,0 +1,378 @@
+//! Following a recipe.
+
+mod checkpoint;
+mod epoch;
+mod judge;
+
+pub use checkpoint::CheckpointError;
+pub use judge::Score;
+
+use crate::examples::{Examples, ExamplesError, Targets};
+use crate::loss::Objective;
+use crate::network::{Network, NetworkError};
+use crate::optimise::{Optimiser, Plateau};
+use crate::recipes::{Activations, Recipe, RecipeError, Stage};
+use burn::tensor::Tensor;
+use galen_models::Model;
+use galen_models::random::Stream;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::time::Instant;
+
+/// Changes one patient's inputs at random: augmentation.
+pub type Augment<'a> = &'a dyn Fn(&mut Stream, &mut [f32]);
+
+/// What a training run needs beside network, recipe and data.
+pub struct Options<'a> {
+    /// Applied to each training input each time that it is seen.
+    pub augment: Option<Augment<'a>>,
+    /// A file written after every epoch; if it exists the run continues from it.
+    pub checkpoint: Option<&'a Path>,
+    /// Called after every step.
+    pub progress: &'a mut dyn FnMut(&Event),
+}
+
+/// How far a training run is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// The stage's name.
+    pub stage: String,
+    /// The stage's number, from 0, of `stages`.
+    pub stage_index: usize,
+    /// Stages of the recipe.
+    pub stages: usize,
+    /// The epoch, from 0, of `epochs`.
+    pub epoch: u32,
+    /// Epochs of the stage.
+    pub epochs: u32,
+    /// Patients of the epoch that are done, of `patients`.
+    pub done: usize,
+    /// Patients of the training data.
+    pub patients: usize,
+    /// Patients per second since this process began to train.
+    pub rate: f64,
+    /// Seconds to the end of the recipe at this rate, if no stage stops early.
+    pub remaining_s: f64,
+    /// The epoch's results, with the last step of an epoch.
+    pub finished: Option<Epoch>,
+}
+
+/// The results of an epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// The stage's number, from 0.
+    pub stage: usize,
+    /// The epoch within the stage, from 0.
+    pub epoch: u32,
+    /// Mean loss over the epoch's steps, penalties and distillation included.
+    pub loss: f64,
+    /// Factor on the step sizes at the end of the epoch.
+    pub factor: f64,
+    /// Per activation, the share of the polynomial.
+    pub shares: Vec<f64>,
+    /// The score on the validation data after the epoch, if there are any.
+    pub validation: Option<Score>,
+}
+
+/// What came of a training run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The model at the end of the last stage.
+    pub model: Model,
+    /// The teacher's model, if a stage made one: the same network and parameters as they were then. It is to be evaluated with the
+    /// activations and poolings of that stage.
+    pub teacher: Option<Model>,
+    /// All epochs.
+    pub epochs: Vec<Epoch>,
+}
+
+/// A training run that cannot start or did not succeed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FitError {
+    /// An impossible recipe.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// Examples that do not fit the network.
+    #[error("{part} data: {problem}")]
+    Examples {
+        /// Training or validation.
+        part: &'static str,
+        /// What is wrong.
+        problem: ExamplesError,
+    },
+    /// The network or the device failed.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The loss became infinite.
+    #[error(
+        "training diverged in epoch {epoch} of stage \"{stage}\"; lower its learning_rate, set clip, or raise its penalty"
+    )]
+    Diverged {
+        /// The stage.
+        stage: String,
+        /// The epoch, from 0.
+        epoch: u32,
+    },
+    /// A checkpoint that cannot be read, written or continued from.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+}
+
+/// A network that others learn from.
+#[derive(Clone)]
+struct Teacher {
+    params: Vec<Tensor<2>>,
+    shares: Vec<f64>,
+    maximum: bool,
+}
+
+/// Everything that an epoch leaves to the next.
+struct State {
+    stage: usize,
+    epoch: u32,
+    network: Network,
+    optimiser: Optimiser,
+    average: Option<Vec<Tensor<2>>>,
+    steps: u64,
+    best: Option<(f64, Vec<Tensor<2>>)>,
+    waited: u32,
+    plateau: Plateau,
+    teacher: Option<Teacher>,
+    history: Vec<Epoch>,
+}
+
+/// The settings of a run that do not change.
+struct Run<'a> {
+    recipe: &'a Recipe,
+    training: &'a Examples,
+    patients: usize,
+    validation: Option<(&'a Examples, usize)>,
+    augment: Option<Augment<'a>>,
+}
+
+/// Trains `network` by `recipe`, from its present parameters on.
+///
+/// On the CPU the result depends on nothing but network, recipe, data and augmentation, to the bit, and it is the same
+/// if the run was interrupted and continued from its checkpoint.
+pub fn fit(
+    network: Network,
+    recipe: &Recipe,
+    training: &Examples,
+    validation: Option<&Examples>,
+    options: Options<'_>,
+) -> Result<Outcome, FitError> {
+    recipe.check()?;
+    let check = |examples: &Examples, part| {
+        let problem = |problem| FitError::Examples { part, problem };
+        kind(recipe.objective, &examples.targets).map_err(problem)?;
+        examples.check(network.spec()).map_err(problem)
+    };
+    let patients = check(training, "training")?;
+    let validation = match validation {
+        Some(examples) => Some((examples, check(examples, "validation")?)),
+        None => None,
+    };
+    let run = Run {
+        recipe,
+        training,
+        patients,
+        validation,
+        augment: options.augment,
+    };
+    let mut state = run.begin(network);
+    let checkpoint = match options.checkpoint {
+        Some(path) => Some((path, run.fingerprint(&state.network, path)?)),
+        None => None,
+    };
+    if let Some((path, run)) = checkpoint {
+        state = checkpoint::resume(path, run, &recipe.stages, state)?;
+    }
+    let mut clock = Clock::new(recipe, &state, patients);
+    while let Some(stage) = recipe.stages.get(state.stage) {
+        while state.epoch < stage.epochs {
+            let finished = run.epoch(stage, &mut state, &mut |state, done, finished| {
+                (options.progress)(&clock.event(stage, state, done, finished));
+            })?;
+            state.epoch += 1;
+            clock.epoch_done();
+            if finished {
+                clock.skip(stage.epochs - state.epoch);
+                state.epoch = stage.epochs;
+            }
+            if let Some((path, run)) = checkpoint {
+                checkpoint::save(path, run, &state)?;
+            }
+        }
+        run.end(stage, &mut state)?;
+        if let Some((path, run)) = checkpoint {
+            checkpoint::save(path, run, &state)?;
+        }
+    }
+    let model = state.network.model()?;
+    let teacher = match state.teacher {
+        Some(teacher) => {
+            let mut network = state.network.clone();
+            set(&mut network, &teacher.params);
+            Some(network.model()?)
+        }
+        None => None,
+    };
+    Ok(Outcome {
+        model,
+        teacher,
+        epochs: state.history,
+    })
+}
+
+fn kind(objective: Objective, targets: &Targets) -> Result<(), ExamplesError> {
+    let (objective, found) = match (objective, targets) {
+        (Objective::Classification, Targets::Values(_)) => ("classification", "numbers"),
+        (Objective::Regression, Targets::Classes(_)) => ("regression", "classes"),
+        _ => return Ok(()),
+    };
+    Err(ExamplesError::Kind { objective, found })
+}
+
+/// Puts all parameters into a network.
+fn set(network: &mut Network, params: &[Tensor<2>]) {
+    for (block, param) in params.iter().enumerate() {
+        network.set_param(block, param.clone());
+    }
+}
+
+impl Stage {
+    /// Per activation, the share of the polynomial in an epoch of this stage.
+    fn shares(&self, epoch: u32, activations: usize) -> Vec<f64> {
+        match self.activations {
+            Activations::Own => vec![1.0; activations],
+            Activations::Relu => vec![0.0; activations],
+            Activations::Transition(transition) => transition.shares(epoch, activations),
+        }
+    }
+}
+
+impl Run<'_> {
+    /// The state before the first stage.
+    fn begin(&self, network: Network) -> State {
+        let mut state = State {
+            stage: 0,
+            epoch: 0,
+            optimiser: Optimiser::new(
+                &network,
+                &self.recipe.stages[0].weights,
+                &self.recipe.stages[0].coefficients,
+            ),
+            network,
+            average: None,
+            steps: 0,
+            best: None,
+            waited: 0,
+            plateau: Plateau::default(),
+            teacher: None,
+            history: Vec::new(),
+        };
+        // A first stage from scratch starts where the network is.
+        state.enter(&self.recipe.stages[0]);
+        state
+    }
+
+    /// Ends a stage: takes the averaged or the best parameters, computes statistics anew, makes a teacher; then enters the next one.
+    fn end(&self, stage: &Stage, state: &mut State) -> Result<(), FitError> {
+        if let Some((_, best)) = state.best.take() {
+            set(&mut state.network, &best);
+        } else if let Some(average) = state.average.take() {
+            set(&mut state.network, &average);
+        }
+        let shares = stage.shares(stage.epochs, state.network.activations().len());
+        if stage.recalibrate {
+            self.recalibrate(&mut state.network, &shares, stage.max_pooling)?;
+        }
+        if stage.becomes_teacher {
+            state.teacher = Some(Teacher {
+                params: state.network.params().to_vec(),
+                shares,
+                maximum: stage.max_pooling,
+            });
+        }
+        state.stage += 1;
+        if let Some(next) = self.recipe.stages.get(state.stage) {
+            if next.from_scratch {
+                let seed = self.recipe.seed.wrapping_add(state.stage as u64);
+                let fresh =
+                    Model::initial(state.network.spec().clone(), seed).map_err(NetworkError::Model)?;
+                state.network.load(fresh.params())?;
+            }
+            state.enter(next);
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    /// Begins a stage with the present parameters.
+    fn enter(&mut self, stage: &Stage) {
+        self.epoch = 0;
+        self.optimiser = Optimiser::new(&self.network, &stage.weights, &stage.coefficients);
+        self.average = None;
+        self.steps = 0;
+        self.best = None;
+        self.waited = 0;
+        self.plateau = Plateau::default();
+    }
+}
+
+/// Rates and remaining times.
+struct Clock {
+    begin: Instant,
+    stages: usize,
+    patients: usize,
+    /// Patients that this process has trained on in whole epochs, and that are left in whole epochs.
+    seen: usize,
+    left: usize,
+}
+
+impl Clock {
+    fn new(recipe: &Recipe, state: &State, patients: usize) -> Self {
+        let epochs: u64 = recipe
+            .stages
+            .iter()
+            .skip(state.stage)
+            .map(|s| u64::from(s.epochs))
+            .sum();
+        let left = epochs.saturating_sub(u64::from(state.epoch)) as usize;
+        Self {
+            begin: Instant::now(),
+            stages: recipe.stages.len(),
+            patients,
+            seen: 0,
+            left: left.saturating_mul(patients),
+        }
+    }
+
+    fn epoch_done(&mut self) {
+        self.seen += self.patients;
+        self.left = self.left.saturating_sub(self.patients);
+    }
+
+    fn skip(&mut self, epochs: u32) {
+        self.left = self.left.saturating_sub(epochs as usize * self.patients);
+    }
+
+    fn event(&self, stage: &Stage, state: &State, done: usize, finished: Option<Epoch>) -> Event {
+        let seconds = self.begin.elapsed().as_secs_f64();
+        let rate = (self.seen + done) as f64 / seconds.max(1e-9);
+        Event {
+            stage: stage.name.clone(),
+            stage_index: state.stage,
+            stages: self.stages,
+            epoch: state.epoch,
+            epochs: stage.epochs,
+            done,
+            patients: self.patients,
+            rate,
+            remaining_s: self.left.saturating_sub(done) as f64 / rate.max(1e-9),
+            finished,
+        }
+    }
+}
