@@ -237,7 +237,6 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let model = recipe.model(&spec)?;
                 parameters = model.params().len();
                 let options = Options {
-                    augment: None,
                     checkpoint: None,
                     progress: &mut |_| {},
                 };

@@ -1,5 +1,6 @@
 //! What a network is trained on, as plain numbers.
 
+use galen_data::Dataset;
 use galen_models::ModelSpec;
 
 /// What is to be predicted.
@@ -60,6 +61,21 @@ pub enum ExamplesError {
         /// Index of the patient.
         patient: usize,
     },
+}
+
+impl From<&Dataset> for Examples {
+    /// The samples of a data set, in its order. Missing values stay NaN, which [`Examples::check`] refuses.
+    fn from(data: &Dataset) -> Self {
+        Self {
+            inputs: data.values().to_vec(),
+            targets: match data.targets() {
+                galen_data::Targets::Classes(classes) => Targets::Classes(classes.clone()),
+                galen_data::Targets::Numbers(numbers) => {
+                    Targets::Values(numbers.iter().map(|&number| number as f32).collect())
+                }
+            },
+        }
+    }
 }
 
 impl Examples {

@@ -23,7 +23,7 @@ mod train;
 
 pub use device::{Device, DeviceError};
 pub use examples::{Examples, ExamplesError, Targets};
-pub use fit::{Augment, CheckpointError, Epoch, Event, FitError, Options, Outcome, Score, fit};
+pub use fit::{CheckpointError, Epoch, Event, FitError, Options, Outcome, Score, fit};
 pub use loss::{Distillation, Objective};
 pub use network::{Network, NetworkError, Penalty, Reach};
 pub use optimise::{Group, Method, Plateau, Schedule};

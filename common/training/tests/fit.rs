@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use galen_data::augment::AugmentError;
+use galen_data::{Dataset, Schema};
 use galen_models::random::Stream;
 use galen_models::{Model, ModelSpec};
-use galen_training::recipes::Recipe;
+use galen_training::recipes::{Recipe, RecipeError};
 use galen_training::{Device, Epoch, Examples, FitError, Network, Options, Outcome, Targets, fit};
 use std::path::Path;
 
@@ -49,6 +51,7 @@ fn network() -> ModelSpec {
 const RECIPE: &str = r#"
     seed = 4
     batch_size = 16
+    augmentation = { shift = 0.01, brightness = 0.01 }
     [[stages]]
     name = "teacher"
     epochs = 3
@@ -87,11 +90,6 @@ fn run(checkpoint: Option<&Path>, stop_after: Option<usize>) -> Result<Outcome, 
         &images(120, 1),
         Some(&images(60, 2)),
         Options {
-            augment: Some(&|stream, image| {
-                image
-                    .iter_mut()
-                    .for_each(|x| *x += (0.01 * stream.symmetric()) as f32)
-            }),
             checkpoint,
             progress: &mut |event| {
                 finished += usize::from(event.finished.is_some());
@@ -152,7 +150,6 @@ fn checkpoints_of_other_runs_and_damaged_ones_are_refused() {
     recipe.seed = 5;
     let network = Network::new(&Device::cpu(), &recipe.model(&network()).unwrap()).unwrap();
     let options = Options {
-        augment: None,
         checkpoint: Some(&file),
         progress: &mut |_| {},
     };
@@ -170,8 +167,7 @@ fn quietly(recipe: &Recipe, model: &Model, training: &Examples) -> Result<Outcom
         training,
         None,
         Options {
-            augment: None,
-            checkpoint: None,
+                checkpoint: None,
             progress: &mut |_| {},
         },
     )
@@ -302,6 +298,36 @@ fn regression_learns_a_product() {
     assert!(losses[59] < 0.01 && losses[0] > 0.5, "{losses:?}");
 }
 
+/// Data sets become examples in their order, and training sees their images varied.
+#[test]
+fn augmentation_changes_what_is_learnt() {
+    let schema: Schema =
+        toml::from_str("input = [1, 6, 6]\ntarget = { classes = { classes = [\"apart\", \"together\"] } }").unwrap();
+    let plain = images(40, 1);
+    let Targets::Classes(classes) = &plain.targets else {
+        unreachable!()
+    };
+    let targets = galen_data::Targets::Classes(classes.clone());
+    let data = Dataset::new(schema, plain.inputs.clone(), targets, None, None).unwrap();
+    let training = Examples::from(&data);
+    assert_eq!(training, plain);
+    let mut recipe: Recipe = toml::from_str(RECIPE).unwrap();
+    recipe.stages.truncate(1);
+    let model = recipe.model(&network()).unwrap();
+    let mut digests = Vec::new();
+    for shift in [0.2, 0.2, 0.3, 0.0] {
+        let augmentation = recipe.augmentation.as_mut().unwrap();
+        (augmentation.shift, augmentation.brightness) = (shift, 0.0);
+        digests.push(quietly(&recipe, &model, &training).unwrap().model.digest());
+    }
+    let nothing = digests[3];
+    recipe.augmentation = None;
+    digests.push(quietly(&recipe, &model, &training).unwrap().model.digest());
+    assert_eq!(digests[0], digests[1]);
+    assert_eq!(digests[4], nothing);
+    assert!(digests[0] != digests[2] && digests[0] != nothing && digests[2] != nothing);
+}
+
 #[test]
 fn what_cannot_be_trained_is_refused() {
     let recipe: Recipe = toml::from_str(RECIPE).unwrap();
@@ -326,11 +352,19 @@ fn what_cannot_be_trained_is_refused() {
         ("averaging = 0.9", "averaging = 1.0", "averaging"),
         ("batch_size = 16", "batch_size = 0", "batch_size"),
         ("clip = 5.0", "clip = -1.0", "clip"),
+        ("shift = 0.01", "shift = 1.5", "shift is outside 0 to 1"),
     ] {
         let wrong: Recipe = toml::from_str(&RECIPE.replace(from, to)).unwrap();
         let text = refused(&wrong, &training);
         assert!(text.contains(what), "{text}");
     }
+    let row: ModelSpec = toml::from_str("input = 36\nlayers = [{ dense = { outputs = 2 } }]").unwrap();
+    let row = recipe.model(&row).unwrap();
+    let error = quietly(&recipe, &row, &training).unwrap_err();
+    assert!(
+        matches!(error, FitError::Recipe(RecipeError::Augmentation(AugmentError::NoImage))),
+        "{error}"
+    );
     let wild: Recipe =
         toml::from_str(&RECIPE.replace("learning_rate = 0.01", "learning_rate = 1e9")).unwrap();
     let error = quietly(&wild, &model, &training).unwrap_err();

@@ -6,7 +6,7 @@ use crate::network::{Network, NetworkError, Pass};
 use crate::optimise::clip;
 use crate::recipes::Stage;
 use burn::tensor::Tensor;
-use galen_models::ParameterKind;
+use galen_models::{ParameterKind, Shape};
 use galen_models::random::Stream;
 
 /// Weight of a batch's statistics in the running ones.
@@ -81,10 +81,11 @@ impl Run<'_> {
         let (inputs, outputs) = (network.spec().inputs(), network.spec().outputs());
         let mut rows = Vec::with_capacity(part.len() * inputs);
         for &patient in part {
+            let original = &self.training.inputs[patient * inputs..(patient + 1) * inputs];
             let begin = rows.len();
-            rows.extend_from_slice(&self.training.inputs[patient * inputs..(patient + 1) * inputs]);
-            if let Some(augment) = self.augment {
-                augment(stream, &mut rows[begin..]);
+            rows.extend_from_slice(original);
+            if let (Some(augmentation), Shape::Image(shape)) = (&self.recipe.augmentation, network.spec().input) {
+                augmentation.vary(shape, original, &mut rows[begin..], stream);
             }
         }
         let batch = network.batch(&rows, inputs);

@@ -13,19 +13,14 @@ use crate::network::{Network, NetworkError};
 use crate::optimise::{Optimiser, Plateau};
 use crate::recipes::{Activations, Recipe, RecipeError, Stage};
 use burn::tensor::Tensor;
-use galen_models::Model;
-use galen_models::random::Stream;
+use galen_data::augment::AugmentError;
+use galen_models::{Model, Shape};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Instant;
 
-/// Changes one patient's inputs at random: augmentation.
-pub type Augment<'a> = &'a dyn Fn(&mut Stream, &mut [f32]);
-
 /// What a training run needs beside network, recipe and data.
 pub struct Options<'a> {
-    /// Applied to each training input each time that it is seen.
-    pub augment: Option<Augment<'a>>,
     /// A file written after every epoch; if it exists the run continues from it.
     pub checkpoint: Option<&'a Path>,
     /// Called after every step.
@@ -148,12 +143,11 @@ struct Run<'a> {
     training: &'a Examples,
     patients: usize,
     validation: Option<(&'a Examples, usize)>,
-    augment: Option<Augment<'a>>,
 }
 
 /// Trains `network` by `recipe`, from its present parameters on.
 ///
-/// On the CPU the result depends on nothing but network, recipe, data and augmentation, to the bit, and it is the same
+/// On the CPU the result depends on nothing but network, recipe and data, to the bit, and it is the same
 /// if the run was interrupted and continued from its checkpoint.
 pub fn fit(
     network: Network,
@@ -163,6 +157,9 @@ pub fn fit(
     options: Options<'_>,
 ) -> Result<Outcome, FitError> {
     recipe.check()?;
+    if recipe.augmentation.is_some() && !matches!(network.spec().input, Shape::Image(_)) {
+        return Err(RecipeError::Augmentation(AugmentError::NoImage).into());
+    }
     let check = |examples: &Examples, part| {
         let problem = |problem| FitError::Examples { part, problem };
         kind(recipe.objective, &examples.targets).map_err(problem)?;
@@ -178,7 +175,6 @@ pub fn fit(
         training,
         patients,
         validation,
-        augment: options.augment,
     };
     let mut state = run.begin(network);
     let checkpoint = match options.checkpoint {

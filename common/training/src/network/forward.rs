@@ -53,7 +53,7 @@ pub(crate) struct Pass<'a> {
 
 impl Pass<'_> {
     /// The network as it is used after training.
-    pub fn evaluation() -> Self {
+    pub(crate) fn evaluation() -> Self {
         Self {
             training: false,
             blend: &[],

@@ -2,22 +2,30 @@
 
 use super::{Activations, Recipe, Stage};
 use crate::optimise::{Group, Schedule};
+use galen_data::augment::AugmentError;
 
 /// Largest number of epochs of a stage.
 const MAX_EPOCHS: u32 = 100_000;
 
 /// A recipe with an impossible setting.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{place} has {setting} = {value}: {possible}")]
-pub struct RecipeError {
-    /// The stage, or the recipe itself.
-    pub place: String,
-    /// The setting.
-    pub setting: &'static str,
-    /// Its value.
-    pub value: String,
-    /// What it could be.
-    pub possible: &'static str,
+#[non_exhaustive]
+pub enum RecipeError {
+    /// A setting outside its range.
+    #[error("{place} has {setting} = {value}: {possible}")]
+    Setting {
+        /// The stage, or the recipe itself.
+        place: String,
+        /// The setting.
+        setting: &'static str,
+        /// Its value.
+        value: String,
+        /// What it could be.
+        possible: &'static str,
+    },
+    /// An augmentation that is impossible, or impossible for the network.
+    #[error(transparent)]
+    Augmentation(#[from] AugmentError),
 }
 
 impl Recipe {
@@ -31,6 +39,9 @@ impl Recipe {
             "at least 1 is needed",
         )?;
         recipe.that(!self.stages.is_empty(), "stages", 0, "at least one is needed")?;
+        if let Some(augmentation) = &self.augmentation {
+            augmentation.check()?;
+        }
         let mut taught = false;
         for stage in &self.stages {
             let place = format!("stage \"{}\"", stage.name);
@@ -56,7 +67,7 @@ impl Checker<'_> {
         if holds {
             return Ok(());
         }
-        Err(RecipeError {
+        Err(RecipeError::Setting {
             place: self.place.to_owned(),
             setting,
             value: value.to_string(),

@@ -13,6 +13,7 @@ pub use transition::{Order, Transition};
 use crate::loss::{Distillation, Objective};
 use crate::network::Penalty;
 use crate::optimise::{Group, Schedule};
+use galen_data::augment::Augmentation;
 use galen_models::{Model, ModelSpec};
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +49,9 @@ pub struct Recipe {
     /// Classes or numbers.
     #[serde(default)]
     pub objective: Objective,
+    /// How training images are varied, anew each time that one is seen.
+    #[serde(default)]
+    pub augmentation: Option<Augmentation>,
     /// How the network is changed before it is trained.
     #[serde(default)]
     pub adaptation: Option<Adaptation>,
