@@ -1,4 +1,4 @@
-//! HE-friendly activations against each other on biomedical tables: the table in `docs/training.md`.
+//! Activations for encrypted evaluation against each other, and against ReLU, on biomedical tables.
 //!
 //! `cargo run --release -p galen-training --example activations -- FOLDER [SEEDS]`, where FOLDER holds `heart_disease_4site.csv`,
 //! `breast_cancer.csv` (as scikit-learn ships it) and `support2.csv`.
@@ -75,12 +75,19 @@ fn tables(folder: &Path) -> Result<Vec<Table>, Box<dyn Error>> {
     let heart = folder.join("heart_disease_4site.csv");
     // Scores by others, later events, other prices, and identifiers are no features.
     let unused = [
-        "Index", "death", "hospdead", "slos", "d.time", "totcst", "totmcst", "avtisst", "sps", "aps", "surv2m", "surv6m", "hday",
-        "prg2m", "prg6m", "dnr", "dnrday", "sfdm2", "adlp", "adls", "adlsc",
+        "Index", "death", "hospdead", "slos", "d.time", "totcst", "totmcst", "avtisst", "sps", "aps",
+        "surv2m", "surv6m", "hday", "prg2m", "prg6m", "dnr", "dnrday", "sfdm2", "adlp", "adls", "adlsc",
     ];
     let charges = |text: &str| text.parse::<f64>().ok().filter(|v| *v > 0.0).map(f64::ln);
     Ok(vec![
-        read(&heart, "heart disease, 4 hospitals", Objective::Classification, "num", &["site"], class)?,
+        read(
+            &heart,
+            "heart disease, 4 hospitals",
+            Objective::Classification,
+            "num",
+            &["site"],
+            class,
+        )?,
         breast?,
         read(
             &folder.join("support2.csv"),
@@ -106,7 +113,9 @@ fn encode(table: &Table, reference: &[usize]) -> Vec<Vec<f32>> {
             let known: Vec<f64> = reference.iter().filter_map(|&p| number(p)).collect();
             let n = known.len().max(1) as f64;
             let mean = known.iter().sum::<f64>() / n;
-            let std = (known.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt().max(1e-9);
+            let std = (known.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n)
+                .sqrt()
+                .max(1e-9);
             for (patient, row) in rows.iter_mut().enumerate() {
                 let value = number(patient).map_or(0.0, |v| ((v - mean) / std).clamp(-4.0, 4.0));
                 row.push(value as f32);
@@ -148,7 +157,9 @@ fn examples(table: &Table, rows: &[Vec<f32>], patients: &[usize], scale: (f64, f
         inputs: patients.iter().flat_map(|&p| rows[p].iter().copied()).collect(),
         targets: match table.objective {
             Objective::Classification => Targets::Classes(targets.map(|t| t as u32).collect()),
-            Objective::Regression => Targets::Values(targets.map(|t| ((t - scale.0) / scale.1) as f32).collect()),
+            Objective::Regression => {
+                Targets::Values(targets.map(|t| ((t - scale.0) / scale.1) as f32).collect())
+            }
         },
     }
 }
@@ -216,7 +227,12 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let rows = encode(&table, &train);
                 let n = train.len() as f64;
                 let mean = train.iter().map(|&p| table.targets[p]).sum::<f64>() / n;
-                let std = (train.iter().map(|&p| (table.targets[p] - mean).powi(2)).sum::<f64>() / n).sqrt();
+                let std = (train
+                    .iter()
+                    .map(|&p| (table.targets[p] - mean).powi(2))
+                    .sum::<f64>()
+                    / n)
+                    .sqrt();
                 let [train, validation, test] =
                     [train, validation, test].map(|part| examples(&table, &rows, &part, (mean, std)));
                 let spec = ModelSpec {
@@ -250,7 +266,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             let n = scores.len() as f64;
             let mean = scores.iter().sum::<f64>() / n;
             let spread = (scores.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0)).sqrt();
-            println!("| {} | {name} | {parameters} | {mean:.4} | {spread:.4} | {reach:.1} |", table.name);
+            println!(
+                "| {} | {name} | {parameters} | {mean:.4} | {spread:.4} | {reach:.1} |",
+                table.name
+            );
         }
     }
     Ok(())

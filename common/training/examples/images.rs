@@ -3,13 +3,14 @@
 //! `cargo run --release -p galen-training --example images -- NETWORK RECIPE SCHEMA TRAINING TEST OUT`
 //!
 //! NETWORK and RECIPE are files as in `configs/models` and `configs/recipes`, SCHEMA says what the images are (see `galen-data`),
-//! TRAINING and TEST are data sets (IDX with the labels beside it, or NPZ), and OUT is the model file to write. A run that was
-//! interrupted continues from OUT.checkpoint. The test images choose nothing unless the recipe stops early.
+//! TRAINING and TEST are data sets (IDX with the labels beside it, or NPZ), and OUT is the model file to write, with the ranges that
+//! training images give. A run that was interrupted continues from OUT.checkpoint. The test images choose nothing unless the recipe
+//! stops early.
 
 #![allow(clippy::print_stdout)]
 
 use galen_data::{Limits, Schema};
-use galen_models::{Model, ModelSpec, Range};
+use galen_models::{ModelFile, ModelSpec};
 use galen_training::recipes::Recipe;
 use galen_training::{Device, Event, Examples, Network, Options, Targets, fit};
 use serde::de::DeserializeOwned;
@@ -25,30 +26,33 @@ fn read<T: DeserializeOwned>(path: &str) -> Result<T, Box<dyn Error>> {
     toml::from_str(&text).map_err(|e| format!("{path}: {e}").into())
 }
 
-/// Share of images whose class has the largest output, and the range of what enters each activation.
-fn judge(model: &Model, examples: &Examples) -> Result<(f64, Vec<Range>), Box<dyn Error>> {
-    let network = Network::new(&Device::cpu(), model)?;
-    let spec = model.spec();
+/// Evaluates images in `f64`, records the ranges in the file if asked to, and gives the share of images whose class is found.
+fn judge(file: &mut ModelFile, examples: &Examples, record: bool) -> Result<f64, Box<dyn Error>> {
     let Targets::Classes(classes) = &examples.targets else {
         return Err("the images have no classes".into());
     };
     let mut hits = 0;
-    let mut ranges = vec![Range::EMPTY; network.activations().len()];
-    for (rows, classes) in examples.inputs.chunks(CHUNK * spec.inputs()).zip(classes.chunks(CHUNK)) {
-        let (outputs, seen) = network.evaluate(rows)?;
-        for (outputs, &class) in outputs.chunks(spec.outputs()).zip(classes) {
-            let found = match outputs {
-                [one] => usize::from(*one >= 0.0),
-                several => (0..several.len()).fold(0, |a, b| if several[b] > several[a] { b } else { a }),
-            };
-            hits += usize::from(found == class as usize);
-        }
-        for (range, seen) in ranges.iter_mut().zip(seen) {
-            range.include(seen.min);
-            range.include(seen.max);
-        }
+    let inputs = file.model.spec().inputs();
+    let parts = examples.inputs.chunks(CHUNK * inputs).zip(classes.chunks(CHUNK));
+    for (images, classes) in parts {
+        let images: Vec<f64> = images.iter().map(|&v| f64::from(v)).collect();
+        let rows: Vec<&[f64]> = images.chunks(inputs).collect();
+        let outputs = if record {
+            file.record(&rows)?
+        } else {
+            file.model.forward(&rows)?
+        };
+        let found: Vec<usize> = match file.model.spec().outputs() {
+            1 => outputs.rows().map(|row| usize::from(row[0] >= 0.0)).collect(),
+            _ => outputs.classes(),
+        };
+        hits += found
+            .iter()
+            .zip(classes)
+            .filter(|(f, c)| **f == **c as usize)
+            .count();
     }
-    Ok((hits as f64 / classes.len() as f64, ranges))
+    Ok(hits as f64 / classes.len() as f64)
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -56,13 +60,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [network, recipe, schema, training, test, out] = &arguments[..] else {
         return Err("six arguments are needed: NETWORK RECIPE SCHEMA TRAINING TEST OUT".into());
     };
-    let spec: ModelSpec = read(network)?;
+    let spec = ModelSpec::load_toml(Path::new(network))?;
     let recipe: Recipe = read(recipe)?;
     let schema: Schema = read(schema)?;
     let load = |path: &str| galen_data::load(Path::new(path), None, &schema, &Limits::default());
     let (training, test) = (Examples::from(&load(training)?), Examples::from(&load(test)?));
     let model = recipe.model(&spec)?;
-    println!("{} parameters, seed {}", model.params().len(), recipe.seed);
+    let levels = model.spec().summary()?.levels;
+    let levels = levels.map_or("no polynomial".to_owned(), |levels| format!("{levels} levels"));
+    println!(
+        "{} parameters, {levels}, seed {}",
+        model.params().len(),
+        recipe.seed
+    );
     let begin = Instant::now();
     let mut progress = |event: &Event| {
         let Some(epoch) = &event.finished else { return };
@@ -85,15 +95,32 @@ fn main() -> Result<(), Box<dyn Error>> {
         checkpoint: Some(Path::new(&checkpoint)),
         progress: &mut progress,
     };
-    let outcome = fit(Network::new(&Device::cpu(), &model)?, &recipe, &training, Some(&test), options)?;
-    std::fs::write(out, outcome.model.to_safetensors()?)?;
-    for (part, examples) in [("training", &training), ("test", &test)] {
-        let (accuracy, ranges) = judge(&outcome.model, examples)?;
-        println!("{part}: {:.2} %", 100.0 * accuracy);
-        for (layer, range) in Network::new(&Device::cpu(), &outcome.model)?.activations().iter().zip(ranges) {
-            println!("  what enters {layer}: {:.2} to {:.2}", range.min, range.max);
-        }
+    let outcome = fit(
+        Network::new(&Device::cpu(), &model)?,
+        &recipe,
+        &training,
+        Some(&test),
+        options,
+    )?;
+    let mut file = ModelFile::from(outcome.model);
+    file.annotations.classes = schema
+        .target
+        .classes()
+        .into_iter()
+        .map(|class| class.name.clone())
+        .collect();
+    for (part, examples, record) in [("training", &training, true), ("test", &test, false)] {
+        let accuracy = judge(&mut file, examples, record)?;
+        println!("{part}: {:.2} % in f64", 100.0 * accuracy);
     }
-    println!("model {}", outcome.model.digest().to_hex());
+    for activation in &file.annotations.activations {
+        let range = activation.overall();
+        println!(
+            "what enters {}: {:.2} to {:.2}",
+            activation.path, range.min, range.max
+        );
+    }
+    std::fs::write(out, file.to_safetensors()?)?;
+    println!("model {}", file.model.digest().to_hex());
     Ok(())
 }

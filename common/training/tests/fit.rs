@@ -167,7 +167,7 @@ fn quietly(recipe: &Recipe, model: &Model, training: &Examples) -> Result<Outcom
         training,
         None,
         Options {
-                checkpoint: None,
+            checkpoint: None,
             progress: &mut |_| {},
         },
     )
@@ -302,7 +302,8 @@ fn regression_learns_a_product() {
 #[test]
 fn augmentation_changes_what_is_learnt() {
     let schema: Schema =
-        toml::from_str("input = [1, 6, 6]\ntarget = { classes = { classes = [\"apart\", \"together\"] } }").unwrap();
+        toml::from_str("input = [1, 6, 6]\ntarget = { classes = { classes = [\"apart\", \"together\"] } }")
+            .unwrap();
     let plain = images(40, 1);
     let Targets::Classes(classes) = &plain.targets else {
         unreachable!()
@@ -362,7 +363,10 @@ fn what_cannot_be_trained_is_refused() {
     let row = recipe.model(&row).unwrap();
     let error = quietly(&recipe, &row, &training).unwrap_err();
     assert!(
-        matches!(error, FitError::Recipe(RecipeError::Augmentation(AugmentError::NoImage))),
+        matches!(
+            error,
+            FitError::Recipe(RecipeError::Augmentation(AugmentError::NoImage))
+        ),
         "{error}"
     );
     let wild: Recipe =

@@ -6,8 +6,8 @@ use crate::network::{Network, NetworkError, Pass};
 use crate::optimise::clip;
 use crate::recipes::Stage;
 use burn::tensor::Tensor;
-use galen_models::{ParameterKind, Shape};
 use galen_models::random::Stream;
+use galen_models::{ParameterKind, Shape};
 
 /// Weight of a batch's statistics in the running ones.
 const STATISTICS_MOMENTUM: f64 = 0.1;
@@ -84,7 +84,9 @@ impl Run<'_> {
             let original = &self.training.inputs[patient * inputs..(patient + 1) * inputs];
             let begin = rows.len();
             rows.extend_from_slice(original);
-            if let (Some(augmentation), Shape::Image(shape)) = (&self.recipe.augmentation, network.spec().input) {
+            if let (Some(augmentation), Shape::Image(shape)) =
+                (&self.recipe.augmentation, network.spec().input)
+            {
                 augmentation.vary(shape, original, &mut rows[begin..], stream);
             }
         }

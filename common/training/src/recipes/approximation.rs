@@ -73,8 +73,7 @@ pub fn approximate(
     }
     Ok(match fit {
         Fit::Direct => {
-            let scaled =
-                least_squares(degree, |_| 1.0, |t| original.value(radius * t));
+            let scaled = least_squares(degree, |_| 1.0, |t| original.value(radius * t));
             let coefficients = scaled.iter().enumerate();
             coefficients.map(|(k, c)| c / radius.powi(k as i32)).collect()
         }
@@ -101,8 +100,17 @@ fn least_squares(degree: usize, weight: impl Fn(f64) -> f64, function: impl Fn(f
     // Gauss-Legendre quadrature with five nodes per panel; a panel begins at 0, where ReLU has its bend.
     let root = (10.0f64 / 7.0).sqrt();
     let (near, far) = ((5.0 - 2.0 * root).sqrt() / 3.0, (5.0 + 2.0 * root).sqrt() / 3.0);
-    let (inner, outer) = ((322.0 + 13.0 * 70f64.sqrt()) / 900.0, (322.0 - 13.0 * 70f64.sqrt()) / 900.0);
-    let rule = [(-far, outer), (-near, inner), (0.0, 128.0 / 225.0), (near, inner), (far, outer)];
+    let (inner, outer) = (
+        (322.0 + 13.0 * 70f64.sqrt()) / 900.0,
+        (322.0 - 13.0 * 70f64.sqrt()) / 900.0,
+    );
+    let rule = [
+        (-far, outer),
+        (-near, inner),
+        (0.0, 128.0 / 225.0),
+        (near, inner),
+        (far, outer),
+    ];
     let half = 0.5 / PANELS as f64;
     let panels = (0..2 * PANELS).map(|i| (2 * i + 1) as f64 * half - 1.0);
     let nodes: Vec<(f64, f64)> = panels
