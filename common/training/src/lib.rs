@@ -4,6 +4,9 @@
 //! [`split`] holds patients out; [`Preprocessor`] turns the rest into standardised rows, with the statistics that the
 //! federation added up; [`train`] improves a model on them with burn, on the [`Device`] that the party's configuration names.
 //!
+//! Networks of any specification, images among them, are [`Network`]s that [`fit`] trains on [`Examples`] by a [recipe](recipes::Recipe): a
+//! program of stages in a file, which can be interrupted and continued (`docs/training.md`).
+//!
 //! [`baseline`] runs the whole study in one process, unencrypted: what the federation's results are compared with.
 //!
 //! Everything is reproducible from the study's public seed. On one machine and the CPU, equal input gives equal bits.
