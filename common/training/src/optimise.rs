@@ -184,8 +184,8 @@ impl Rule {
 
 #[derive(Clone)]
 enum State {
-    Sgd(SgdState<2>),
-    Adaptive(AdaptiveMomentumState<2>),
+    Sgd(Box<SgdState<2>>),
+    Adaptive(Box<AdaptiveMomentumState<2>>),
 }
 
 /// The state of one parameter block as plain numbers: how many steps were taken, and the moments.
@@ -233,21 +233,21 @@ impl Optimiser {
             let (param, state) = match rule {
                 Rule::Sgd(rule) => {
                     let state = match state {
-                        Some(State::Sgd(state)) => Some(state),
+                        Some(State::Sgd(state)) => Some(*state),
                         _ => None,
                     };
                     let (param, state) = rule.step(rate, param, gradient, state);
-                    (param, state.map(State::Sgd))
+                    (param, state.map(|s| State::Sgd(Box::new(s))))
                 }
                 Rule::Adam(rule) => {
                     let state = adaptive(state).map(AdamState::new);
                     let (param, state) = rule.step(rate, param, gradient, state);
-                    (param, state.map(|s| State::Adaptive(s.momentum)))
+                    (param, state.map(|s| State::Adaptive(Box::new(s.momentum))))
                 }
                 Rule::AdamW(rule) => {
                     let state = adaptive(state).map(AdamWState::new);
                     let (param, state) = rule.step(rate, param, gradient, state);
-                    (param, state.map(|s| State::Adaptive(s.momentum)))
+                    (param, state.map(|s| State::Adaptive(Box::new(s.momentum))))
                 }
             };
             network.set_param(block, param);
@@ -309,10 +309,10 @@ impl Optimiser {
             let state = match (rule, <[Tensor<2>; 2]>::try_from(tensors)) {
                 (Rule::Sgd(_), Err(tensors)) => {
                     let velocity = tensors.into_iter().next().map(MomentumState::new);
-                    State::Sgd(SgdState::new(velocity))
+                    State::Sgd(Box::new(SgdState::new(velocity)))
                 }
                 (Rule::Adam(_) | Rule::AdamW(_), Ok([first, second])) => {
-                    State::Adaptive(AdaptiveMomentumState::new(moments.steps, first, second))
+                    State::Adaptive(Box::new(AdaptiveMomentumState::new(moments.steps, first, second)))
                 }
                 _ => return Err(wrong(block)),
             };
@@ -324,7 +324,7 @@ impl Optimiser {
 
 fn adaptive(state: Option<State>) -> Option<AdaptiveMomentumState<2>> {
     match state {
-        Some(State::Adaptive(state)) => Some(state),
+        Some(State::Adaptive(state)) => Some(*state),
         _ => None,
     }
 }
