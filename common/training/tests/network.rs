@@ -226,4 +226,14 @@ fn ranges_are_those_of_what_enters_the_activations() {
     let pairs: Vec<(f64, f64)> = ranges.iter().map(|r| (r.min, r.max)).collect();
     assert_eq!(pairs, [(-3.0, 2.0), (-8.5, -3.5), (13.25, 73.25)]);
     assert_eq!(network.activations(), ["layer0", "layer1", "layer2"]);
+    let (outputs, ranges) = network.evaluate(&[]).unwrap();
+    assert_eq!((outputs.len(), ranges), (0, vec![Range::EMPTY; 3]));
+}
+
+#[test]
+fn inputs_that_are_no_whole_patients_are_refused() {
+    let layers = vec![Layer::Dense { outputs: 1 }];
+    let network = Network::new(&Device::cpu(), &model(ROW, layers, 1)).unwrap();
+    let error = network.evaluate(&[0.0; 12]).unwrap_err().to_string();
+    assert_eq!(error, "row 2 has 2 values, the network takes 5");
 }

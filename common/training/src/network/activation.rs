@@ -1,16 +1,14 @@
 //! Activations as tensor functions.
 
-use super::Step;
-use burn::tensor::activation::{relu, sigmoid};
+use burn::tensor::Tensor;
 use burn::tensor::module::batch_norm_train;
-use burn::tensor::{Tensor, activation};
 use galen_models::Layer;
 
 /// An activation of its own, outside a residual block.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Activation {
     Power { scale: f64, power: u32 },
-    Polynomial { degree: usize },
+    Polynomial,
     Fixed { coefficients: Vec<f64> },
     Hermite { epsilon: f64 },
     Relu,
@@ -18,7 +16,7 @@ pub(super) enum Activation {
     Tanh,
 }
 
-/// The first three Hermite coefficients of ReLU: 1/sqrt(2 pi), 1/2, 1/sqrt(4 pi).
+/// The first three coefficients of ReLU in normalised Hermite polynomials: 1/sqrt(2 pi), 1/2, 1/sqrt(4 pi) (AESPA, arXiv 2201.06699).
 pub(super) const HERMITE: [f64; 3] = [0.398_942_280_401_432_7, 0.5, 0.282_094_791_773_878_14];
 
 impl Activation {
@@ -30,7 +28,7 @@ impl Activation {
                 scale: *scale,
                 power: *power,
             },
-            Layer::Polynomial { degree, .. } => Self::Polynomial { degree: *degree },
+            Layer::Polynomial { .. } => Self::Polynomial,
             Layer::FixedPolynomial { coefficients } => Self::Fixed {
                 coefficients: coefficients.clone(),
             },
@@ -41,47 +39,32 @@ impl Activation {
             _ => return None,
         })
     }
+}
 
-    /// Whether a teacher has a ReLU in its place.
-    pub(super) fn is_polynomial(&self) -> bool {
-        !matches!(self, Self::Relu | Self::Sigmoid | Self::Tanh)
-    }
+/// A polynomial whose coefficients are the rows of `coefficients`, from the constant up, with one column per set of them. The rows of
+/// `x` that share a set follow each other.
+pub(super) fn polynomial(x: Tensor<2>, coefficients: &Tensor<2>) -> Tensor<2> {
+    let [terms, sets] = coefficients.dims();
+    let coefficient = |k: usize| -> Tensor<2> { coefficients.clone().narrow(0, k, 1).reshape([sets, 1]) };
+    let [values, patients] = x.dims();
+    let x: Tensor<2> = x.reshape([sets, values * patients / sets]);
+    let top = x.clone() * coefficient(terms - 1);
+    let y = (1..terms - 1)
+        .rev()
+        .fold(top, |sum, k| (sum + coefficient(k)) * x.clone());
+    (y + coefficient(0)).reshape([values, patients])
+}
 
-    /// The activation of `x`; `leaves` are the parameters of the network. [`Activation::Hermite`] is not among these: it needs
-    /// statistics.
-    pub(super) fn apply(&self, x: Tensor<2>, step: &Step, leaves: &[Tensor<2>]) -> Tensor<2> {
-        match self {
-            Self::Power { scale, power } => times(raised(x, *power), *scale),
-            Self::Polynomial { degree } => {
-                let all = &leaves[step.first];
-                let sets = all.dims()[1];
-                let column = |k: usize| -> Tensor<2> { all.clone().narrow(0, k, 1).reshape([sets, 1]) };
-                let [values, patients] = x.dims();
-                // Rows that share coefficients lie side by side.
-                let x: Tensor<2> = x.reshape([sets, values * patients / sets]);
-                let top = x.clone() * column(*degree);
-                let y = (0..*degree).rev().fold(top, |sum, k| match k {
-                    0 => sum + column(0),
-                    _ => (sum + column(k)) * x.clone(),
-                });
-                y.reshape([values, patients])
-            }
-            Self::Fixed { coefficients } => {
-                let (top, lower) = coefficients.split_last().unwrap_or((&0.0, &[][..]));
-                lower
-                    .iter()
-                    .enumerate()
-                    .rev()
-                    .fold(x.clone() * *top, |sum, (k, &c)| match k {
-                        0 => sum + c,
-                        _ => (sum + c) * x.clone(),
-                    })
-            }
-            Self::Relu | Self::Hermite { .. } => relu(x),
-            Self::Sigmoid => sigmoid(x),
-            Self::Tanh => activation::tanh(x),
-        }
-    }
+/// The polynomial with the given coefficients, from the constant up; at least two.
+pub(super) fn fixed(x: Tensor<2>, coefficients: &[f64]) -> Tensor<2> {
+    let [constant, between @ .., top] = coefficients else {
+        return x;
+    };
+    let y = between
+        .iter()
+        .rev()
+        .fold(x.clone() * *top, |sum, &c| (sum + c) * x.clone());
+    y + *constant
 }
 
 /// `x^power` for a power of at least 1, by products: the derivative of `powf` at negative values would be NaN.
@@ -98,7 +81,7 @@ pub(super) fn times(x: Tensor<2>, factor: f64) -> Tensor<2> {
     if factor == 1.0 { x } else { x * factor }
 }
 
-/// `x` normalised by the statistics of the batch, with a mean and a variance per channel.
+/// `x` normalised by the mean and the variance of each channel over the batch, which come with it.
 pub(super) fn normalise(
     x: Tensor<2>,
     channels: usize,

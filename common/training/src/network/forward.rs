@@ -1,12 +1,12 @@
 //! From a batch to logits.
 
-use super::activation::{Activation, HERMITE, normalise, raised, times};
+use super::activation::{Activation, HERMITE, fixed, normalise, polynomial, raised, times};
 use super::{Gather, Network, NetworkError, Op, Pooling, Step, read};
 use crate::loss::scalar;
 use burn::tensor::Tensor;
-use burn::tensor::activation::relu;
-use galen_models::Range;
+use burn::tensor::activation::{relu, sigmoid, tanh};
 use galen_models::random::Stream;
+use galen_models::{ModelError, Range};
 use serde::{Deserialize, Serialize};
 
 /// How far outside its bound the input of an activation is.
@@ -97,18 +97,17 @@ impl Network {
             penalty: None,
             statistics: Vec::new(),
             ranges: Vec::new(),
-            failure: None,
         };
         let outputs = run.sequence(&self.steps, batch);
-        match run.failure {
-            Some(error) => Err(error),
-            None => Ok(Outcome {
-                outputs,
-                penalty: run.penalty,
-                statistics: run.statistics,
-                ranges: run.ranges,
-            }),
-        }
+        let range = |[least, largest]: [Tensor<1>; 2]| -> Result<Range, NetworkError> {
+            Ok(Range::new(scalar(least)?, scalar(largest)?))
+        };
+        Ok(Outcome {
+            outputs,
+            penalty: run.penalty,
+            statistics: run.statistics,
+            ranges: run.ranges.into_iter().map(range).collect::<Result<_, _>>()?,
+        })
     }
 
     /// The parameter blocks as leaves of a computation without gradients.
@@ -116,13 +115,26 @@ impl Network {
         self.params.iter().map(|p| p.clone().autodiff()).collect()
     }
 
-    /// Outputs for rows of `inputs` values each, one patient after the other; and the ranges of the activations' inputs.
+    /// Outputs for patients whose inputs follow each other in `rows`; and the ranges of the activations' inputs, in the order of
+    /// [`Network::activations`].
     pub fn evaluate(&self, rows: &[f32]) -> Result<(Vec<f32>, Vec<Range>), NetworkError> {
+        let inputs = self.spec.inputs();
+        let rest = rows.len() % inputs.max(1);
+        if rest != 0 {
+            return Err(NetworkError::Model(ModelError::RowWidth {
+                row: rows.len() / inputs,
+                expected: inputs,
+                found: rest,
+            }));
+        }
+        if rows.is_empty() {
+            return Ok((Vec::new(), vec![Range::EMPTY; self.activations.len()]));
+        }
         let pass = Pass {
             ranges: true,
             ..Pass::evaluation()
         };
-        let batch = self.batch(rows, self.spec.inputs());
+        let batch = self.batch(rows, inputs);
         let outcome = self.forward(batch, &self.constants(), pass)?;
         Ok((read(outcome.outputs.transpose())?, outcome.ranges))
     }
@@ -134,8 +146,8 @@ struct Run<'a, 'b> {
     pass: Pass<'b>,
     penalty: Option<Tensor<1>>,
     statistics: Vec<(usize, Tensor<2>)>,
-    ranges: Vec<Range>,
-    failure: Option<NetworkError>,
+    /// The least and the largest value that entered each activation.
+    ranges: Vec<[Tensor<1>; 2]>,
 }
 
 impl Run<'_, '_> {
@@ -147,14 +159,10 @@ impl Run<'_, '_> {
         let leaf = |i: usize| self.leaves[step.first + i].clone();
         match &step.op {
             Op::Dense => leaf(0).matmul(x) + leaf(1),
-            Op::Residual {
-                scale,
-                power,
-                activation,
-            } => {
+            Op::Residual { scale, power } => {
                 let linear = leaf(0).matmul(x.clone()) + leaf(1);
                 let u = leaf(2).matmul(x) + leaf(3);
-                self.observe(*activation, &u);
+                self.observe(&u);
                 linear + times(raised(u, *power), *scale)
             }
             Op::Convolution {
@@ -258,18 +266,17 @@ impl Run<'_, '_> {
     }
 
     fn activation(&mut self, step: &Step, kind: &Activation, index: usize, x: Tensor<2>) -> Tensor<2> {
-        self.observe(index, &x);
-        let share = if kind.is_polynomial() {
-            self.pass.share(index)
-        } else {
-            1.0
-        };
-        if share <= 0.0 {
-            return relu(x);
-        }
+        self.observe(&x);
+        let share = self.pass.share(index);
         let y = match kind {
+            Activation::Relu => return relu(x),
+            Activation::Sigmoid => return sigmoid(x),
+            Activation::Tanh => return tanh(x),
+            _ if share <= 0.0 => return relu(x),
+            Activation::Power { scale, power } => times(raised(x.clone(), *power), *scale),
+            Activation::Polynomial => polynomial(x.clone(), &self.leaves[step.first]),
+            Activation::Fixed { coefficients } => fixed(x.clone(), coefficients),
             Activation::Hermite { epsilon } => self.hermite(step, x.clone(), *epsilon),
-            other => other.apply(x.clone(), step, self.leaves),
         };
         if share < 1.0 {
             y * share + relu(x) * (1.0 - share)
@@ -279,6 +286,7 @@ impl Run<'_, '_> {
     }
 
     fn hermite(&mut self, step: &Step, x: Tensor<2>, epsilon: f64) -> Tensor<2> {
+        // The normalised Hermite polynomials of degree 1 and 2.
         let first = x.clone();
         let second = (x.square() - 1.0) * std::f64::consts::FRAC_1_SQRT_2;
         let mut normal = |term: Tensor<2>, at: usize| {
@@ -305,7 +313,7 @@ impl Run<'_, '_> {
     }
 
     /// Measures what enters an activation.
-    fn observe(&mut self, index: usize, u: &Tensor<2>) {
+    fn observe(&mut self, u: &Tensor<2>) {
         if let Some(penalty) = self.pass.penalty {
             let over = match penalty.reach {
                 Reach::Mean => relu(u.clone().abs() - penalty.bound).mean(),
@@ -320,19 +328,9 @@ impl Run<'_, '_> {
             });
         }
         if self.pass.ranges {
-            match extremes(u) {
-                Ok(range) => {
-                    self.ranges.resize(self.ranges.len().max(index + 1), Range::EMPTY);
-                    self.ranges[index] = range;
-                }
-                Err(error) => self.failure = Some(error),
-            }
+            self.ranges.push([u.clone().min(), u.clone().max()]);
         }
     }
-}
-
-fn extremes(u: &Tensor<2>) -> Result<Range, NetworkError> {
-    Ok(Range::new(scalar(u.clone().min())?, scalar(u.clone().max())?))
 }
 
 /// `f` of the values with one row per channel, back in their own shape.

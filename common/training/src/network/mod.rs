@@ -68,7 +68,6 @@ enum Op {
     Residual {
         scale: f64,
         power: u32,
-        activation: usize,
     },
     Convolution {
         gather: Gather,
@@ -240,11 +239,13 @@ impl Build {
         self.blocks += site.parameters.len();
         let op = match site.layer {
             Layer::Dense { .. } => Op::Dense,
-            Layer::Residual { scale, power, .. } => Op::Residual {
-                scale: *scale,
-                power: *power,
-                activation: self.activation(site),
-            },
+            Layer::Residual { scale, power, .. } => {
+                self.activation(site);
+                Op::Residual {
+                    scale: *scale,
+                    power: *power,
+                }
+            }
             Layer::Conv2d { groups, .. } => Op::Convolution {
                 gather: self.gather(site)?,
                 outputs: site.output.channels(),
@@ -272,6 +273,7 @@ impl Build {
         })
     }
 
+    /// Takes note of an activation; its index.
     fn activation(&mut self, site: &Site<'_>) -> usize {
         self.activations.push(site.path.clone());
         self.activations.len() - 1
