@@ -6,11 +6,12 @@
 #![allow(clippy::print_stdout)]
 
 use galen_models::random::Stream;
-use galen_models::{Layer, ModelSpec, Shape, metrics};
+use galen_models::{Layer, ModelFile, ModelSpec, Shape, metrics};
 use galen_training::recipes::{Adaptation, PoolingChoice, Recipe, Replacement};
-use galen_training::{Device, Examples, Network, Objective, Options, Targets, fit};
+use galen_training::{Device, Examples, Network, Objective, Options, Targets, fit, record};
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::io::Read;
 use std::path::Path;
 
 /// Columns with at most this many different values are categories.
@@ -28,14 +29,13 @@ struct Table {
 
 /// Reads a file with a header; `target` turns the cell of the target's column into a number, or leaves the patient out.
 fn read(
-    path: &Path,
+    mut reader: csv::Reader<impl Read>,
     name: &'static str,
     objective: Objective,
     column: &str,
     unused: &[&str],
     target: impl Fn(&str) -> Option<f64>,
 ) -> Result<Table, Box<dyn Error>> {
-    let mut reader = csv::Reader::from_path(path)?;
     let header: Vec<String> = reader.headers()?.iter().map(str::to_owned).collect();
     let mut table = Table {
         name,
@@ -59,6 +59,9 @@ fn read(
             table.targets.push(value);
         }
     }
+    if table.cells.is_empty() {
+        return Err(format!("{name}: no patients").into());
+    }
     Ok(table)
 }
 
@@ -68,11 +71,12 @@ fn tables(folder: &Path) -> Result<Vec<Table>, Box<dyn Error>> {
     let wdbc = std::fs::read_to_string(folder.join("breast_cancer.csv"))?;
     let columns: Vec<String> = (0..30).map(|i| format!("x{i}")).chain(["class".into()]).collect();
     let body = wdbc.split_once('\n').map_or("", |(_, body)| body);
-    let copy = std::env::temp_dir().join(format!("wdbc-{}.csv", std::process::id()));
-    std::fs::write(&copy, format!("{}\n{body}", columns.join(",")))?;
-    let breast = read(&copy, "WDBC", Objective::Classification, "class", &[], class);
-    std::fs::remove_file(&copy)?;
-    let heart = folder.join("heart_disease_4site.csv");
+    let wdbc = format!("{}\n{body}", columns.join(","));
+    let wdbc = csv::Reader::from_reader(wdbc.as_bytes());
+    let open = |file: &str| {
+        let path = folder.join(file);
+        csv::Reader::from_path(&path).map_err(|e| format!("{}: {e}", path.display()))
+    };
     // Scores by others, later events, other prices, and identifiers are no features.
     let unused = [
         "Index", "death", "hospdead", "slos", "d.time", "totcst", "totmcst", "avtisst", "sps", "aps",
@@ -81,16 +85,16 @@ fn tables(folder: &Path) -> Result<Vec<Table>, Box<dyn Error>> {
     let charges = |text: &str| text.parse::<f64>().ok().filter(|v| *v > 0.0).map(f64::ln);
     Ok(vec![
         read(
-            &heart,
+            open("heart_disease_4site.csv")?,
             "heart disease, 4 hospitals",
             Objective::Classification,
             "num",
             &["site"],
             class,
         )?,
-        breast?,
+        read(wdbc, "WDBC", Objective::Classification, "class", &[], class)?,
         read(
-            &folder.join("support2.csv"),
+            open("support2.csv")?,
             "SUPPORT2, log charges",
             Objective::Regression,
             "charges",
@@ -110,14 +114,9 @@ fn encode(table: &Table, reference: &[usize]) -> Vec<Vec<f32>> {
         let values: BTreeSet<&str> = (0..rows.len()).map(cell).collect();
         let numeric = values.iter().all(|v| v.is_empty() || v.parse::<f64>().is_ok());
         if numeric && values.len() > CATEGORIES {
-            let known: Vec<f64> = reference.iter().filter_map(|&p| number(p)).collect();
-            let n = known.len().max(1) as f64;
-            let mean = known.iter().sum::<f64>() / n;
-            let std = (known.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n)
-                .sqrt()
-                .max(1e-9);
+            let (mean, std) = moments(reference.iter().filter_map(|&p| number(p)).collect());
             for (patient, row) in rows.iter_mut().enumerate() {
-                let value = number(patient).map_or(0.0, |v| ((v - mean) / std).clamp(-4.0, 4.0));
+                let value = number(patient).map_or(0.0, |v| ((v - mean) / std.max(1e-9)).clamp(-4.0, 4.0));
                 row.push(value as f32);
                 if values.contains("") {
                     row.push(f32::from(u8::from(number(patient).is_none())));
@@ -165,20 +164,13 @@ fn examples(table: &Table, rows: &[Vec<f32>], patients: &[usize], scale: (f64, f
 }
 
 /// AUC, or the share of the variance that is explained.
-fn judge(outputs: &[f32], test: &Examples) -> f64 {
+fn judge(outputs: &[f64], test: &Examples) -> f64 {
     match &test.targets {
         Targets::Classes(classes) => {
-            let scores: Vec<f64> = outputs.iter().map(|&z| f64::from(z)).collect();
             let labels: Vec<bool> = classes.iter().map(|&c| c == 1).collect();
-            metrics::auc(&scores, &labels).unwrap_or(f64::NAN)
+            metrics::auc(outputs, &labels).unwrap_or(f64::NAN)
         }
-        Targets::Values(values) => {
-            let n = values.len() as f32;
-            let mean = values.iter().sum::<f32>() / n;
-            let error: f32 = values.iter().zip(outputs).map(|(v, o)| (v - o).powi(2)).sum();
-            let all: f32 = values.iter().map(|v| (v - mean).powi(2)).sum();
-            f64::from(1.0 - error / all)
-        }
+        numbers => numbers.accuracy(outputs, 1),
     }
 }
 
@@ -209,6 +201,66 @@ fn recipes() -> Result<Vec<(&'static str, Recipe)>, toml::de::Error> {
     ])
 }
 
+/// What came of one recipe with one seed on the patients held out.
+struct Run {
+    parameters: usize,
+    score: f64,
+    /// The largest magnitude that entered an activation.
+    reach: f64,
+}
+
+fn run(table: &Table, recipe: &Recipe, seed: u64) -> Result<Run, Box<dyn Error>> {
+    let mut stream = Stream::new("activations split", seed, &[]);
+    let all: Vec<usize> = (0..table.targets.len()).collect();
+    let (rest, test) = hold_out(table, &all, HELD_OUT, &mut stream);
+    let (train, validation) = hold_out(table, &rest, HELD_OUT, &mut stream);
+    let rows = encode(table, &train);
+    let (mean, std) = moments(train.iter().map(|&p| table.targets[p]).collect());
+    let [train, validation, test] =
+        [train, validation, test].map(|part| examples(table, &rows, &part, (mean, std)));
+    let spec = ModelSpec {
+        input: Shape::Features(rows[0].len()),
+        layers: vec![
+            Layer::Dense { outputs: 16 },
+            Layer::Relu,
+            Layer::Dense { outputs: 8 },
+            Layer::Relu,
+            Layer::Dense { outputs: 1 },
+        ],
+    };
+    let recipe = Recipe {
+        seed,
+        objective: table.objective,
+        ..recipe.clone()
+    };
+    let options = Options {
+        checkpoint: None,
+        progress: &mut |_| {},
+    };
+    let network = Network::new(&Device::cpu(), &recipe.model(&spec)?)?;
+    let outcome = fit(network, &recipe, &train, Some(&validation), options)?;
+    let mut file = ModelFile::from(outcome.model);
+    let outputs = record(&mut file, &test)?;
+    let ranges = file
+        .annotations
+        .activations
+        .iter()
+        .map(|a| a.overall().magnitude());
+    Ok(Run {
+        parameters: file.model.params().len(),
+        score: judge(&outputs, &test),
+        reach: ranges.fold(0.0, f64::max),
+    })
+}
+
+/// Mean and standard deviation.
+fn moments(values: Vec<f64>) -> (f64, f64) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n;
+    (mean, variance.sqrt())
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let folder = arguments.next().ok_or("usage: activations FOLDER [SEEDS]")?;
@@ -217,55 +269,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("|---|---|---|---|---|---|");
     for table in tables(Path::new(&folder))? {
         for (name, recipe) in recipes()? {
-            let mut scores = Vec::new();
-            let (mut parameters, mut reach) = (0, 0.0f64);
-            for seed in 1..=seeds {
-                let mut stream = Stream::new("activations split", seed, &[]);
-                let all: Vec<usize> = (0..table.targets.len()).collect();
-                let (rest, test) = hold_out(&table, &all, HELD_OUT, &mut stream);
-                let (train, validation) = hold_out(&table, &rest, HELD_OUT, &mut stream);
-                let rows = encode(&table, &train);
-                let n = train.len() as f64;
-                let mean = train.iter().map(|&p| table.targets[p]).sum::<f64>() / n;
-                let std = (train
-                    .iter()
-                    .map(|&p| (table.targets[p] - mean).powi(2))
-                    .sum::<f64>()
-                    / n)
-                    .sqrt();
-                let [train, validation, test] =
-                    [train, validation, test].map(|part| examples(&table, &rows, &part, (mean, std)));
-                let spec = ModelSpec {
-                    input: Shape::Features(rows[0].len()),
-                    layers: vec![
-                        Layer::Dense { outputs: 16 },
-                        Layer::Relu,
-                        Layer::Dense { outputs: 8 },
-                        Layer::Relu,
-                        Layer::Dense { outputs: 1 },
-                    ],
-                };
-                let recipe = Recipe {
-                    seed,
-                    objective: table.objective,
-                    ..recipe.clone()
-                };
-                let model = recipe.model(&spec)?;
-                parameters = model.params().len();
-                let options = Options {
-                    checkpoint: None,
-                    progress: &mut |_| {},
-                };
-                let network = Network::new(&Device::cpu(), &model)?;
-                let outcome = fit(network, &recipe, &train, Some(&validation), options)?;
-                let network = Network::new(&Device::cpu(), &outcome.model)?;
-                let (outputs, ranges) = network.evaluate(&test.inputs)?;
-                scores.push(judge(&outputs, &test));
-                reach = ranges.iter().fold(reach, |m, r| m.max(r.magnitude()));
-            }
-            let n = scores.len() as f64;
-            let mean = scores.iter().sum::<f64>() / n;
-            let spread = (scores.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0)).sqrt();
+            let results = (1..=seeds).map(|seed| run(&table, &recipe, seed));
+            let results = results.collect::<Result<Vec<_>, _>>()?;
+            let parameters = results.first().map_or(0, |r| r.parameters);
+            let reach = results.iter().map(|r| r.reach).fold(0.0, f64::max);
+            let (mean, deviation) = moments(results.iter().map(|r| r.score).collect());
+            // Of a sample, not of all seeds that there are.
+            let n = results.len() as f64;
+            let spread = deviation * (n / (n - 1.0).max(1.0)).sqrt();
             println!(
                 "| {} | {name} | {parameters} | {mean:.4} | {spread:.4} | {reach:.1} |",
                 table.name

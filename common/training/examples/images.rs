@@ -5,54 +5,22 @@
 //! NETWORK and RECIPE are files as in `configs/models` and `configs/recipes`, SCHEMA says what the images are (see `galen-data`),
 //! TRAINING and TEST are data sets (IDX with the labels beside it, or NPZ), and OUT is the model file to write, with the ranges that
 //! training images give. A run that was interrupted continues from OUT.checkpoint. The test images choose nothing unless the recipe
-//! stops early.
+//! stops early or has the schedule `plateau`.
 
 #![allow(clippy::print_stdout)]
 
 use galen_data::{Limits, Schema};
 use galen_models::{ModelFile, ModelSpec};
 use galen_training::recipes::Recipe;
-use galen_training::{Device, Event, Examples, Network, Options, Targets, fit};
+use galen_training::{Device, Event, Examples, Network, Options, evaluate, fit, record};
 use serde::de::DeserializeOwned;
 use std::error::Error;
 use std::path::Path;
 use std::time::Instant;
 
-/// Images that are evaluated together.
-const CHUNK: usize = 500;
-
 fn read<T: DeserializeOwned>(path: &str) -> Result<T, Box<dyn Error>> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?;
     toml::from_str(&text).map_err(|e| format!("{path}: {e}").into())
-}
-
-/// Evaluates images in `f64`, records the ranges in the file if asked to, and gives the share of images whose class is found.
-fn judge(file: &mut ModelFile, examples: &Examples, record: bool) -> Result<f64, Box<dyn Error>> {
-    let Targets::Classes(classes) = &examples.targets else {
-        return Err("the images have no classes".into());
-    };
-    let mut hits = 0;
-    let inputs = file.model.spec().inputs();
-    let parts = examples.inputs.chunks(CHUNK * inputs).zip(classes.chunks(CHUNK));
-    for (images, classes) in parts {
-        let images: Vec<f64> = images.iter().map(|&v| f64::from(v)).collect();
-        let rows: Vec<&[f64]> = images.chunks(inputs).collect();
-        let outputs = if record {
-            file.record(&rows)?
-        } else {
-            file.model.forward(&rows)?
-        };
-        let found: Vec<usize> = match file.model.spec().outputs() {
-            1 => outputs.rows().map(|row| usize::from(row[0] >= 0.0)).collect(),
-            _ => outputs.classes(),
-        };
-        hits += found
-            .iter()
-            .zip(classes)
-            .filter(|(f, c)| **f == **c as usize)
-            .count();
-    }
-    Ok(hits as f64 / classes.len() as f64)
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -109,10 +77,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         .into_iter()
         .map(|class| class.name.clone())
         .collect();
-    for (part, examples, record) in [("training", &training, true), ("test", &test, false)] {
-        let accuracy = judge(&mut file, examples, record)?;
-        println!("{part}: {:.2} % in f64", 100.0 * accuracy);
-    }
+    let width = file.model.spec().outputs();
+    let outputs = record(&mut file, &training)?;
+    let seen = 100.0 * training.targets.accuracy(&outputs, width);
+    let unseen = 100.0 * test.targets.accuracy(&evaluate(&file.model, &test)?, width);
+    println!("in f64: {seen:.2} % of the training images, {unseen:.2} % of the test images");
     for activation in &file.annotations.activations {
         let range = activation.overall();
         println!(

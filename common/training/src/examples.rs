@@ -1,7 +1,7 @@
 //! What a network is trained on, as plain numbers.
 
 use galen_data::Dataset;
-use galen_models::ModelSpec;
+use galen_models::{ModelSpec, metrics};
 
 /// What is to be predicted.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,28 +78,46 @@ impl From<&Dataset> for Examples {
     }
 }
 
-impl Examples {
-    /// Number of patients, as the targets count them for a network with `outputs` outputs.
-    pub fn len(&self, outputs: usize) -> usize {
-        match &self.targets {
-            Targets::Classes(classes) => classes.len(),
-            Targets::Values(values) => values.len().checked_div(outputs).unwrap_or(0),
+impl Targets {
+    /// How well outputs, `width` per patient and one patient after the other, meet the targets. For classes the share of patients
+    /// whose class has the largest logit; a single logit stands for class 1 where it is not negative. For numbers 1 minus the squared
+    /// errors over the squared deviations from the mean of each output.
+    pub fn accuracy(&self, outputs: &[f64], width: usize) -> f64 {
+        match self {
+            Self::Classes(classes) => {
+                let found = match width {
+                    1 => outputs.iter().map(|&z| u32::from(z >= 0.0)).collect(),
+                    _ => metrics::largest(outputs, width),
+                };
+                let hits = found.iter().zip(classes).filter(|(f, c)| f == c).count();
+                hits as f64 / classes.len() as f64
+            }
+            Self::Values(values) => {
+                let values = || values.iter().map(|&v| f64::from(v));
+                let errors = values().zip(outputs).map(|(v, o)| (v - o) * (v - o));
+                let deviations = |column: usize| {
+                    let column = || values().skip(column).step_by(width.max(1));
+                    let mean = column().sum::<f64>() / column().count() as f64;
+                    column().map(|v| (v - mean) * (v - mean)).sum::<f64>()
+                };
+                1.0 - errors.sum::<f64>() / (0..width).map(deviations).sum::<f64>()
+            }
         }
     }
+}
 
+impl Examples {
     /// Checks that these are whole patients of the network, at least one, all numbers finite; gives their number.
     pub fn check(&self, spec: &ModelSpec) -> Result<usize, ExamplesError> {
         let (width, outputs) = (spec.inputs(), spec.outputs());
-        let patients = self.len(outputs);
-        let targets = match &self.targets {
-            Targets::Classes(classes) => classes.len(),
-            Targets::Values(values) => values.len(),
+        let (targets, per_patient) = match &self.targets {
+            Targets::Classes(classes) => (classes.len(), 1),
+            Targets::Values(values) => (values.len(), outputs),
         };
-        let whole = match &self.targets {
-            Targets::Classes(_) => true,
-            Targets::Values(values) => outputs > 0 && values.len() % outputs == 0,
-        };
-        if !whole || patients == 0 || patients.checked_mul(width) != Some(self.inputs.len()) {
+        let patients = targets / per_patient.max(1);
+        let whole =
+            targets.is_multiple_of(per_patient) && patients.checked_mul(width) == Some(self.inputs.len());
+        if !whole || patients == 0 {
             return Err(ExamplesError::Count {
                 inputs: self.inputs.len(),
                 width,
@@ -131,22 +149,6 @@ impl Examples {
         }
     }
 
-    /// The patients at the given indices, for a network with `inputs` inputs and `outputs` outputs. Indices must be below the number
-    /// of patients.
-    pub fn select(&self, patients: &[usize], inputs: usize, outputs: usize) -> Self {
-        let pick = |values: &[f32], width: usize| {
-            let rows = patients.iter().map(|&p| &values[p * width..(p + 1) * width]);
-            rows.flatten().copied().collect()
-        };
-        Self {
-            inputs: pick(&self.inputs, inputs),
-            targets: match &self.targets {
-                Targets::Classes(classes) => Targets::Classes(patients.iter().map(|&p| classes[p]).collect()),
-                Targets::Values(values) => Targets::Values(pick(values, outputs)),
-            },
-        }
-    }
-
     /// Targets of some patients as a matrix with one row per output and one column per patient.
     pub(crate) fn target_columns(&self, patients: &[usize], outputs: usize) -> Vec<f32> {
         let n = patients.len();
@@ -163,5 +165,22 @@ impl Examples {
             }
         }
         columns
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accuracies_from_their_definition() {
+        let classes = Targets::Classes(vec![0, 1, 1, 0]);
+        assert_eq!(classes.accuracy(&[-1.0, 0.5, -0.5, -2.0], 1), 0.75);
+        let three = Targets::Classes(vec![2, 0]);
+        assert_eq!(three.accuracy(&[0.0, 1.0, 3.0, 1.0, 2.0, 0.5], 3), 0.5);
+        // Two outputs with means 1 and 10: deviations 2 and 200, errors 1 and 4.
+        let values = Targets::Values(vec![0.0, 0.0, 2.0, 20.0]);
+        let accuracy = values.accuracy(&[1.0, 0.0, 2.0, 18.0], 2);
+        assert!((accuracy - (1.0 - 5.0 / 202.0)).abs() < 1e-12, "{accuracy}");
     }
 }

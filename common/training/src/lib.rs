@@ -5,7 +5,8 @@
 //! federation added up; [`train`] improves a model on them with burn, on the [`Device`] that the party's configuration names.
 //!
 //! Networks of any specification, images among them, are [`Network`]s that [`fit`] trains on [`Examples`] by a [recipe](recipes::Recipe): a
-//! program of stages in a file, which can be interrupted and continued (`docs/training.md`).
+//! program of stages in a file, which can be interrupted and continued; [`record`] writes into the model's file what its encrypted evaluation is
+//! planned by (`docs/training.md`).
 //!
 //! [`baseline`] runs the whole study in one process, unencrypted: what the federation's results are compared with.
 //!
@@ -20,6 +21,7 @@ mod network;
 mod optimise;
 mod preprocess;
 pub mod recipes;
+mod record;
 mod split;
 mod table;
 mod train;
@@ -31,6 +33,7 @@ pub use loss::{Distillation, Objective};
 pub use network::{Network, NetworkError, Penalty, Reach};
 pub use optimise::{Group, Method, Plateau, Schedule};
 pub use preprocess::{LIMIT, PreprocessError, Preprocessor};
+pub use record::{evaluate, record};
 pub use split::{Split, split};
 pub use table::{DataError, DataProblem, Table, load_csv, read_csv};
 pub use train::{Order, Progress, TrainError, train};
