@@ -280,45 +280,35 @@ impl Optimiser {
         self.states.iter().map(moments).collect()
     }
 
-    /// Continues from the state of a checkpoint. What does not fit the rule or the block is an error.
-    pub(crate) fn restore(
-        &mut self,
-        network: &Network,
-        moments: Vec<Option<Moments>>,
-    ) -> Result<(), NetworkError> {
-        let wrong = |block: usize| NetworkError::Device {
-            detail: format!(
-                "the optimiser's state of {} does not fit this recipe",
-                network.blocks()[block].name
-            ),
-        };
+    /// Continues from the state of a checkpoint; `None` if it does not fit the rules or the network.
+    pub(crate) fn restore(&mut self, network: &Network, moments: Vec<Option<Moments>>) -> Option<()> {
+        if moments.len() != self.states.len() {
+            return None;
+        }
         for (block, moments) in moments.into_iter().enumerate() {
             let Some(moments) = moments else { continue };
-            let Some((Some((rule, _)), param)) = self.rules.get(block).zip(network.params().get(block))
-            else {
-                return Err(wrong(block));
-            };
-            let shape = param.dims();
+            let (rule, _) = self.rules[block].as_ref()?;
+            let shape = network.params()[block].dims();
             let mut tensors = Vec::new();
             for values in moments.tensors {
                 if values.len() != shape[0] * shape[1] {
-                    return Err(wrong(block));
+                    return None;
                 }
                 tensors.push(network.plain(values, shape));
             }
-            let state = match (rule, <[Tensor<2>; 2]>::try_from(tensors)) {
-                (Rule::Sgd(_), Err(tensors)) => {
-                    let velocity = tensors.into_iter().next().map(MomentumState::new);
-                    State::Sgd(Box::new(SgdState::new(velocity)))
+            let mut tensors = tensors.into_iter();
+            let state = match (rule, tensors.next(), tensors.next()) {
+                (Rule::Sgd(_), velocity, None) => {
+                    State::Sgd(Box::new(SgdState::new(velocity.map(MomentumState::new))))
                 }
-                (Rule::Adam(_) | Rule::AdamW(_), Ok([first, second])) => {
+                (Rule::Adam(_) | Rule::AdamW(_), Some(first), Some(second)) => {
                     State::Adaptive(Box::new(AdaptiveMomentumState::new(moments.steps, first, second)))
                 }
-                _ => return Err(wrong(block)),
+                _ => return None,
             };
             self.states[block] = Some(state);
         }
-        Ok(())
+        Some(())
     }
 }
 

@@ -29,7 +29,7 @@ type Values = Vec<Vec<f32>>;
 
 #[derive(Serialize, Deserialize)]
 struct Checkpoint {
-    /// Of recipe, network and data: a checkpoint belongs to one run.
+    /// Of recipe, network with its first parameters, and data: a checkpoint belongs to one run.
     run: [u8; 32],
     stage: usize,
     epoch: u32,
@@ -81,7 +81,8 @@ pub(super) fn save(path: &Path, run: [u8; 32], state: &State) -> Result<(), FitE
     let mut bytes = postcard::to_stdvec(&checkpoint).map_err(|e| failed(e.to_string()))?;
     let digest = seal(&bytes);
     bytes.extend(digest.0);
-    let new = path.with_extension("new");
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
     let written = File::create(&new).and_then(|mut file| {
         file.write_all(&bytes)?;
         file.sync_all()?;
@@ -133,7 +134,10 @@ pub(super) fn resume(
         begin.enter(stage);
         let moments = checkpoint.moments.into_iter();
         let moments = moments.map(|m| m.map(|(steps, tensors)| Moments { steps, tensors }));
-        begin.optimiser.restore(&network, moments.collect())?;
+        begin
+            .optimiser
+            .restore(&network, moments.collect())
+            .ok_or_else(damaged)?;
     }
     begin.epoch = checkpoint.epoch;
     begin.steps = checkpoint.steps;
@@ -182,10 +186,9 @@ impl Run<'_> {
             problem: e.to_string(),
         };
         let recipe = serde_json::to_vec(self.recipe).map_err(failed)?;
-        let spec = serde_json::to_vec(network.spec()).map_err(failed)?;
         let mut transcript = Transcript::new("galen training run v1")
             .field(&recipe)
-            .field(&spec);
+            .field(&network.model()?.digest().0);
         for (examples, patients) in [Some((self.training, self.patients)), self.validation]
             .into_iter()
             .flatten()

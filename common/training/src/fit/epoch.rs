@@ -53,11 +53,12 @@ impl Run<'_> {
                 observer(state, end, None);
             }
         }
-        let (validation, finished) = self.judge(stage, state, &shares, sum / self.patients as f64)?;
+        let loss = sum / self.patients as f64;
+        let (validation, finished) = self.judge(stage, state, &shares, loss)?;
         let epoch = Epoch {
             stage: state.stage,
             epoch: state.epoch,
-            loss: sum / self.patients as f64,
+            loss,
             factor,
             shares,
             validation,
@@ -209,7 +210,7 @@ impl State {
 }
 
 /// Keeps the highest coefficient of every trained activation away from 0.
-fn guard(network: &mut Network, least: f64) {
+pub(super) fn guard(network: &mut Network, least: f64) {
     for block in 0..network.blocks().len() {
         if network.blocks()[block].kind != ParameterKind::Coefficient {
             continue;

@@ -1,6 +1,7 @@
 //! Following a recipe.
 
 mod checkpoint;
+mod clock;
 mod epoch;
 mod judge;
 
@@ -13,11 +14,11 @@ use crate::network::{Network, NetworkError};
 use crate::optimise::{Optimiser, Plateau};
 use crate::recipes::{Activations, Recipe, RecipeError, Stage};
 use burn::tensor::Tensor;
+use clock::Clock;
 use galen_data::augment::AugmentError;
-use galen_models::{Model, Shape};
+use galen_models::{Model, ParameterKind, Shape};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-use std::time::Instant;
 
 /// What a training run needs beside network, recipe and data.
 pub struct Options<'a> {
@@ -91,7 +92,7 @@ pub enum FitError {
     /// Examples that do not fit the network.
     #[error("{part} data: {problem}")]
     Examples {
-        /// Training or validation.
+        /// Training, validation, or evaluated.
         part: &'static str,
         /// What is wrong.
         problem: ExamplesError,
@@ -99,7 +100,7 @@ pub enum FitError {
     /// The network or the device failed.
     #[error(transparent)]
     Network(#[from] NetworkError),
-    /// The loss became infinite.
+    /// The loss became infinite or undefined.
     #[error(
         "training diverged in epoch {epoch} of stage \"{stage}\"; lower its learning_rate, set clip, or raise its penalty"
     )]
@@ -137,9 +138,11 @@ struct State {
     history: Vec<Epoch>,
 }
 
-/// The settings of a run that do not change.
+/// What does not change during a run.
 struct Run<'a> {
     recipe: &'a Recipe,
+    /// The network's parameters at the beginning.
+    start: Vec<Tensor<2>>,
     training: &'a Examples,
     patients: usize,
     validation: Option<(&'a Examples, usize)>,
@@ -156,7 +159,7 @@ pub fn fit(
     validation: Option<&Examples>,
     options: Options<'_>,
 ) -> Result<Outcome, FitError> {
-    recipe.check()?;
+    recipe.check_for(network.activations().len())?;
     if recipe.augmentation.is_some() && !matches!(network.spec().input, Shape::Image(_)) {
         return Err(RecipeError::Augmentation(AugmentError::NoImage).into());
     }
@@ -172,15 +175,16 @@ pub fn fit(
     };
     let run = Run {
         recipe,
+        start: network.params().to_vec(),
         training,
         patients,
         validation,
     };
-    let mut state = run.begin(network);
     let checkpoint = match options.checkpoint {
-        Some(path) => Some((path, run.fingerprint(&state.network, path)?)),
+        Some(path) => Some((path, run.fingerprint(&network, path)?)),
         None => None,
     };
+    let mut state = State::new(network, &recipe.stages[0]);
     if let Some((path, run)) = checkpoint {
         state = checkpoint::resume(path, run, &recipe.stages, state)?;
     }
@@ -249,37 +253,16 @@ impl Stage {
 }
 
 impl Run<'_> {
-    /// The state before the first stage.
-    fn begin(&self, network: Network) -> State {
-        let mut state = State {
-            stage: 0,
-            epoch: 0,
-            optimiser: Optimiser::new(
-                &network,
-                &self.recipe.stages[0].weights,
-                &self.recipe.stages[0].coefficients,
-            ),
-            network,
-            average: None,
-            steps: 0,
-            best: None,
-            waited: 0,
-            plateau: Plateau::default(),
-            teacher: None,
-            history: Vec::new(),
-        };
-        // A first stage from scratch starts where the network is.
-        state.enter(&self.recipe.stages[0]);
-        state
-    }
-
     /// Ends a stage: takes the averaged or the best parameters, computes statistics anew, makes a teacher; then enters the next one.
     fn end(&self, stage: &Stage, state: &mut State) -> Result<(), FitError> {
-        if let Some((_, best)) = state.best.take() {
-            set(&mut state.network, &best);
-        } else if let Some(average) = state.average.take() {
-            set(&mut state.network, &average);
-        }
+        state.network = match state.best.take() {
+            Some((_, best)) => {
+                let mut network = state.network.clone();
+                set(&mut network, &best);
+                network
+            }
+            None => state.settled(stage),
+        };
         let shares = stage.shares(stage.epochs, state.network.activations().len());
         if stage.recalibrate {
             self.recalibrate(&mut state.network, &shares, stage.max_pooling)?;
@@ -294,18 +277,58 @@ impl Run<'_> {
         state.stage += 1;
         if let Some(next) = self.recipe.stages.get(state.stage) {
             if next.from_scratch {
-                let seed = self.recipe.seed.wrapping_add(state.stage as u64);
-                let fresh =
-                    Model::initial(state.network.spec().clone(), seed).map_err(NetworkError::Model)?;
-                state.network.load(fresh.params())?;
+                self.renew(state)?;
             }
             state.enter(next);
+        }
+        Ok(())
+    }
+
+    /// Other random weights; coefficients of activations as they were at the beginning, which may be fits that no draw replaces.
+    fn renew(&self, state: &mut State) -> Result<(), NetworkError> {
+        let seed = self.recipe.seed.wrapping_add(state.stage as u64);
+        let fresh = Model::initial(state.network.spec().clone(), seed)?;
+        state.network.load(fresh.params())?;
+        for (block, start) in self.start.iter().enumerate() {
+            if state.network.blocks()[block].kind == ParameterKind::Coefficient {
+                state.network.set_param(block, start.clone());
+            }
         }
         Ok(())
     }
 }
 
 impl State {
+    /// The state before the first stage.
+    fn new(network: Network, first: &Stage) -> Self {
+        Self {
+            stage: 0,
+            epoch: 0,
+            optimiser: Optimiser::new(&network, &first.weights, &first.coefficients),
+            network,
+            average: None,
+            steps: 0,
+            best: None,
+            waited: 0,
+            plateau: Plateau::default(),
+            teacher: None,
+            history: Vec::new(),
+        }
+    }
+
+    /// The network that is the stage's result if it ends here and no earlier epoch was better.
+    fn settled(&self, stage: &Stage) -> Network {
+        let mut network = self.network.clone();
+        if let Some(average) = &self.average {
+            set(&mut network, average);
+            // The mean of two coefficients of unlike signs can be next to 0.
+            if let Some(least) = stage.least_leading {
+                epoch::guard(&mut network, least);
+            }
+        }
+        network
+    }
+
     /// Begins a stage with the present parameters.
     fn enter(&mut self, stage: &Stage) {
         self.epoch = 0;
@@ -315,60 +338,5 @@ impl State {
         self.best = None;
         self.waited = 0;
         self.plateau = Plateau::default();
-    }
-}
-
-/// Rates and remaining times.
-struct Clock {
-    begin: Instant,
-    stages: usize,
-    patients: usize,
-    /// Patients that this process has trained on in whole epochs, and that are left in whole epochs.
-    seen: usize,
-    left: usize,
-}
-
-impl Clock {
-    fn new(recipe: &Recipe, state: &State, patients: usize) -> Self {
-        let epochs: u64 = recipe
-            .stages
-            .iter()
-            .skip(state.stage)
-            .map(|s| u64::from(s.epochs))
-            .sum();
-        let left = epochs.saturating_sub(u64::from(state.epoch)) as usize;
-        Self {
-            begin: Instant::now(),
-            stages: recipe.stages.len(),
-            patients,
-            seen: 0,
-            left: left.saturating_mul(patients),
-        }
-    }
-
-    fn epoch_done(&mut self) {
-        self.seen += self.patients;
-        self.left = self.left.saturating_sub(self.patients);
-    }
-
-    fn skip(&mut self, epochs: u32) {
-        self.left = self.left.saturating_sub(epochs as usize * self.patients);
-    }
-
-    fn event(&self, stage: &Stage, state: &State, done: usize, finished: Option<Epoch>) -> Event {
-        let seconds = self.begin.elapsed().as_secs_f64();
-        let rate = (self.seen + done) as f64 / seconds.max(1e-9);
-        Event {
-            stage: stage.name.clone(),
-            stage_index: state.stage,
-            stages: self.stages,
-            epoch: state.epoch,
-            epochs: stage.epochs,
-            done,
-            patients: self.patients,
-            rate,
-            remaining_s: self.left.saturating_sub(done) as f64 / rate.max(1e-9),
-            finished,
-        }
     }
 }

@@ -23,6 +23,20 @@ pub enum RecipeError {
         /// What it could be.
         possible: &'static str,
     },
+    /// A stage that ends before its transition does.
+    #[error(
+        "stage \"{stage}\" has epochs = {epochs}: the transition of {activations} activations takes {needed}"
+    )]
+    Transition {
+        /// The stage.
+        stage: String,
+        /// Its epochs.
+        epochs: u32,
+        /// Activations of the network.
+        activations: usize,
+        /// Epochs that the transition takes.
+        needed: u32,
+    },
     /// An augmentation that is impossible, or impossible for the network.
     #[error(transparent)]
     Augmentation(#[from] AugmentError),
@@ -47,6 +61,26 @@ impl Recipe {
             let place = format!("stage \"{}\"", stage.name);
             Checker { place: &place }.stage(stage, taught)?;
             taught |= stage.becomes_teacher;
+        }
+        Ok(())
+    }
+
+    /// Checks every setting for a network with so many activations.
+    pub(crate) fn check_for(&self, activations: usize) -> Result<(), RecipeError> {
+        self.check()?;
+        for stage in &self.stages {
+            let Activations::Transition(transition) = stage.activations else {
+                continue;
+            };
+            let needed = transition.length(activations);
+            if stage.epochs < needed {
+                return Err(RecipeError::Transition {
+                    stage: stage.name.clone(),
+                    epochs: stage.epochs,
+                    activations,
+                    needed,
+                });
+            }
         }
         Ok(())
     }
@@ -106,6 +140,12 @@ impl Checker<'_> {
         self.group(&stage.weights)?;
         self.group(&stage.coefficients)?;
         self.not_negative(stage.warm_up, "warm_up")?;
+        self.that(
+            stage.warm_up <= f64::from(stage.epochs),
+            "warm_up",
+            stage.warm_up,
+            "it must be at most the stage's epochs",
+        )?;
         match stage.schedule {
             Schedule::Constant => {}
             Schedule::Cosine { floor } => {

@@ -99,7 +99,8 @@ pub struct Stage {
     /// Whether the network at the end of this stage is the teacher of later stages.
     #[serde(default)]
     pub becomes_teacher: bool,
-    /// Whether weights start from fresh random values, and not from where the stage before ended.
+    /// Whether the stage starts from other random weights, and from the coefficients of activations that the recipe started from,
+    /// instead of where the stage before ended. The first stage starts where the network is.
     #[serde(default)]
     pub from_scratch: bool,
     /// How all parameters but coefficients of activations are optimised.
@@ -123,7 +124,7 @@ pub struct Stage {
     #[serde(default)]
     pub distillation: Option<Distillation>,
     /// The smallest magnitude of a trained activation's highest coefficient: after each step, smaller ones are set to it with
-    /// their sign. Keeps the completed square of a quadratic well conditioned.
+    /// their sign. Keeps the completed square of a quadratic well conditioned. The average of `averaging` is kept from 0 likewise.
     #[serde(default)]
     pub least_leading: Option<f64>,
     /// Decay per step of an exponential average of all parameters, which replaces them at the end of the stage; in (0, 1).
