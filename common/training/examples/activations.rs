@@ -68,7 +68,8 @@ fn read(
 fn tables(folder: &Path) -> Result<Vec<Table>, Box<dyn Error>> {
     let class = |text: &str| text.parse::<f64>().ok().map(|v| f64::from(u8::from(v > 0.0)));
     // The first line holds counts and class names in place of a header.
-    let wdbc = std::fs::read_to_string(folder.join("breast_cancer.csv"))?;
+    let wdbc = folder.join("breast_cancer.csv");
+    let wdbc = std::fs::read_to_string(&wdbc).map_err(|e| format!("{}: {e}", wdbc.display()))?;
     let columns: Vec<String> = (0..30).map(|i| format!("x{i}")).chain(["class".into()]).collect();
     let body = wdbc.split_once('\n').map_or("", |(_, body)| body);
     let wdbc = format!("{}\n{body}", columns.join(","));
