@@ -277,9 +277,12 @@ fn main() -> Result<(), Box<dyn Error>> {
             let (mean, deviation) = moments(results.iter().map(|r| r.score).collect());
             // Of a sample, not of all seeds that there are.
             let n = results.len() as f64;
-            let spread = deviation * (n / (n - 1.0).max(1.0)).sqrt();
+            let spread = match results.len() {
+                0 | 1 => "unknown".to_owned(),
+                _ => format!("{:.4}", deviation * (n / (n - 1.0)).sqrt()),
+            };
             println!(
-                "| {} | {name} | {parameters} | {mean:.4} | {spread:.4} | {reach:.1} |",
+                "| {} | {name} | {parameters} | {mean:.4} | {spread} | {reach:.1} |",
                 table.name
             );
         }
