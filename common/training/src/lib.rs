@@ -4,19 +4,36 @@
 //! [`split`] holds patients out; [`Preprocessor`] turns the rest into standardised rows, with the statistics that the
 //! federation added up; [`train`] improves a model on them with burn, on the [`Device`] that the party's configuration names.
 //!
+//! Networks of any specification, images among them, are [`Network`]s that [`fit`] trains on [`Examples`] by a [recipe](recipes::Recipe): a
+//! program of stages in a file, which can be interrupted and continued; [`record`] writes into the model's file what its encrypted evaluation is
+//! planned by (`docs/training.md`).
+//!
 //! [`baseline`] runs the whole study in one process, unencrypted: what the federation's results are compared with.
 //!
 //! Everything is reproducible from the study's public seed. On one machine and the CPU, equal input gives equal bits.
 
 pub mod baseline;
 mod device;
+mod examples;
+mod fit;
+mod loss;
+mod network;
+mod optimise;
 mod preprocess;
+pub mod recipes;
+mod record;
 mod split;
 mod table;
 mod train;
 
 pub use device::{Device, DeviceError};
+pub use examples::{Examples, ExamplesError, Targets};
+pub use fit::{CheckpointError, Epoch, Event, FitError, Options, Outcome, Score, fit};
+pub use loss::{Distillation, Objective};
+pub use network::{Network, NetworkError, Penalty, Reach};
+pub use optimise::{Group, Method, Plateau, Schedule};
 pub use preprocess::{LIMIT, PreprocessError, Preprocessor};
+pub use record::{evaluate, record};
 pub use split::{Split, split};
 pub use table::{DataError, DataProblem, Table, load_csv, read_csv};
 pub use train::{Order, Progress, TrainError, train};

@@ -139,9 +139,9 @@ impl Augmentation {
         Ok(values)
     }
 
-    /// One image, `channels x height x width` values long, into `out` of the same length. The numbers must be in range
-    /// ([`Augmentation::check`]).
-    fn vary(&self, shape: [usize; 3], image: &[f32], out: &mut [f32], stream: &mut Stream) {
+    /// One image of `shape` (channels, height, width), varied by draws from `stream`, into `out` of the same length. The numbers must
+    /// be in range ([`Augmentation::check`]).
+    pub fn vary(&self, shape: [usize; 3], image: &[f32], out: &mut [f32], stream: &mut Stream) {
         let [_, height, width] = shape;
         let map = self.map(height, width, stream);
         let planes = || image.chunks_exact(height * width);
