@@ -55,6 +55,9 @@ pub enum PartyError {
     /// A data set does not fit its schema. The text names the place, not what stands there.
     #[error(transparent)]
     Dataset(#[from] galen_data::DatasetError),
+    /// Network, recipe and data do not fit each other, or training failed.
+    #[error(transparent)]
+    Training(#[from] galen_training::FitError),
     /// A file of a network, weights or a model that cannot be used.
     #[error("{}: {problem}", path.display())]
     Model {
@@ -177,6 +180,7 @@ impl PartyError {
             Self::Data(_) => 201,
             Self::Model { .. } => 202,
             Self::Dataset(_) => 203,
+            Self::Training(_) => 204,
             Self::Store(_) => 301,
             Self::Spoilt(_) => 302,
             Self::Net(_) => 401,
@@ -224,6 +228,9 @@ impl PartyError {
             Self::Backup(error) => error.hint(),
             Self::Device(_) => "set device = \"cpu\" in config.toml, or run a build that has the device",
             Self::Data(_) => "correct the named line of the table; the study file describes every column",
+            Self::Training(_) => {
+                "docs/training.md explains what recipes may say, and of which networks and data"
+            }
             Self::Dataset(_) => "correct what is named, or the schema; docs/data.md explains both",
             Self::Model { .. } => "docs/models.md tells what networks, weights and ONNX files may contain",
             Self::Store(_) => "check the disk and that no other `party serve` runs on this folder",
@@ -262,6 +269,7 @@ impl PartyError {
             | Self::Consent(_)
             | Self::Backup(_)
             | Self::Model { .. }
+            | Self::Training(_)
             | Self::Device(_) => Exit::Setup,
             Self::Data(_) | Self::Dataset(_) => Exit::Data,
             Self::Net(_) if self.is_succession() => Exit::Closed,

@@ -60,6 +60,7 @@ pub mod succession;
 #[cfg(test)]
 mod testing;
 pub mod traffic;
+pub mod train;
 pub mod vault;
 
 pub use error::{Exit, PartyError};

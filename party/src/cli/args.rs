@@ -2,9 +2,11 @@
 
 mod data;
 mod model;
+mod train;
 
 pub(super) use data::{DataAction, DescribeArgs};
 pub(super) use model::{ExportArgs, ImportArgs, ModelAction, ModelShowArgs};
+pub(super) use train::TrainArgs;
 
 use super::output::Format;
 use clap::{Args, Parser, Subcommand};
@@ -118,6 +120,17 @@ pub(super) enum Command {
     Opened(DirArgs),
     /// Data sets of tables, signals and images
     Data(DataCommand),
+    /// Train a network on one's own data
+    #[command(
+        long_about = "Trains a network on this hospital's own data by a recipe, for encrypted evaluation. Nothing leaves this machine.\n\n\
+        Needs: a network, a recipe and a schema (.toml files), and the data. Part of the data (--hold-out) judges the network after each \
+        epoch. A run that was interrupted goes on where it stopped when the same command is given again, and ends in the same bits.\n\n\
+        Example:\n  party train configs/models/mnist/network.toml --recipe configs/recipes/mnist.toml \\\n    \
+        --schema configs/models/mnist/data.toml --data train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz --out digits\n\n\
+        Next: report.html in the folder shows curves, errors and ranges; `party model show` shows model.safetensors, which is as \
+        confidential as the data that its ranges were seen in. docs/training.md explains recipes."
+    )]
+    Train(TrainArgs),
     /// The trained model
     Model(ModelCommand),
     /// The audit log: who was let do what, and what was opened to whom
@@ -144,6 +157,7 @@ impl Command {
             Self::Data(DataCommand {
                 command: DataAction::Describe(_),
             }) => "data describe",
+            Self::Train(_) => "train",
             Self::Model(model) => match model.command {
                 ModelAction::Show(_) => "model show",
                 ModelAction::Import(_) => "model import",

@@ -14,6 +14,7 @@ mod serve;
 mod state;
 mod status;
 mod study;
+mod train;
 mod version;
 
 use crate::home::Home;
@@ -78,6 +79,7 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::Data(args::DataCommand {
             command: args::DataAction::Describe(args),
         }) => data::describe(&args, output),
+        Command::Train(args) => train::run(&args, output),
         Command::Model(args::ModelCommand { command }) => match command {
             args::ModelAction::Show(args) => model::show(&args, output),
             args::ModelAction::Import(args) => model::import(&args, output),

@@ -1,0 +1,207 @@
+//! Training on a data set of one's own by a recipe: what `party train` does.
+//!
+//! Nothing of it leaves this machine. The result is a folder with a model file for encrypted evaluation and a report.
+
+mod report;
+
+use crate::PartyError;
+use crate::home;
+use galen_core::config;
+use galen_data::{Dataset, Limits, Normalisation, Schema, partition};
+use galen_models::{ModelFile, ModelSpec, Shape};
+use galen_training::recipes::Recipe;
+use galen_training::{Device, Event, Examples, Network, Options, evaluate, fit, record};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// The model, with its annotations.
+const MODEL: &str = "model.safetensors";
+/// The state after the last epoch, from which an interrupted run goes on.
+const CHECKPOINT: &str = "checkpoint";
+
+/// What is trained on what.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// The network (.toml).
+    pub network: PathBuf,
+    /// The recipe (.toml).
+    pub recipe: PathBuf,
+    /// The schema of the data (.toml).
+    pub schema: PathBuf,
+    /// The data to learn from.
+    pub data: PathBuf,
+    /// Share of the data, in [0, 1), that judges the network after each epoch and is not learnt from.
+    pub hold_out: f64,
+    /// Data that the finished model is evaluated on, and nothing else is done with.
+    pub test: Option<PathBuf>,
+    /// Name of the device.
+    pub device: String,
+    /// The folder that is written.
+    pub out: PathBuf,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Trained {
+    /// The model's digest.
+    pub model: String,
+    /// The model's file.
+    pub file: PathBuf,
+    /// The report: beside it is `report.json`.
+    pub report: PathBuf,
+    /// Parameters of the model.
+    pub parameters: usize,
+    /// Epochs in all, those before an interruption included.
+    pub epochs: usize,
+    /// On the data that were learnt from: share of classes that are right, or for numbers the share of their variance that is explained.
+    pub training: f64,
+    /// The same on the held-out data.
+    pub held_out: Option<f64>,
+    /// The same on the test data.
+    pub test: Option<f64>,
+}
+
+/// The data of a task, ready for the network.
+struct Parts {
+    training: Dataset,
+    held_out: Option<Dataset>,
+    test: Option<Dataset>,
+    normalisation: Option<Normalisation>,
+}
+
+/// Trains, evaluates and writes the folder. If it holds the checkpoint of the same task, the run goes on from there.
+///
+/// `progress` is told after every step.
+pub fn train(task: &Task, progress: &mut dyn FnMut(&Event)) -> Result<Trained, PartyError> {
+    let model_path = task.out.join(MODEL);
+    if model_path.exists() {
+        let problem = "holds a trained model already, which is not overwritten".to_owned();
+        return Err(PartyError::Model {
+            path: task.out.clone(),
+            problem,
+        });
+    }
+    let recipe: Recipe = config::load(&task.recipe)?;
+    let spec = ModelSpec::load_toml(&task.network)?;
+    let unfit = |path: &Path| {
+        let path = path.to_owned();
+        move |problem: String| PartyError::Model { path, problem }
+    };
+    let model = recipe
+        .model(&spec)
+        .map_err(|error| unfit(&task.recipe)(error.to_string()))?;
+    let device = Device::by_name(&task.device).map_err(|error| PartyError::Device(error.to_string()))?;
+    let parts = Parts::load(task, recipe.seed)?;
+    let network = Network::new(&device, &model).map_err(|error| unfit(&task.network)(error.to_string()))?;
+    std::fs::create_dir_all(&task.out).map_err(PartyError::file(&task.out))?;
+    let checkpoint = task.out.join(CHECKPOINT);
+    let (training, held_out) = (
+        Examples::from(&parts.training),
+        parts.held_out.as_ref().map(Examples::from),
+    );
+    let options = Options {
+        checkpoint: Some(&checkpoint),
+        progress,
+    };
+    let outcome = fit(network, &recipe, &training, held_out.as_ref(), options)?;
+
+    let mut file = ModelFile::from(outcome.model);
+    let schema = parts.training.schema();
+    file.annotations.classes = schema
+        .target
+        .classes()
+        .iter()
+        .map(|class| class.name.clone())
+        .collect();
+    file.annotations.standardisation = parts.normalisation.clone().map(Into::into);
+    let seen = record(&mut file, &training)?;
+    let judged = |data: Option<&Dataset>| -> Result<Option<Vec<f64>>, PartyError> {
+        data.map(|data| Ok(evaluate(&file.model, &Examples::from(data))?))
+            .transpose()
+    };
+    let (held_out_seen, test_seen) = (judged(parts.held_out.as_ref())?, judged(parts.test.as_ref())?);
+    let report = report::of(
+        task,
+        &recipe,
+        &file,
+        &outcome.epochs,
+        &[
+            ("training", Some(&parts.training), Some(&seen)),
+            ("held out", parts.held_out.as_ref(), held_out_seen.as_ref()),
+            ("test", parts.test.as_ref(), test_seen.as_ref()),
+        ],
+    )?;
+    report
+        .write(&task.out)
+        .map_err(|error| unfit(&task.out)(error.to_string()))?;
+    let bytes = file
+        .to_safetensors()
+        .map_err(|error| unfit(&model_path)(error.to_string()))?;
+    // The model is last: where it is, everything is.
+    home::write_durably(&model_path, &bytes)?;
+    std::fs::remove_file(&checkpoint).map_err(PartyError::file(&checkpoint))?;
+    let width = file.model.spec().outputs();
+    let accuracy = |data: &Option<Dataset>, outputs: &Option<Vec<f64>>| {
+        let (data, outputs) = (data.as_ref()?, outputs.as_ref()?);
+        Some(Examples::from(data).targets.accuracy(outputs, width))
+    };
+    Ok(Trained {
+        model: file.model.digest().to_hex(),
+        parameters: file.model.params().len(),
+        file: model_path,
+        report: task.out.join("report.html"),
+        epochs: outcome.epochs.len(),
+        training: training.targets.accuracy(&seen, width),
+        held_out: accuracy(&parts.held_out, &held_out_seen),
+        test: accuracy(&parts.test, &test_seen),
+    })
+}
+
+impl Parts {
+    /// Reads, divides, and standardises features by the statistics of those that are learnt from; images stay between 0 and 1.
+    fn load(task: &Task, seed: u64) -> Result<Self, PartyError> {
+        let schema: Schema = config::load(&task.schema)?;
+        let load = |path: &Path| galen_data::load(path, None, &schema, &Limits::default());
+        let all = load(&task.data)?;
+        let mut test = task.test.as_deref().map(load).transpose()?;
+        let (mut training, mut held_out) = match task.hold_out {
+            0.0 => (all, None),
+            share => {
+                let parts = partition::hold_out(&all, share, seed).map_err(|error| PartyError::Model {
+                    path: task.data.clone(),
+                    problem: error.to_string(),
+                })?;
+                (all.select(&parts.train), Some(all.select(&parts.held_out)))
+            }
+        };
+        for (part, name) in [
+            (Some(&training), "to learn from"),
+            (held_out.as_ref(), "held out"),
+        ] {
+            if part.is_some_and(Dataset::is_empty) {
+                return Err(PartyError::Model {
+                    path: task.data.clone(),
+                    problem: format!("no sample is left {name} with --hold-out {}", task.hold_out),
+                });
+            }
+        }
+        let normalisation = matches!(schema.input, Shape::Features(_)).then(|| Normalisation::fit(&training));
+        if let Some(normalisation) = &normalisation {
+            for part in [Some(&mut training), held_out.as_mut(), test.as_mut()]
+                .into_iter()
+                .flatten()
+            {
+                // The statistics are of the same schema.
+                *part = normalisation
+                    .standardised(part)
+                    .map_err(|error| PartyError::Internal(error.to_string()))?;
+            }
+        }
+        Ok(Self {
+            training,
+            held_out,
+            test,
+            normalisation,
+        })
+    }
+}
