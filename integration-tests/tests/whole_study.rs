@@ -23,6 +23,29 @@ fn four_hospitals_train_and_every_one_of_them_queries() -> anyhow::Result<()> {
     the_audit_logs_agree(&mut scene)
 }
 
+/// With fewer connections than hospitals, those that wait for news make room for the others, and the study goes its way.
+#[test]
+fn four_hospitals_and_a_query_share_three_connections() -> anyhow::Result<()> {
+    let folder = small_heart(60)?.with(|study| study.training.rounds = 1)?;
+    let mut scene = Scene::new(EXECUTABLE, &folder)?;
+    let config = scene.home(COORDINATOR).join("config.toml");
+    let text = std::fs::read_to_string(&config)?;
+    let few = text.replace("\nconnections = 256\n", "\nconnections = 3\n");
+    anyhow::ensure!(few != text, "the sample names the default number of connections");
+    std::fs::write(&config, few)?;
+    scene.start_all()?;
+    scene.wait_done()?;
+    scene.check_sums_of_all()?;
+    let party = scene.parties()[0].clone();
+    scene.query(&party)?;
+    let status = scene.snapshot().coordinator.map(|status| status.connections);
+    anyhow::ensure!(
+        status.is_some_and(|connections| connections.most == 3 && connections.waited > 0),
+        "{status:?}"
+    );
+    scene.end()
+}
+
 /// Every hospital's copy of the audit log verifies and tells of every opened sum; it is a part of what the coordinator exports.
 fn the_audit_logs_agree(scene: &mut Scene) -> anyhow::Result<()> {
     let rounds = scene.snapshot().published();
