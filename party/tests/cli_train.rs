@@ -78,6 +78,10 @@ fn a_table_becomes_a_model_for_encrypted_evaluation_and_a_report() {
         assert!(accuracy > 0.9 && accuracy <= 1.0, "{part}: {said}");
     }
 
+    // The report tells of patients.
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&out).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o700);
+
     // The file has what the compiler and whoever prepares patients need.
     let bytes = std::fs::read(Path::new(&out).join("model.safetensors")).unwrap();
     let file = ModelFile::from_safetensors(&bytes).unwrap();

@@ -93,7 +93,10 @@ pub fn train(task: &Task, progress: &mut dyn FnMut(&Event)) -> Result<Trained, P
     let device = Device::by_name(&task.device).map_err(|error| PartyError::Device(error.to_string()))?;
     let parts = Parts::load(task, recipe.seed)?;
     let network = Network::new(&device, &model).map_err(|error| unfit(&task.network)(error.to_string()))?;
-    std::fs::create_dir_all(&task.out).map_err(PartyError::file(&task.out))?;
+    // Checkpoint, report and ranges tell of patients. A folder that is there already keeps what its owner chose for it.
+    if !task.out.exists() {
+        home::make_private(&task.out)?;
+    }
     let checkpoint = task.out.join(CHECKPOINT);
     let (training, held_out) = (
         Examples::from(&parts.training),
@@ -115,11 +118,10 @@ pub fn train(task: &Task, progress: &mut dyn FnMut(&Event)) -> Result<Trained, P
         .collect();
     file.annotations.standardisation = parts.normalisation.clone().map(Into::into);
     let seen = record(&mut file, &training)?;
-    let judged = |data: Option<&Dataset>| -> Result<Option<Vec<f64>>, PartyError> {
-        data.map(|data| Ok(evaluate(&file.model, &Examples::from(data))?))
-            .transpose()
-    };
-    let (held_out_seen, test_seen) = (judged(parts.held_out.as_ref())?, judged(parts.test.as_ref())?);
+    let test = parts.test.as_ref().map(Examples::from);
+    let judged =
+        |examples: &Option<Examples>| examples.as_ref().map(|e| evaluate(&file.model, e)).transpose();
+    let (held_out_seen, test_seen) = (judged(&held_out)?, judged(&test)?);
     let report = report::of(
         task,
         &recipe,
@@ -141,9 +143,8 @@ pub fn train(task: &Task, progress: &mut dyn FnMut(&Event)) -> Result<Trained, P
     home::write_durably(&model_path, &bytes)?;
     std::fs::remove_file(&checkpoint).map_err(PartyError::file(&checkpoint))?;
     let width = file.model.spec().outputs();
-    let accuracy = |data: &Option<Dataset>, outputs: &Option<Vec<f64>>| {
-        let (data, outputs) = (data.as_ref()?, outputs.as_ref()?);
-        Some(Examples::from(data).targets.accuracy(outputs, width))
+    let accuracy = |examples: &Option<Examples>, outputs: &Option<Vec<f64>>| {
+        Some(examples.as_ref()?.targets.accuracy(outputs.as_ref()?, width))
     };
     Ok(Trained {
         model: file.model.digest().to_hex(),
@@ -152,8 +153,8 @@ pub fn train(task: &Task, progress: &mut dyn FnMut(&Event)) -> Result<Trained, P
         report: task.out.join("report.html"),
         epochs: outcome.epochs.len(),
         training: training.targets.accuracy(&seen, width),
-        held_out: accuracy(&parts.held_out, &held_out_seen),
-        test: accuracy(&parts.test, &test_seen),
+        held_out: accuracy(&held_out, &held_out_seen),
+        test: accuracy(&test, &test_seen),
     })
 }
 
