@@ -182,3 +182,71 @@ fn what_does_not_fit_is_said_before_anything_is_written() {
     let (code, number, message) = said(RECIPE, &missing, &[]);
     assert_eq!((code, number.as_str()), (4, "P203"), "{message}");
 }
+
+#[test]
+fn the_teacher_is_judged_beside_its_pupil_and_the_seed_can_be_another() {
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| temp.path().join(name).display().to_string();
+    let recipe = r#"
+        seed = 3
+        batch_size = 32
+        adaptation = { activation = { trained = { degree = 2, radius = 3.0, fit = "direct", per = "channel" } } }
+        [[stages]]
+        name = "teacher"
+        epochs = 6
+        activations = "relu"
+        becomes_teacher = true
+        weights = { method = "adam", learning_rate = 1e-2 }
+        [[stages]]
+        name = "pupil"
+        epochs = 6
+        weights = { method = "adam", learning_rate = 1e-2 }
+        distillation = { temperature = 2, weight = 1.0 }
+    "#;
+    // The test data's class is in a column of another name.
+    let renamed = points(0.3).replacen("side", "where", 1);
+    for (name, content) in [
+        ("schema.toml", SCHEMA),
+        ("other.toml", &SCHEMA.replace("\"side\"", "\"where\"")),
+        ("wide.toml", &SCHEMA.replace("inside", "within")),
+        ("net.toml", NETWORK),
+        ("recipe.toml", recipe),
+        ("a.csv", &points(0.0)),
+        ("b.csv", &renamed),
+    ] {
+        std::fs::write(at(name), content).unwrap();
+    }
+    let run = |out: &str, more: &[&str]| {
+        let (network, recipe, schema) = (at("net.toml"), at("recipe.toml"), at("schema.toml"));
+        let (data, test, out) = (at("a.csv"), at("b.csv"), at(out));
+        let mut command = vec![
+            "train", &network, "--recipe", &recipe, "--schema", &schema, "--data", &data, "--test", &test,
+            "--out", &out,
+        ];
+        command.extend(more);
+        json(&command)
+    };
+    let (other, wide) = (at("other.toml"), at("wide.toml"));
+    let (code, said) = run("first", &["--test-schema", &other]);
+    assert_eq!(code, 0, "{said}");
+    let first = &said["result"];
+    assert!(first["teacher"].as_f64().unwrap() > 0.85, "{said}");
+    let report = std::fs::read_to_string(temp.path().join("first/report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let parts = report["evaluations"].as_array().unwrap();
+    let parts: Vec<&str> = parts.iter().map(|e| e["part"].as_str().unwrap()).collect();
+    assert_eq!(parts, ["training", "held out", "test", "test (teacher)"]);
+    // Data are described in the units of the file.
+    let least = &report["data"][0]["description"]["elements"][0]["range"]["min"];
+    assert_eq!(least.as_f64(), Some(40.0));
+
+    let (code, said) = run("second", &["--test-schema", &other, "--seed", "4"]);
+    assert_eq!(code, 0, "{said}");
+    assert_ne!(first["model"], said["result"]["model"]);
+    let (_, said) = run("third", &["--test-schema", &wide]);
+    let message = said["error"]["message"].as_str().unwrap();
+    assert!(
+        message.contains("wide.toml") && message.contains("are not those of"),
+        "{said}"
+    );
+}

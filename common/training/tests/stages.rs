@@ -74,6 +74,10 @@ fn distillation_adds_the_divergence_from_the_teacher() {
     let training = patients(40, 16, 1);
     let outcome = run(&recipe, &model, &training, None);
     let teacher = Model::new(teacher, model.params().to_vec()).unwrap();
+    let alone = outcome.teacher.as_ref().unwrap();
+    assert_eq!(alone.spec(), teacher.spec());
+    let pairs = alone.params().iter().zip(teacher.params());
+    assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-6));
     let losses: Vec<f64> = outcome.epochs.iter().map(|e| e.loss).collect();
     assert!(
         (losses[0] - entropy(&teacher, &training)).abs() < 1e-5,

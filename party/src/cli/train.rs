@@ -15,10 +15,12 @@ pub(super) fn run(args: &TrainArgs, output: &Output) -> anyhow::Result<()> {
     let task = Task {
         network: args.network.clone(),
         recipe: args.recipe.clone(),
+        seed: args.seed,
         schema: args.schema.clone(),
         data: args.data.clone(),
         hold_out: args.hold_out,
         test: args.test.clone(),
+        test_schema: args.test_schema.clone(),
         device: args.device.clone(),
         out: args.out.clone(),
     };
@@ -66,6 +68,7 @@ fn text(trained: &Trained) -> String {
     let mut scores = vec![format!("training data {:.4}", trained.training)];
     scores.extend(trained.held_out.map(|score| format!("held out {score:.4}")));
     scores.extend(trained.test.map(|score| format!("test data {score:.4}")));
+    scores.extend(trained.teacher.map(|score| format!("its teacher {score:.4}")));
     format!(
         "Accuracy (of numbers: variance explained): {}.\nWrote model {} of {} parameters to {} after {} epochs; the report is {}.",
         scores.join(", "),

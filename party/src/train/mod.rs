@@ -7,8 +7,8 @@ mod report;
 use crate::PartyError;
 use crate::home;
 use galen_core::config;
-use galen_data::{Dataset, Limits, Normalisation, Schema, partition};
-use galen_models::{ModelFile, ModelSpec, Shape};
+use galen_data::{Dataset, Description, Limits, Normalisation, Schema, partition};
+use galen_models::{Model, ModelFile, ModelSpec, Range, Shape};
 use galen_training::recipes::Recipe;
 use galen_training::{Device, Event, Examples, Network, Options, evaluate, fit, record};
 use serde::Serialize;
@@ -26,6 +26,8 @@ pub struct Task {
     pub network: PathBuf,
     /// The recipe (.toml).
     pub recipe: PathBuf,
+    /// Takes the place of the recipe's seed.
+    pub seed: Option<u64>,
     /// The schema of the data (.toml).
     pub schema: PathBuf,
     /// The data to learn from.
@@ -34,6 +36,8 @@ pub struct Task {
     pub hold_out: f64,
     /// Data that the finished model is evaluated on, and nothing else is done with.
     pub test: Option<PathBuf>,
+    /// The schema of the test data, where it is another than that of the data to learn from: arrays of other names in one archive, say.
+    pub test_schema: Option<PathBuf>,
     /// Name of the device.
     pub device: String,
     /// The folder that is written.
@@ -59,14 +63,31 @@ pub struct Trained {
     pub held_out: Option<f64>,
     /// The same on the test data.
     pub test: Option<f64>,
+    /// The same for the teacher, if the recipe made one: on the test data or else on the held-out data.
+    pub teacher: Option<f64>,
 }
 
 /// The data of a task, ready for the network.
 struct Parts {
-    training: Dataset,
-    held_out: Option<Dataset>,
-    test: Option<Dataset>,
+    training: Part,
+    held_out: Option<Part>,
+    test: Option<Part>,
     normalisation: Option<Normalisation>,
+}
+
+/// Samples that are used for one thing.
+struct Part {
+    /// As the network takes them.
+    data: Dataset,
+    /// What they hold, in the units of the files.
+    description: Description,
+}
+
+impl From<Dataset> for Part {
+    fn from(data: Dataset) -> Self {
+        let description = data.describe();
+        Self { data, description }
+    }
 }
 
 /// Trains, evaluates and writes the folder. If it holds the checkpoint of the same task, the run goes on from there.
@@ -81,7 +102,8 @@ pub fn train(task: &Task, progress: &mut dyn FnMut(&Event)) -> Result<Trained, P
             problem,
         });
     }
-    let recipe: Recipe = config::load(&task.recipe)?;
+    let mut recipe: Recipe = config::load(&task.recipe)?;
+    recipe.seed = task.seed.unwrap_or(recipe.seed);
     let spec = ModelSpec::load_toml(&task.network)?;
     let unfit = |path: &Path| {
         let path = path.to_owned();
@@ -99,8 +121,8 @@ pub fn train(task: &Task, progress: &mut dyn FnMut(&Event)) -> Result<Trained, P
     }
     let checkpoint = task.out.join(CHECKPOINT);
     let (training, held_out) = (
-        Examples::from(&parts.training),
-        parts.held_out.as_ref().map(Examples::from),
+        Examples::from(&parts.training.data),
+        parts.held_out.as_ref().map(|part| Examples::from(&part.data)),
     );
     let options = Options {
         checkpoint: Some(&checkpoint),
@@ -109,7 +131,7 @@ pub fn train(task: &Task, progress: &mut dyn FnMut(&Event)) -> Result<Trained, P
     let outcome = fit(network, &recipe, &training, held_out.as_ref(), options)?;
 
     let mut file = ModelFile::from(outcome.model);
-    let schema = parts.training.schema();
+    let schema = parts.training.data.schema();
     file.annotations.classes = schema
         .target
         .classes()
@@ -118,10 +140,20 @@ pub fn train(task: &Task, progress: &mut dyn FnMut(&Event)) -> Result<Trained, P
         .collect();
     file.annotations.standardisation = parts.normalisation.clone().map(Into::into);
     let seen = record(&mut file, &training)?;
-    let test = parts.test.as_ref().map(Examples::from);
-    let judged =
-        |examples: &Option<Examples>| examples.as_ref().map(|e| evaluate(&file.model, e)).transpose();
-    let (held_out_seen, test_seen) = (judged(&held_out)?, judged(&test)?);
+    widen(&mut file);
+    let test = parts.test.as_ref().map(|part| Examples::from(&part.data));
+    let judged = |model: &Model, examples: &Option<Examples>| {
+        examples.as_ref().map(|e| evaluate(model, e)).transpose()
+    };
+    let (held_out_seen, test_seen) = (judged(&file.model, &held_out)?, judged(&file.model, &test)?);
+    let (unseen_name, unseen_part, unseen) = match &parts.test {
+        Some(part) => ("test (teacher)", Some(part), &test),
+        None => ("held out (teacher)", parts.held_out.as_ref(), &held_out),
+    };
+    let teacher_seen = match &outcome.teacher {
+        Some(teacher) => judged(teacher, unseen)?,
+        None => None,
+    };
     let report = report::of(
         task,
         &recipe,
@@ -131,6 +163,7 @@ pub fn train(task: &Task, progress: &mut dyn FnMut(&Event)) -> Result<Trained, P
             ("training", Some(&parts.training), Some(&seen)),
             ("held out", parts.held_out.as_ref(), held_out_seen.as_ref()),
             ("test", parts.test.as_ref(), test_seen.as_ref()),
+            (unseen_name, unseen_part, teacher_seen.as_ref()),
         ],
     )?;
     report
@@ -155,17 +188,47 @@ pub fn train(task: &Task, progress: &mut dyn FnMut(&Event)) -> Result<Trained, P
         training: training.targets.accuracy(&seen, width),
         held_out: accuracy(&held_out, &held_out_seen),
         test: accuracy(&test, &test_seen),
+        teacher: accuracy(unseen, &teacher_seen),
     })
+}
+
+/// Makes room for inputs that were not seen in training: an encrypted query refuses a patient outside the input ranges, and of a few hundred
+/// patients the next one is often the largest in something. Images from 0 to 1 may have every value between; of everything else
+/// the range grows by half its width on each side.
+fn widen(file: &mut ModelFile) {
+    let image = matches!(file.model.spec().input, Shape::Image(_));
+    for range in &mut file.annotations.inputs {
+        let unit = image && range.min >= 0.0 && range.max <= 1.0;
+        let margin = (range.max - range.min) / 2.0;
+        *range = if unit {
+            Range::new(0.0, 1.0)
+        } else {
+            Range::new(range.min - margin, range.max + margin)
+        };
+    }
 }
 
 impl Parts {
     /// Reads, divides, and standardises features by the statistics of those that are learnt from; images stay between 0 and 1.
     fn load(task: &Task, seed: u64) -> Result<Self, PartyError> {
         let schema: Schema = config::load(&task.schema)?;
-        let load = |path: &Path| galen_data::load(path, None, &schema, &Limits::default());
-        let all = load(&task.data)?;
-        let mut test = task.test.as_deref().map(load).transpose()?;
-        let (mut training, mut held_out) = match task.hold_out {
+        let test_schema: Schema = match &task.test_schema {
+            Some(path) => config::load(path)?,
+            None => schema.clone(),
+        };
+        if (&test_schema.input, &test_schema.target) != (&schema.input, &schema.target) {
+            let path = task.test_schema.clone().unwrap_or_default();
+            let problem = format!("input or target are not those of {}", task.schema.display());
+            return Err(PartyError::Model { path, problem });
+        }
+        let load = |path: &Path, schema: &Schema| galen_data::load(path, None, schema, &Limits::default());
+        let all = load(&task.data, &schema)?;
+        let test = task
+            .test
+            .as_deref()
+            .map(|path| load(path, &test_schema))
+            .transpose()?;
+        let (training, held_out) = match task.hold_out {
             0.0 => (all, None),
             share => {
                 let parts = partition::hold_out(&all, share, seed).map_err(|error| PartyError::Model {
@@ -186,15 +249,18 @@ impl Parts {
                 });
             }
         }
-        let normalisation = matches!(schema.input, Shape::Features(_)).then(|| Normalisation::fit(&training));
+        let mut training = Part::from(training);
+        let (mut held_out, mut test) = (held_out.map(Part::from), test.map(Part::from));
+        let normalisation =
+            matches!(schema.input, Shape::Features(_)).then(|| Normalisation::fit(&training.data));
         if let Some(normalisation) = &normalisation {
             for part in [Some(&mut training), held_out.as_mut(), test.as_mut()]
                 .into_iter()
                 .flatten()
             {
                 // The statistics are of the same schema.
-                *part = normalisation
-                    .standardised(part)
+                part.data = normalisation
+                    .standardised(&part.data)
                     .map_err(|error| PartyError::Internal(error.to_string()))?;
             }
         }

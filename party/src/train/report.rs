@@ -1,6 +1,6 @@
 //! The report of a training on one's own data.
 
-use super::Task;
+use super::{Part, Task};
 use crate::PartyError;
 use galen_data::{Dataset, Target};
 use galen_models::metrics::{sigmoid, softmax};
@@ -11,7 +11,7 @@ use galen_training::recipes::Recipe;
 use std::path::Path;
 
 /// Samples with a name and the model's outputs for them.
-type Judged<'a> = (&'a str, Option<&'a Dataset>, Option<&'a Vec<f64>>);
+type Judged<'a> = (&'a str, Option<&'a Part>, Option<&'a Vec<f64>>);
 
 pub(super) fn of(
     task: &Task,
@@ -41,17 +41,24 @@ pub(super) fn of(
             .map_err(|error| PartyError::Internal(error.to_string()))?,
     );
     report.curves = curves(epochs);
-    for (name, data, outputs) in parts {
-        let (Some(data), Some(outputs)) = (data, outputs) else {
+    for (name, part, outputs) in parts {
+        let (Some(part), Some(outputs)) = (part, outputs) else {
             continue;
         };
-        report.data.push(DataPart {
-            name: (*name).to_owned(),
-            description: data.describe(),
-        });
+        // The teacher is judged on samples that have been listed.
+        if !report
+            .data
+            .iter()
+            .any(|listed| listed.description == part.description)
+        {
+            report.data.push(DataPart {
+                name: (*name).to_owned(),
+                description: part.description.clone(),
+            });
+        }
         report
             .evaluations
-            .extend(judge(name, data, outputs, spec.outputs()));
+            .extend(judge(name, &part.data, outputs, spec.outputs()));
     }
     report.activations = file
         .annotations

@@ -4,6 +4,7 @@ mod checkpoint;
 mod clock;
 mod epoch;
 mod judge;
+mod teacher;
 
 pub use checkpoint::CheckpointError;
 pub use judge::Score;
@@ -75,8 +76,8 @@ pub struct Epoch {
 pub struct Outcome {
     /// The model at the end of the last stage.
     pub model: Model,
-    /// The teacher's model, if a stage made one: the same network and parameters as they were then. It is to be evaluated with the
-    /// activations and poolings of that stage.
+    /// The teacher of the last stage, if a stage made one, as a network of its own: with ReLU and maximum pooling where it had them. `None`
+    /// too if its activations were not ReLU and not the network's own, or if it took maxima of windows with a margin.
     pub teacher: Option<Model>,
     /// All epochs.
     pub epochs: Vec<Epoch>,
@@ -121,6 +122,23 @@ struct Teacher {
     params: Vec<Tensor<2>>,
     shares: Vec<f64>,
     maximum: bool,
+}
+
+impl Teacher {
+    /// The teacher as a network of its own, where there is one; it was trained as `network`.
+    fn model(&self, network: &Network) -> Result<Option<Model>, NetworkError> {
+        let mut network = network.clone();
+        set(&mut network, &self.params);
+        let model = network.model()?;
+        let all = |share: f64| self.shares.iter().all(|s| *s == share);
+        Ok(if all(0.0) {
+            teacher::alone(&model, self.maximum)?
+        } else if all(1.0) && !self.maximum {
+            Some(model)
+        } else {
+            None
+        })
+    }
 }
 
 /// Everything that an epoch leaves to the next.
@@ -210,12 +228,8 @@ pub fn fit(
         }
     }
     let model = state.network.model()?;
-    let teacher = match state.teacher {
-        Some(teacher) => {
-            let mut network = state.network.clone();
-            set(&mut network, &teacher.params);
-            Some(network.model()?)
-        }
+    let teacher = match &state.teacher {
+        Some(teacher) => teacher.model(&state.network)?,
         None => None,
     };
     Ok(Outcome {

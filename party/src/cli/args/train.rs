@@ -11,6 +11,9 @@ pub(in crate::cli) struct TrainArgs {
     /// How it is trained (.toml); configs/recipes has some
     #[arg(long)]
     pub(in crate::cli) recipe: PathBuf,
+    /// Another seed than the recipe's
+    #[arg(long)]
+    pub(in crate::cli) seed: Option<u64>,
     /// Data to learn from: a file, or a folder of images
     #[arg(long)]
     pub(in crate::cli) data: PathBuf,
@@ -23,6 +26,9 @@ pub(in crate::cli) struct TrainArgs {
     /// Data on which only the finished model is evaluated
     #[arg(long)]
     pub(in crate::cli) test: Option<PathBuf>,
+    /// What the test data look like (.toml), if they are in other columns or arrays than the data to learn from
+    #[arg(long, requires = "test")]
+    pub(in crate::cli) test_schema: Option<PathBuf>,
     /// Where the network is trained: cpu, cuda or wgpu
     #[arg(long, default_value = "cpu")]
     pub(in crate::cli) device: String,

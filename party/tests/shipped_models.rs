@@ -1,0 +1,136 @@
+//! The models in `configs/models`: they are as good as their cards say, and encrypted evaluation gives the same answers.
+//!
+//! Data that are not part of this repository are looked for in `../shared/data`; a test that does not find them says so.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+use galen_data::{Dataset, Limits, Schema};
+use galen_inference::{Program, Querier};
+use galen_models::ModelFile;
+use galen_models::metrics::largest;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn model(name: &str) -> ModelFile {
+    let path = root().join("configs/models").join(name).join("model.safetensors");
+    ModelFile::from_safetensors(&std::fs::read(path).unwrap()).unwrap()
+}
+
+fn data(name: &str, schema: &str, file: &Path) -> Dataset {
+    let schema = root().join("configs/models").join(name).join(schema);
+    let schema: Schema = galen_core::config::load(&schema).unwrap();
+    galen_data::load(file, None, &schema, &Limits::default()).unwrap()
+}
+
+/// A file outside of the repository, if it is there.
+fn shared(file: &str) -> Option<PathBuf> {
+    let path = root().join("../shared/data").join(file);
+    if !path.exists() {
+        println!("skipped: {} is not there", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+/// The inputs as the model takes them, within the ranges that it is compiled for.
+fn rows(file: &ModelFile, data: &Dataset) -> Vec<Vec<f64>> {
+    let spec = file.model.spec();
+    let ranges = file.annotations.input_ranges(spec).unwrap();
+    let row = |values: &[f32]| {
+        let mut row: Vec<f64> = values.iter().map(|&v| f64::from(v)).collect();
+        if let Some(standardisation) = &file.annotations.standardisation {
+            standardisation.apply(spec.input, &mut row);
+        }
+        let inside = row
+            .iter()
+            .zip(&ranges)
+            .map(|(v, range)| v.clamp(range.min, range.max));
+        inside.collect()
+    };
+    data.values().chunks(spec.inputs()).map(row).collect()
+}
+
+/// The classes that outputs stand for.
+fn classes(outputs: &[f64], width: usize) -> Vec<u32> {
+    match width {
+        1 => outputs.iter().map(|&z| u32::from(z >= 0.0)).collect(),
+        _ => largest(outputs, width),
+    }
+}
+
+/// Share of samples whose class is predicted, in plain numbers.
+fn accuracy(file: &ModelFile, rows: &[Vec<f64>], data: &Dataset) -> (f64, Vec<f64>) {
+    let outputs = file.model.forward(rows).unwrap().into_values();
+    let found = classes(&outputs, file.model.spec().outputs());
+    let truth = data.classes().unwrap();
+    let hits = found.iter().zip(truth).filter(|(f, t)| f == t).count();
+    (hits as f64 / truth.len() as f64, outputs)
+}
+
+/// Encrypts, evaluates and decrypts a batch, and compares outputs and classes with those in plain numbers.
+fn encrypted(name: &str, file: &ModelFile, rows: &[Vec<f64>], expected: &[f64], bits: u32) {
+    let program = Arc::new(Program::compile_file(file, bits).unwrap());
+    let plan = program.plan();
+    println!("{name}: {}, {:?}", plan.preset, plan.precision);
+    let querier = Querier::generate(&program).unwrap();
+    let key = querier.serving_key().unwrap().to_bytes().unwrap();
+    let batch = querier.encrypt_batch(rows).unwrap().to_bytes().unwrap();
+    let answer = program.answer(&key, &batch, &mut |_, _| {}).unwrap();
+    let width = file.model.spec().outputs();
+    let found: Vec<f64> = querier.outputs(&answer, rows.len()).unwrap().concat();
+    let worst = found
+        .iter()
+        .zip(expected)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f64::max);
+    // Half a step of rounding, and as much noise.
+    let step = (-f64::from(bits)).exp2();
+    assert!(worst <= step, "{name}: an output is off by {worst}");
+    // A class may differ only where two outputs are closer than the step.
+    let pairs = classes(&found, width).into_iter().zip(classes(expected, width));
+    let near = |row: &[f64]| {
+        let mut row = row.to_vec();
+        if width == 1 {
+            row.push(0.0);
+        }
+        row.sort_by(f64::total_cmp);
+        row[row.len() - 1] - row[row.len() - 2] <= 2.0 * step
+    };
+    for (sample, (a, b)) in pairs.enumerate() {
+        let row = &expected[sample * width..(sample + 1) * width];
+        assert!(a == b || near(row), "{name}: sample {sample} is of another class");
+    }
+}
+
+/// Both models on tables that come with their data.
+#[test]
+fn models_on_tables_are_as_good_as_their_cards_say_and_the_same_encrypted() {
+    for (name, stated) in [("heart", 0.8333), ("breast-cancer", 0.9823)] {
+        let file = model(name);
+        let test = root().join("configs/models").join(name).join("test.csv");
+        let test = data(name, "data.toml", &test);
+        let rows = rows(&file, &test);
+        let (found, outputs) = accuracy(&file, &rows, &test);
+        assert!((found - stated).abs() < 5e-5, "{name}: {found}");
+        encrypted(name, &file, &rows, &outputs, 10);
+    }
+}
+
+/// Models on signals and images, whose data do not come with them, in plain numbers.
+#[test]
+fn models_on_images_and_signals_are_as_good_as_their_cards_say() {
+    for (name, schema, test, stated) in [
+        ("pneumonia", "test.toml", "pneumoniamnist/pneumoniamnist.npz", 0.0),
+        ("ecg", "data.toml", "ecg-mitbih/mitbih_beats_DS2.npz", 0.0),
+    ] {
+        let file = model(name);
+        let Some(test) = shared(test) else { continue };
+        let test = data(name, schema, &test);
+        let (found, _) = accuracy(&file, &rows(&file, &test), &test);
+        assert!((found - stated).abs() < 5e-5, "{name}: {found}");
+    }
+}
