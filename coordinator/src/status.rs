@@ -118,12 +118,7 @@ impl Status {
         let state = engine.state();
         let study = engine.study().study();
         let step = engine.step();
-        let purpose = |round: u32| {
-            agenda::shape(study, round)
-                .ok()
-                .flatten()
-                .map(|shape| shape.purpose)
-        };
+        let purpose = |round: u32| agenda::purpose(study, round);
         // Between rounds, what was sent since the last look belongs to the round that was just published.
         let booked_round = state
             .attempt

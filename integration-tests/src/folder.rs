@@ -33,9 +33,13 @@ impl StudyFolder {
         shipped!("heart": "cleveland", "budapest", "zurich", "long-beach")
     }
 
-    /// Reads `study.toml` and, for every contributor NAME, `NAME.csv`.
-    pub fn load(dir: &Path) -> anyhow::Result<Self> {
-        let path = dir.join("study.toml");
+    /// Reads a study file, or `study.toml` of a folder, and beside it for every contributor NAME `NAME.csv`.
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        let (dir, path) = if path.is_file() {
+            (path.parent().unwrap_or(Path::new("")), path.to_owned())
+        } else {
+            (path, path.join("study.toml"))
+        };
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         Self::parse(&path.display().to_string(), &text, |party| {
             let path = dir.join(format!("{party}.csv"));

@@ -4,6 +4,7 @@ use crate::federation::{Federation, home};
 use anyhow::{Context, ensure};
 use galen_core::PartyId;
 use galen_core::study::{Role, Study};
+use galen_models::Model;
 use galen_party::sealed::{OpenedSum, SumSecurity};
 use galen_training::Device;
 use galen_training::baseline::{self, Federated, Hospital};
@@ -62,6 +63,12 @@ impl Recomputed {
         let device = Device::by_name("cpu")?;
         let federated = baseline::federated_among(study, &device, hospitals, takes_part)?;
         Ok(Self { sets, federated })
+    }
+
+    /// The final model of a hospital, with what it keeps to itself.
+    pub fn model_of(&self, hospital: &PartyId) -> &Model {
+        let models = &self.federated.models;
+        models.get(hospital).unwrap_or(&self.federated.trained.model)
     }
 
     /// Whose contributions it added in each round.

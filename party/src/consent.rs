@@ -68,7 +68,7 @@ pub fn summary(study: &FrozenStudy, me: &PartyId) -> String {
     );
     line(format!(
         "Work: one round of statistics, {} of training, one of evaluation. The data stay here; the others see sums only.",
-        plan.training.rounds
+        plan.training_rounds()
     ));
     line("Every contributor reads the opened sums: statistics, the model after each round, histograms of scores.".into());
     line(match plan.serving.release {

@@ -8,7 +8,9 @@ use crate::error::PartyError;
 use galen_core::Digest;
 use galen_core::study::{FrozenStudy, Purpose, Study};
 use galen_models::agenda::{self, ReleasedModel};
-use galen_models::{CodecError, FedAvg, Histograms, Model, ModelError, ModelSpec, SpecError, Statistics};
+use galen_models::{
+    CodecError, Course, CourseError, Histograms, Learned, Model, ModelError, Personal, Statistics,
+};
 use galen_sums::Round;
 use galen_training::{PreprocessError, Preprocessor};
 use serde::{Deserialize, Serialize};
@@ -23,9 +25,9 @@ pub enum DeriveError {
     /// An earlier round's result is needed first.
     #[error("the {0} are not known yet")]
     Missing(&'static str),
-    /// The study's network is impossible.
+    /// The study's training is impossible.
     #[error(transparent)]
-    Spec(#[from] SpecError),
+    Course(#[from] CourseError),
     /// A model that cannot be.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -62,8 +64,8 @@ pub struct Derived {
     /// How the digest came about, round by round, so that the content can be checked against it wherever it is taken to.
     chain: Vec<Link>,
     statistics: Option<Vec<i64>>,
-    /// Parameters after the last training round; the initial model follows from the study.
-    params: Option<Vec<f64>>,
+    /// What the training rounds have led to; the initial model follows from the study.
+    learned: Option<Learned>,
     histograms: Option<Vec<i64>>,
 }
 
@@ -78,7 +80,7 @@ impl Derived {
             origin: digest,
             chain: Vec::new(),
             statistics: None,
-            params: None,
+            learned: None,
             histograms: None,
         }
     }
@@ -109,15 +111,15 @@ impl Derived {
     }
 
     /// The purpose of the next round; `None` after the last.
-    pub fn next_purpose(&self, study: &Study) -> Result<Option<Purpose>, DeriveError> {
-        Ok(agenda::shape(study, self.applied)?.map(|shape| shape.purpose))
+    pub fn next_purpose(&self, study: &Study) -> Option<Purpose> {
+        agenda::purpose(study, self.applied)
     }
 
     /// The state after the next round, whose opened sums these are. The opening secret goes into the digest of the state and nowhere
     /// else: models are the same bytes whatever keys their sums were encrypted under.
     pub fn apply(&self, study: &Study, sums: &[i64], opening_secret: &Digest) -> Result<Self, DeriveError> {
         let purpose = self
-            .next_purpose(study)?
+            .next_purpose(study)
             .ok_or(DeriveError::NoRound(self.applied))?;
         let mut next = self.clone();
         let object = match purpose {
@@ -127,9 +129,13 @@ impl Derived {
                 agenda::sums_digest(sums)
             }
             Purpose::Training => {
-                let model = FedAvg::new(&study.training, &study.data).apply(&self.model(study)?, sums)?;
-                next.params = Some(model.params().to_vec());
-                model.digest()
+                let course = Course::of(study)?;
+                // Training rounds count from 0; round 0 of the study is the statistics round.
+                let round = self.applied.saturating_sub(1);
+                let learned = course.apply(round, self.learned.as_ref(), sums)?;
+                let digest = learned.digest(&course);
+                next.learned = Some(learned);
+                digest.ok_or(DeriveError::Untrue("its parameters do not fit the network"))?
             }
             Purpose::Evaluation => {
                 Histograms::from_sums(sums, &study.evaluation)?;
@@ -177,43 +183,40 @@ impl Derived {
         if self.statistics.is_some() {
             self.preprocessor(study)?;
         }
-        let trained = rounds.saturating_sub(1).min(study.training.rounds);
+        let trained = rounds.saturating_sub(1).min(study.training_rounds());
         untrue(
-            self.params.is_some() == (trained > 0),
+            self.learned.is_some() == (trained > 0),
             "it has a model before training, or none after",
         )?;
-        if trained > 0 {
+        if let Some(learned) = &self.learned {
+            let digest = learned.digest(&Course::of(study)?);
             untrue(
-                Some(self.model(study)?.digest()) == object(trained),
+                digest.is_some() && digest == object(trained),
                 "another model was derived",
             )?;
         }
         untrue(
-            sums(&self.histograms) == object(study.training.rounds.saturating_add(1)),
+            sums(&self.histograms) == object(study.training_rounds().saturating_add(1)),
             "other histograms were opened",
         )?;
         self.histograms(study)?;
         Ok(())
     }
 
-    /// The model after the rounds taken in.
-    pub fn model(&self, study: &Study) -> Result<Model, DeriveError> {
-        let spec = ModelSpec::from_plan(&study.data, &study.model)?;
-        Ok(match &self.params {
-            Some(params) => Model::new(spec, params.clone())?,
-            None => Model::initial(spec, study.seed)?,
-        })
+    /// What the training rounds taken in have led to; `None` before the first.
+    pub fn learned(&self) -> Option<&Learned> {
+        self.learned.as_ref()
     }
 
     /// Whether all training rounds are taken in.
     pub fn is_trained(&self, study: &Study) -> bool {
-        self.applied > study.training.rounds
+        self.applied > study.training_rounds()
     }
 
-    /// The model, once all training rounds are taken in.
-    pub fn trained(&self, study: &Study) -> Result<Model, DeriveError> {
+    /// The model, once all training rounds are taken in: with the private parameters of this hospital, or with those that all began with.
+    pub fn trained(&self, study: &Study, personal: Option<&Personal>) -> Result<Model, DeriveError> {
         if self.is_trained(study) {
-            self.model(study)
+            Ok(Course::of(study)?.model(self.learned.as_ref(), personal)?)
         } else {
             Err(DeriveError::Missing("trained weights"))
         }
@@ -245,7 +248,7 @@ impl Derived {
     /// bytes at every contributor.
     pub fn released(&self, study: &Study) -> Result<Vec<u8>, DeriveError> {
         let released = ReleasedModel {
-            safetensors: self.trained(study)?.to_safetensors()?,
+            safetensors: self.trained(study, None)?.to_safetensors()?,
             input_ranges: self.preprocessor(study)?.input_ranges(),
         };
         Ok(postcard::to_stdvec(&released)?)
@@ -301,12 +304,12 @@ mod tests {
             },
             |s| s.statistics = None,
             |s| {
-                s.params = s.params.take().map(|mut params| {
-                    params[3] += 1e-9;
-                    params
+                s.learned = s.learned.take().map(|mut learned| {
+                    learned.params[3] += 1e-9;
+                    learned
                 })
             },
-            |s| s.params = None,
+            |s| s.learned = None,
             |s| {
                 s.histograms = s.histograms.take().map(|mut sums| {
                     sums[0] += 1;
@@ -326,7 +329,7 @@ mod tests {
         }
         // An older model under the newest digest is no help either.
         let mut state = whole.clone();
-        state.params = states().swap_remove(2).params;
+        state.learned = states().swap_remove(2).learned;
         assert!(state.verify(&study, 4, &whole.digest()).is_err());
     }
 }

@@ -20,7 +20,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 const MAGIC: &[u8; 7] = b"GALENST";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const SUBJECT: &str = "galen derived state for a joining member v1";
 
 /// Largest file that is read: a state of tens of millions of parameters is below it.
@@ -118,6 +118,8 @@ pub fn import(home: &Home, file: &Path) -> Result<State, PartyError> {
         study: study.digest(),
         derived: content.derived,
         security: content.security,
+        // What other hospitals keep to themselves is not handed over: this one begins with what all began with.
+        personal: None,
     };
     sealed.put_state(&state)?;
     Ok(state)

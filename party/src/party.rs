@@ -147,6 +147,7 @@ impl Party {
             study: study.digest(),
             derived: Derived::initial(&study),
             security: None,
+            personal: None,
         });
         let traffic = store.database().repository(&TRAFFIC)?;
         let books = traffic.get(TRAFFIC_KEY)?.unwrap_or_default();
@@ -364,7 +365,7 @@ impl Party {
         };
         self.purpose = purpose_now;
         if self.model.0 != Some(applied) {
-            let model = self.state.derived.trained(shared.study.study()).ok();
+            let model = self.state.derived.trained(shared.study.study(), None).ok();
             self.model = (Some(applied), model.map(|model| model.digest()));
         }
         let model = self.model.1;

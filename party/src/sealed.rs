@@ -8,6 +8,7 @@ use crate::error::PartyError;
 use crate::home::{self, Home};
 use galen_core::study::Purpose;
 use galen_core::{Digest, PartyId, StudyDigest};
+use galen_models::Personal;
 use galen_store::{Crypter, Files, Store};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeSet;
@@ -67,6 +68,16 @@ pub struct State {
     pub derived: Derived,
     /// How the sums were encrypted; `None` before the first one.
     pub security: Option<SumSecurity>,
+    /// What this hospital keeps to itself; `None` before its first round, and where everything is shared.
+    pub personal: Option<Personal>,
+}
+
+/// Private parameters as they were trained for a round whose sum is not opened yet: they count when it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Pending {
+    study: StudyDigest,
+    round: u32,
+    private: Vec<f64>,
 }
 
 /// The folder of sealed files.
@@ -78,6 +89,7 @@ pub struct Sealed {
 }
 
 const STATE: &str = "state";
+const PENDING: &str = "private";
 
 fn sum_name(round: u32) -> String {
     format!("sum-{round:05}")
@@ -146,6 +158,24 @@ impl Sealed {
     /// Writes the derived state. Durable when this returns; until then the former one stands.
     pub fn put_state(&self, state: &State) -> Result<(), PartyError> {
         self.write(STATE, state)
+    }
+
+    /// Keeps private parameters as they were trained for a round, in the place of those for another. Durable when this returns.
+    pub fn put_private(&self, study: &StudyDigest, round: u32, private: Vec<f64>) -> Result<(), PartyError> {
+        let study = *study;
+        let pending = Pending {
+            study,
+            round,
+            private,
+        };
+        self.write(PENDING, &pending)
+    }
+
+    /// The private parameters that were trained for a round, if they are those kept last.
+    pub fn private(&self, study: &StudyDigest, round: u32) -> Result<Option<Vec<f64>>, PartyError> {
+        let pending: Option<Pending> = self.read(PENDING)?;
+        let pending = pending.filter(|pending| (pending.study, pending.round) == (*study, round));
+        Ok(pending.map(|pending| pending.private))
     }
 
     /// The derived state, if there is one for this study.
@@ -218,10 +248,18 @@ mod tests {
             study: study.digest(),
             derived: Derived::initial(&study),
             security: None,
+            personal: Some(Personal {
+                params: vec![0.5],
+                teacher: None,
+            }),
         };
         sealed.put_state(&state).unwrap();
         assert_eq!(sealed.state(&study.digest()).unwrap(), Some(state));
         assert!(sealed.state(&Digest::of(b"other")).is_err());
+        sealed.put_private(&study.digest(), 3, vec![1.5]).unwrap();
+        assert_eq!(sealed.private(&study.digest(), 3).unwrap(), Some(vec![1.5]));
+        assert_eq!(sealed.private(&study.digest(), 2).unwrap(), None);
+        assert_eq!(sealed.private(&Digest::of(b"other"), 3).unwrap(), None);
         sealed.put_sum(&sum(0)).unwrap();
         sealed.put_sum(&sum(1)).unwrap();
         assert_eq!(sealed.sums(0, 2).unwrap(), [sum(0), sum(1)]);

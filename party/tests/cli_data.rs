@@ -75,3 +75,78 @@ fn a_data_set_is_described_or_its_first_fault_is_named() {
         "{said}"
     );
 }
+
+#[test]
+fn a_table_is_divided_among_hospitals_and_nothing_is_overwritten() {
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| temp.path().join(name).display().to_string();
+    let schema = r#"
+        input = 1
+        elements = ["age"]
+        target = { binary = { negative = { name = "healthy", labels = ["0"] }, positive = { name = "ill", labels = ["1"] } } }
+        source = { target = "num", site = "site" }
+    "#;
+    std::fs::write(at("schema.toml"), schema).unwrap();
+    let mut table = String::from("age,num,site\n");
+    for row in 0..40 {
+        let site = if row % 4 == 0 { "St. Mary" } else { "north" };
+        table.push_str(&format!("{},{},{site}\n", 30 + row, row % 2));
+    }
+    std::fs::write(at("all.csv"), &table).unwrap();
+    let split = |by: &[&str], out: &str| {
+        let (table, schema, out) = (at("all.csv"), at("schema.toml"), at(out));
+        let fixed = [
+            "data", "split", &table, "--schema", &schema, "--out", &out, "--by",
+        ];
+        json(&[&fixed[..], by].concat())
+    };
+    let (code, said) = split(&["site"], "sites");
+    assert_eq!(code, 0, "{said}");
+    let sites = said["result"]["sites"].as_array().unwrap();
+    assert_eq!(sites.len(), 2);
+    assert_eq!(
+        (&sites[0]["name"], &sites[0]["samples"]),
+        (&"St. Mary".into(), &10.into())
+    );
+    // Every fourth row is of an even number, so healthy.
+    assert_eq!(
+        sites[0]["classes"][0],
+        serde_json::json!({"name": "healthy", "samples": 10})
+    );
+    let file = std::fs::read_to_string(at("sites/St--Mary.csv")).unwrap();
+    assert!(
+        file.starts_with("age,num,site\n30,0,St. Mary\n34,0,St. Mary\n"),
+        "{file}"
+    );
+    let (code, said) = split(&["site"], "sites");
+    let message = said["error"]["message"].as_str().unwrap();
+    assert!(code == 4 && message.contains("not overwritten"), "{said}");
+
+    let (_, said) = split(&["even", "--hospitals", "4"], "even");
+    for site in said["result"]["sites"].as_array().unwrap() {
+        assert_eq!(site["samples"], 10, "{said}");
+        assert_eq!(site["classes"][1]["samples"], 5, "{said}");
+    }
+    let dirichlet = ["dirichlet", "--hospitals", "3", "--alpha", "0.5", "--seed", "2"];
+    let (_, said) = split(&dirichlet, "unlike");
+    let samples = |said: &serde_json::Value| -> Vec<u64> {
+        let sites = said["result"]["sites"].as_array().unwrap();
+        sites
+            .iter()
+            .map(|site| site["samples"].as_u64().unwrap())
+            .collect()
+    };
+    assert_eq!(samples(&said).iter().sum::<u64>(), 40, "{said}");
+    let (_, again) = split(&dirichlet, "again");
+    assert_eq!(samples(&again), samples(&said));
+    for name in ["hospital-1.csv", "hospital-2.csv", "hospital-3.csv"] {
+        let read = |folder: &str| std::fs::read(temp.path().join(folder).join(name)).unwrap();
+        assert_eq!(read("unlike"), read("again"));
+    }
+    let (code, said) = split(&["even", "--hospitals", "41"], "many");
+    let message = said["error"]["message"].as_str().unwrap();
+    assert!(code != 0 && message.contains("41 parts of 40"), "{said}");
+    // What a division needs must be given.
+    let (code, _) = split(&["dirichlet", "--hospitals", "3"], "none");
+    assert_eq!(code, 2);
+}

@@ -299,3 +299,18 @@ fn a_frozen_file_is_read_back_and_a_changed_one_is_refused() {
         "{error}"
     );
 }
+
+/// A frozen study of the older form keeps its name: parties compared and signed it.
+#[test]
+fn the_digest_of_a_study_with_a_simple_plan_is_stable() {
+    let study = heart();
+    let fixed = |name: &str| Card {
+        signing: galen_core::PublicKey(Digest::of(format!("signing key of {name}").as_bytes())),
+        ..card(name)
+    };
+    let cards = study.party.iter().map(|m| fixed(m.name.as_str())).collect();
+    let frozen = FrozenStudy::freeze(study, fixed("coordinator"), cards).unwrap();
+    assert_eq!(frozen.digest().to_hex(), HEART_DIGEST);
+}
+
+const HEART_DIGEST: &str = "c27a65c03c79f68991dc583c72b9d43fff422cfa64a2ed4bfd4c72e2615b7c2d";

@@ -84,6 +84,9 @@ pub enum Problem {
     /// The operating system.
     #[error("cannot be read: {0}")]
     Read(#[source] std::io::Error),
+    /// The operating system, when a file is written.
+    #[error("cannot be written: {0}")]
+    Write(#[source] std::io::Error),
     /// The bytes are not of the format.
     #[error("is not {format}: {reason}")]
     Format {

@@ -5,7 +5,7 @@
 //! an error that names the place, and nothing is returned of a data set that is wrong somewhere. What errors say never shows the content
 //! of a cell.
 //!
-//! [`partition`] divides the samples, [`Normalisation`] standardises them, and [`augment`] varies images.
+//! [`partition`] divides the samples, [`write_parts`] writes a table out in parts, [`Normalisation`] standardises them, and [`augment`] varies images.
 //!
 //! Everything that is drawn follows from a seed, the same on any number of threads.
 
@@ -13,6 +13,7 @@ pub mod augment;
 mod dataset;
 mod describe;
 mod dicom;
+mod divide;
 mod error;
 mod folder;
 mod idx;
@@ -30,6 +31,7 @@ mod table;
 
 pub use dataset::{Dataset, Groups, Targets};
 pub use describe::{ClassCount, Description, ElementRange, SiteCount, ValueRange};
+pub use divide::{Written, write_parts};
 pub use error::{DatasetError, Place, Problem};
 pub use limits::Limits;
 pub use load::{Format, load};

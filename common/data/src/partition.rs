@@ -159,6 +159,23 @@ pub fn by_site(data: &Dataset) -> Result<Vec<(String, Vec<usize>)>, PartitionErr
     Ok(parts)
 }
 
+/// Simulated hospitals that are alike: of each class every hospital gets the same number of patients, to one unit. Which ones is drawn at
+/// random. Patients are kept together.
+pub fn even(data: &Dataset, hospitals: usize, seed: u64) -> Result<Vec<Vec<usize>>, PartitionError> {
+    let units = units(data);
+    let available = units.len();
+    if hospitals < 2 || hospitals > available {
+        let parts = hospitals;
+        return Err(PartitionError::Parts { parts, available });
+    }
+    let mut stream = Stream::new("galen even v1", seed, &[&(hospitals as u64).to_be_bytes()]);
+    let mut part_of = vec![0; available];
+    for (place, unit) in strata(&units, &mut stream).into_iter().flatten().enumerate() {
+        part_of[unit] = place % hospitals;
+    }
+    Ok(gather(&units, &part_of, hospitals))
+}
+
 /// Simulated hospitals with unlike classes: per class, the shares of the hospitals are drawn from a symmetric Dirichlet
 /// distribution of concentration `alpha` (Hsu, Qi and Brown, "Measuring the effects of non-identical data distribution for federated
 /// visual classification", 2019; with the roles of classes and clients as in Yurochkin et al., ICML 2019). Large `alpha` gives like

@@ -3,7 +3,7 @@
 // Helpers outside of test functions may fail the test too.
 #![allow(clippy::unwrap_used)]
 
-use galen_data::partition::{PartitionError, by_site, dirichlet, hold_out, imbalance, k_fold};
+use galen_data::partition::{PartitionError, by_site, dirichlet, even, hold_out, imbalance, k_fold};
 use galen_data::{Class, Dataset, Groups, Schema, Source, Target, Targets};
 use galen_models::Shape;
 use proptest::prelude::*;
@@ -96,6 +96,27 @@ proptest! {
         let parts: Vec<&[usize]> = parts.iter().map(Vec::as_slice).collect();
         prop_assert_eq!(sorted(&parts), (0..classes.len()).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn even_hospitals_have_as_many_of_each_class() {
+    let classes: Vec<u32> = (0..100).map(|i| u32::from(i % 10 < 2)).collect();
+    let patients = (0..100).map(|i| i / 2).collect();
+    let data = data(&classes, Some(patients));
+    let parts = even(&data, 5, 1).unwrap();
+    let all: Vec<&[usize]> = parts.iter().map(Vec::as_slice).collect();
+    assert_eq!(sorted(&all), (0..100).collect::<Vec<_>>());
+    for (i, part) in all.iter().enumerate() {
+        assert_eq!((part.len(), count(&data, part, 1)), (20, 4));
+        assert!(all[..i].iter().all(|other| !torn(&data, part, other)));
+    }
+    assert_eq!(parts, even(&data, 5, 1).unwrap());
+    assert_ne!(parts, even(&data, 5, 2).unwrap());
+    let error = PartitionError::Parts {
+        parts: 51,
+        available: 50,
+    };
+    assert_eq!(even(&data, 51, 1), Err(error));
 }
 
 #[test]

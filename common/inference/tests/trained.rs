@@ -4,7 +4,7 @@
 
 use galen_inference::{Precision, Program, Querier};
 use galen_models::random::Stream;
-use galen_models::{ModelFile, ModelSpec};
+use galen_models::{Model, ModelFile, ModelSpec};
 use galen_training::recipes::Recipe;
 use galen_training::{Device, Examples, Network, Options, Targets, evaluate, fit, record};
 use std::sync::Arc;
@@ -60,7 +60,7 @@ fn a_trained_file_is_all_that_the_compiler_needs() {
     )
     .unwrap();
     let training = images(400, 1);
-    let network = Network::new(&Device::cpu(), &recipe.model(&network).unwrap()).unwrap();
+    let network = Network::new(&Device::cpu(), &Model::for_recipe(&network, &recipe).unwrap()).unwrap();
     let options = Options {
         checkpoint: None,
         progress: &mut |_| {},

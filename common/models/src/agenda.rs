@@ -3,10 +3,10 @@
 //! Coordinator and parties derive the same agenda from the frozen study, so that a round record that asks for anything
 //! else is refused.
 
-use crate::fedavg::FedAvg;
+use crate::Range;
+use crate::course::{Course, CourseError};
 use crate::histogram::Histograms;
 use crate::statistics::Statistics;
-use crate::{ModelSpec, Range, SpecError};
 use galen_core::study::{FrozenStudy, Purpose, Study};
 use galen_core::{Digest, StudyDigest, Transcript};
 use serde::{Deserialize, Serialize};
@@ -24,60 +24,61 @@ pub struct RoundShape {
 
 /// Number of rounds: one of statistics, the training rounds, one of evaluation.
 pub fn rounds(study: &Study) -> u32 {
-    study.training.rounds.saturating_add(2)
+    study.training_rounds().saturating_add(2)
+}
+
+/// What a round is for; `None` past the last.
+pub fn purpose(study: &Study, round: u32) -> Option<Purpose> {
+    let training = study.training_rounds();
+    if round == 0 {
+        Some(Purpose::Statistics)
+    } else if round <= training {
+        Some(Purpose::Training)
+    } else if round == training.saturating_add(1) {
+        Some(Purpose::Evaluation)
+    } else {
+        None
+    }
 }
 
 /// The shape of a round; `None` past the last.
 ///
 /// # Errors
-/// If the study's model cannot be built.
-pub fn shape(study: &Study, round: u32) -> Result<Option<RoundShape>, SpecError> {
-    let shape = if round == 0 {
-        let (values, max_abs) = (Statistics::values(&study.data), Statistics::max_abs(&study.data));
-        RoundShape {
-            purpose: Purpose::Statistics,
-            values,
-            max_abs,
-        }
-    } else if round <= study.training.rounds {
-        let fedavg = FedAvg::new(&study.training, &study.data);
-        let spec = ModelSpec::from_plan(&study.data, &study.model)?;
-        RoundShape {
-            purpose: Purpose::Training,
-            values: fedavg.values(&spec),
-            max_abs: fedavg.max_abs(),
-        }
-    } else if round == study.training.rounds + 1 {
-        let (values, max_abs) = (
+/// If the study's training is impossible.
+pub fn shape(study: &Study, round: u32) -> Result<Option<RoundShape>, CourseError> {
+    Ok(shape_in(&Course::of(study)?, study, round))
+}
+
+fn shape_in(course: &Course, study: &Study, round: u32) -> Option<RoundShape> {
+    let purpose = purpose(study, round)?;
+    let (values, max_abs) = match purpose {
+        Purpose::Statistics => (Statistics::values(&study.data), Statistics::max_abs(&study.data)),
+        Purpose::Training => (course.values(), course.average().max_abs()),
+        Purpose::Evaluation => (
             Histograms::values(&study.evaluation),
             Histograms::max_abs(&study.data),
-        );
-        RoundShape {
-            purpose: Purpose::Evaluation,
-            values,
-            max_abs,
-        }
-    } else {
-        return Ok(None);
+        ),
     };
-    Ok(Some(shape))
+    Some(RoundShape {
+        purpose,
+        values,
+        max_abs,
+    })
 }
 
 /// Purpose, values per contribution and largest absolute value of every round, in order: what coordinator and parties alike build the
 /// schedule of the study's sums from.
 ///
 /// # Errors
-/// If the study's model cannot be built.
-pub fn schedule_shapes(study: &Study) -> Result<Vec<(Purpose, u32, u64)>, SpecError> {
-    let mut shapes = Vec::new();
-    for round in 0..rounds(study) {
-        if let Some(shape) = shape(study, round)? {
-            // What does not fit is far above what any plan takes, and the planner says so.
-            let values = u32::try_from(shape.values).unwrap_or(u32::MAX);
-            shapes.push((shape.purpose, values, shape.max_abs));
-        }
-    }
-    Ok(shapes)
+/// If the study's training is impossible.
+pub fn schedule_shapes(study: &Study) -> Result<Vec<(Purpose, u32, u64)>, CourseError> {
+    let course = Course::of(study)?;
+    let shapes = (0..rounds(study)).filter_map(|round| shape_in(&course, study, round));
+    // What does not fit is far above what any plan takes, and the planner says so.
+    let values = |shape: &RoundShape| u32::try_from(shape.values).unwrap_or(u32::MAX);
+    Ok(shapes
+        .map(|shape| (shape.purpose, values(&shape), shape.max_abs))
+        .collect())
 }
 
 /// Digest of the state before the first round.
@@ -92,7 +93,7 @@ pub fn first_state(study: &FrozenStudy) -> Digest {
         .map_or_else(|| initial_state(&study.digest()), |before| before.state)
 }
 
-/// Digest of the state after a round: the state before it, what was derived from the opened sum (the model after
+/// Digest of the state after a round: the state before it, what was derived from the opened sum (what was learnt after
 /// training, the sums themselves after statistics and evaluation), and what only those who opened it have.
 ///
 /// The digest is published, and sums of counts have little entropy: were it computed from them alone, whoever sees it could try

@@ -1,11 +1,12 @@
 //! Federated averaging (McMahan et al. 2017, arXiv 1602.05629) over integers that can be added under encryption.
 //!
 //! A hospital with n training patients contributes `n / max_rows * clip(local - base)` in fixed point, followed by n itself. Of
-//! the sum everyone learns the average step, weighted by patients, and the number of patients of all hospitals together.
+//! the sum everyone learns the average step, weighted by patients, and the number of patients of all hospitals together. What is done
+//! with the average is the server strategy's business ([`crate::course`]).
 
+use crate::course::Sharing;
 use crate::fixed::{CodecError, FixedPoint, check_length, check_rows};
 use crate::model::Model;
-use crate::spec::ModelSpec;
 use galen_core::study::{DataSchema, TrainingPlan};
 
 /// The codec of training rounds.
@@ -31,9 +32,9 @@ impl FedAvg {
         }
     }
 
-    /// Number of values of a contribution: every parameter's step, then the number of patients.
-    pub fn values(&self, spec: &ModelSpec) -> usize {
-        spec.parameter_count() + 1
+    /// Number of values of a contribution: the step of every shared parameter, then the number of patients.
+    pub fn values(&self, sharing: &Sharing) -> usize {
+        sharing.count() + 1
     }
 
     /// No value of one contribution has a larger magnitude.
@@ -43,15 +44,22 @@ impl FedAvg {
         step.max(u64::from(self.max_rows))
     }
 
-    /// One hospital's values, for a local model that was trained from `base` on `rows` patients.
-    pub fn contribution(&self, base: &Model, local: &Model, rows: usize) -> Result<Vec<i64>, CodecError> {
+    /// One hospital's values, for a local model that was trained from `base` on `rows` patients: steps of the shared parameters only.
+    pub fn contribution(
+        &self,
+        sharing: &Sharing,
+        base: &Model,
+        local: &Model,
+        rows: usize,
+    ) -> Result<Vec<i64>, CodecError> {
         check_rows(rows, self.max_rows)?;
-        if base.spec() != local.spec() {
+        if base.spec() != local.spec() || base.params().len() != sharing.parameters() {
             return Err(CodecError::OtherNetwork);
         }
         let pairs = local.params().iter().zip(base.params());
-        let mut step: Vec<f64> = pairs.map(|(local, base)| local - base).collect();
-        clip(&mut step, self.clip);
+        let step: Vec<f64> = pairs.map(|(local, base)| local - base).collect();
+        let mut step = sharing.shared_of(&step);
+        sharing.clip(&mut step, self.clip);
         let weight = rows as f64 / f64::from(self.max_rows);
         let mut values = Vec::with_capacity(step.len() + 1);
         for (index, step) in step.iter().enumerate() {
@@ -61,13 +69,13 @@ impl FedAvg {
         Ok(values)
     }
 
-    /// The next model, from the sum of the contributions that were trained from `base`.
+    /// The average step of the shared parameters, from the sum of contributions.
     ///
     /// The average of clipped steps is no longer than `clip`; a longer one means that somebody did not clip, and is
     /// shortened, so that no single round can throw the model far. Errors if the sum has another length than the network
     /// asks for, or counts no patients.
-    pub fn apply(&self, base: &Model, sums: &[i64]) -> Result<Model, CodecError> {
-        check_length(self.values(base.spec()), sums.len())?;
+    pub fn average(&self, sharing: &Sharing, sums: &[i64]) -> Result<Vec<f64>, CodecError> {
+        check_length(self.values(sharing), sums.len())?;
         let (&rows, steps) = sums.split_last().ok_or(CodecError::Length {
             expected: 1,
             found: 0,
@@ -79,28 +87,15 @@ impl FedAvg {
         }
         let weight = rows as f64 / f64::from(self.max_rows);
         let mut step: Vec<f64> = steps.iter().map(|&s| self.codec.decode(s) / weight).collect();
-        clip(&mut step, self.clip);
-        let params = base.params().iter().zip(step).map(|(base, step)| base + step);
-        Model::new(base.spec().clone(), params.collect()).map_err(|error| CodecError::ImpossibleSum {
-            detail: error.to_string(),
-        })
-    }
-}
-
-/// Shortens a vector to the Euclidean norm `limit` if it is longer.
-fn clip(step: &mut [f64], limit: f64) {
-    let norm = step.iter().map(|s| s * s).sum::<f64>().sqrt();
-    // An infinite or undefined norm is left as it is: encoding refuses it, scaling would hide it.
-    if norm > limit && norm.is_finite() {
-        let factor = limit / norm;
-        step.iter_mut().for_each(|s| *s *= factor);
+        sharing.clip(&mut step, self.clip);
+        Ok(step)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::Layer;
+    use crate::spec::{Layer, ModelSpec};
     use proptest::prelude::*;
 
     const SCHEME: FedAvg = FedAvg {
@@ -117,6 +112,18 @@ mod tests {
         Model::new(spec, params.to_vec()).unwrap()
     }
 
+    impl FedAvg {
+        fn whole(&self, base: &Model, local: &Model, rows: usize) -> Result<Vec<i64>, CodecError> {
+            self.contribution(&Sharing::all(base.spec()), base, local, rows)
+        }
+
+        fn next(&self, base: &Model, sums: &[i64]) -> Result<Model, CodecError> {
+            let step = self.average(&Sharing::all(base.spec()), sums)?;
+            let params = base.params().iter().zip(step).map(|(base, step)| base + step);
+            Ok(Model::new(base.spec().clone(), params.collect()).unwrap())
+        }
+    }
+
     fn add(all: &[Vec<i64>]) -> Vec<i64> {
         (0..all[0].len())
             .map(|i| all.iter().map(|values| values[i]).sum())
@@ -126,21 +133,21 @@ mod tests {
     #[test]
     fn hospitals_weigh_by_their_patients() {
         let base = model(&[1.0, 1.0]);
-        let a = SCHEME.contribution(&base, &model(&[2.0, 1.0]), 100).unwrap();
-        let b = SCHEME.contribution(&base, &model(&[1.0, 0.0]), 300).unwrap();
+        let a = SCHEME.whole(&base, &model(&[2.0, 1.0]), 100).unwrap();
+        let b = SCHEME.whole(&base, &model(&[1.0, 0.0]), 300).unwrap();
         assert_eq!(a, [(0.2 * SCHEME.codec.unit()).round() as i64, 0, 100]);
-        let next = SCHEME.apply(&base, &add(&[a, b])).unwrap();
+        let next = SCHEME.next(&base, &add(&[a, b])).unwrap();
         assert!((next.params()[0] - 1.25).abs() < 1e-6 && (next.params()[1] - 0.25).abs() < 1e-6);
     }
 
     #[test]
     fn long_steps_are_shortened_on_both_sides() {
         let base = model(&[0.0, 0.0]);
-        let values = SCHEME.contribution(&base, &model(&[30.0, 40.0]), 500).unwrap();
-        let next = SCHEME.apply(&base, &values).unwrap();
+        let values = SCHEME.whole(&base, &model(&[30.0, 40.0]), 500).unwrap();
+        let next = SCHEME.next(&base, &values).unwrap();
         assert!((next.params()[0] - 1.2).abs() < 1e-6 && (next.params()[1] - 1.6).abs() < 1e-6);
         let unit = SCHEME.codec.unit() as i64;
-        let thrown = SCHEME.apply(&base, &[300 * unit, 400 * unit, 500]).unwrap();
+        let thrown = SCHEME.next(&base, &[300 * unit, 400 * unit, 500]).unwrap();
         assert!((thrown.params()[0] - 1.2).abs() < 1e-6);
     }
 
@@ -148,23 +155,23 @@ mod tests {
     fn impossible_input_is_refused() {
         let base = model(&[0.0, 0.0]);
         assert!(matches!(
-            SCHEME.contribution(&base, &base, 0),
+            SCHEME.whole(&base, &base, 0),
             Err(CodecError::Rows { rows: 0, .. })
         ));
         assert!(matches!(
-            SCHEME.contribution(&base, &base, 501),
+            SCHEME.whole(&base, &base, 501),
             Err(CodecError::Rows { .. })
         ));
         assert_eq!(
-            SCHEME.contribution(&base, &model(&[0.0; 3]), 5),
+            SCHEME.whole(&base, &model(&[0.0; 3]), 5),
             Err(CodecError::OtherNetwork)
         );
         assert!(matches!(
-            SCHEME.contribution(&base, &model(&[1e300, 0.0]), 5),
+            SCHEME.whole(&base, &model(&[1e300, 0.0]), 5),
             Err(CodecError::Range { index: 0, .. })
         ));
         assert!(matches!(
-            SCHEME.apply(&base, &[1, 2]),
+            SCHEME.next(&base, &[1, 2]),
             Err(CodecError::Length {
                 expected: 3,
                 found: 2
@@ -172,7 +179,7 @@ mod tests {
         ));
         for rows in [0, -1] {
             assert!(matches!(
-                SCHEME.apply(&base, &[1, 2, rows]),
+                SCHEME.next(&base, &[1, 2, rows]),
                 Err(CodecError::ImpossibleSum { .. })
             ));
         }
@@ -188,7 +195,7 @@ mod tests {
         ) {
             let scheme = FedAvg { clip, codec: FixedPoint { fraction_bits }, ..SCHEME };
             let base = model(&vec![0.0; step.len()]);
-            let values = scheme.contribution(&base, &model(&step), rows).unwrap();
+            let values = scheme.whole(&base, &model(&step), rows).unwrap();
             prop_assert!(values.iter().all(|v| v.unsigned_abs() <= scheme.max_abs()));
         }
 
@@ -202,10 +209,10 @@ mod tests {
             let mut expected = base.params().to_vec();
             for (step, rows) in &steps {
                 let params: Vec<f64> = base.params().iter().zip(step).map(|(b, s)| b + s).collect();
-                all.push(SCHEME.contribution(&base, &model(&params), *rows).unwrap());
+                all.push(SCHEME.whole(&base, &model(&params), *rows).unwrap());
                 expected.iter_mut().zip(step).for_each(|(e, s)| *e += s * *rows as f64 / total as f64);
             }
-            let next = SCHEME.apply(&base, &add(&all)).unwrap();
+            let next = SCHEME.next(&base, &add(&all)).unwrap();
             // Every hospital rounds by half a unit of weight n / max_rows.
             let tolerance = 500.0 * steps.len() as f64 / total as f64 / SCHEME.codec.unit() + 1e-12;
             for (e, n) in expected.iter().zip(next.params()) {

@@ -5,10 +5,13 @@
 //!
 //! Everything that hospitals add up under encryption is a vector of integers, and its meaning is fixed here, one module per
 //! purpose of a round: [`statistics`] (for imputation and standardisation), [`fedavg`] (model updates) and [`histogram`]
-//! (evaluation). Each says how one hospital's data becomes values, how large a value can get, and what the sum means.
+//! (evaluation). Each says how one hospital's data becomes values, how large a value can get, and what the sum means. A [`Course`] joins
+//! what a study says about training: network, recipe, what is shared, and what is done with the average.
 
+mod adaptation;
 pub mod agenda;
 mod annotations;
+pub mod course;
 mod evaluate;
 pub mod fedavg;
 pub mod fixed;
@@ -25,7 +28,9 @@ mod tensors;
 mod tree;
 mod weights;
 
+pub use adaptation::{AdaptationError, ApproximationError, Original, approximate};
 pub use annotations::{Annotations, Standardisation};
+pub use course::{Course, CourseError, Learned, Personal};
 pub use evaluate::{ActivationRange, Evaluation, Forward, Range};
 pub use fedavg::FedAvg;
 pub use fixed::CodecError;

@@ -30,6 +30,14 @@ pub enum ModelError {
         /// What was given.
         found: usize,
     },
+    /// Another number of private parameters than the network has.
+    #[error("the network has {expected} private parameters, {found} were given")]
+    PrivateCount {
+        /// What the network has.
+        expected: usize,
+        /// What was given.
+        found: usize,
+    },
     /// A parameter is infinite or not a number.
     #[error("parameter {index} is {value}")]
     NotFinite {

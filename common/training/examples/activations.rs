@@ -6,7 +6,7 @@
 #![allow(clippy::print_stdout)]
 
 use galen_models::random::Stream;
-use galen_models::{Layer, ModelFile, ModelSpec, Shape, metrics};
+use galen_models::{Layer, Model, ModelFile, ModelSpec, Shape, metrics};
 use galen_training::recipes::{Adaptation, PoolingChoice, Recipe, Replacement};
 use galen_training::{Device, Examples, Network, Objective, Options, Targets, fit, record};
 use std::collections::BTreeSet;
@@ -238,7 +238,7 @@ fn run(table: &Table, recipe: &Recipe, seed: u64) -> Result<Run, Box<dyn Error>>
         checkpoint: None,
         progress: &mut |_| {},
     };
-    let network = Network::new(&Device::cpu(), &recipe.model(&spec)?)?;
+    let network = Network::new(&Device::cpu(), &Model::for_recipe(&spec, &recipe)?)?;
     let outcome = fit(network, &recipe, &train, Some(&validation), options)?;
     let mut file = ModelFile::from(outcome.model);
     let outputs = record(&mut file, &test)?;

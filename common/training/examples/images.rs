@@ -10,7 +10,7 @@
 #![allow(clippy::print_stdout)]
 
 use galen_data::{Limits, Schema};
-use galen_models::{ModelFile, ModelSpec};
+use galen_models::{Model, ModelFile, ModelSpec};
 use galen_training::recipes::Recipe;
 use galen_training::{Device, Event, Examples, Network, Options, evaluate, fit, record};
 use serde::de::DeserializeOwned;
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let schema: Schema = read(schema)?;
     let load = |path: &str| galen_data::load(Path::new(path), None, &schema, &Limits::default());
     let (training, test) = (Examples::from(&load(training)?), Examples::from(&load(test)?));
-    let model = recipe.model(&spec)?;
+    let model = Model::for_recipe(&spec, &recipe)?;
     let levels = model.spec().summary()?.levels;
     let levels = levels.map_or("no polynomial".to_owned(), |levels| format!("{levels} levels"));
     println!(

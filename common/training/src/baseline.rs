@@ -5,13 +5,15 @@
 //! equal the opened one bit for bit.
 
 use crate::device::Device;
+use crate::federated::{self, LocalError};
 use crate::preprocess::{PreprocessError, Preprocessor};
 use crate::split::split;
 use crate::table::{DataError, Table, load_csv};
-use crate::train::{Order, TrainError, train};
 use galen_core::PartyId;
 use galen_core::study::Study;
-use galen_models::{CodecError, FedAvg, Histograms, Model, ModelError, ModelSpec, SpecError, Statistics};
+use galen_models::{
+    CodecError, Course, CourseError, Histograms, Learned, Model, ModelError, Personal, Statistics, agenda,
+};
 use galen_models::{histogram, metrics, statistics};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -45,8 +47,10 @@ pub struct Federated {
     pub training_sums: Vec<Vec<i64>>,
     /// The sum of the evaluation round.
     pub evaluation_sum: Vec<i64>,
-    /// The final model.
+    /// The final model; private parameters are as they were at the beginning.
     pub trained: Trained,
+    /// The final model of every hospital, with its private parameters.
+    pub models: BTreeMap<PartyId, Model>,
     /// The pooled histograms of held-out patients.
     pub histograms: Histograms,
 }
@@ -58,15 +62,15 @@ pub enum BaselineError {
     /// A file.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// The network.
+    /// Network, recipe or sharing.
     #[error(transparent)]
-    Spec(#[from] SpecError),
+    Course(#[from] CourseError),
     /// The preprocessing.
     #[error(transparent)]
     Preprocess(#[from] PreprocessError),
     /// The training.
     #[error(transparent)]
-    Train(#[from] TrainError),
+    Train(#[from] LocalError),
     /// The sums.
     #[error(transparent)]
     Codec(#[from] CodecError),
@@ -105,6 +109,25 @@ impl Trained {
     }
 }
 
+impl Federated {
+    /// Predicted probabilities of class 1, by the hospital's own model.
+    pub fn probabilities(&self, hospital: &PartyId, table: &Table) -> Result<Vec<f64>, BaselineError> {
+        let model = self.models.get(hospital).unwrap_or(&self.trained.model);
+        Ok(model.probabilities(&self.trained.preprocessor.rows(table)?)?)
+    }
+
+    /// Exact AUC on the held-out patients of all hospitals together, each scored by its hospital's model; `None` if they are all of one
+    /// class.
+    pub fn auc(&self, hospitals: &[Hospital]) -> Result<Option<f64>, BaselineError> {
+        let (mut scores, mut labels) = (Vec::new(), Vec::new());
+        for hospital in hospitals {
+            scores.extend(self.probabilities(&hospital.name, &hospital.held_out)?);
+            labels.extend(&hospital.held_out.labels);
+        }
+        Ok(metrics::auc(&scores, &labels))
+    }
+}
+
 /// A hospital by itself: its own statistics, its own patients, as many passes over them as in the federation.
 pub fn alone(study: &Study, device: &Device, hospital: &Hospital) -> Result<Trained, BaselineError> {
     central(study, device, hospital.name.as_str(), &hospital.train)
@@ -117,26 +140,35 @@ pub fn pooled(study: &Study, device: &Device, hospitals: &[Hospital]) -> Result<
     central(study, device, "pooled", &all)
 }
 
-/// The study's recipe on one table: the same rounds, without averaging and without the limits of contributions.
+/// The study's training on one table: the same rounds, without averaging and what belongs to it, and without the limits of contributions.
 fn central(study: &Study, device: &Device, name: &str, table: &Table) -> Result<Trained, BaselineError> {
-    let mut schema = study.data.clone();
+    let mut study = study.clone();
+    study.training.proximal = 0.0;
+    study.training.private.clear();
     // The limit of rows is one hospital's.
-    schema.max_rows = schema
-        .max_rows
-        .max(u32::try_from(table.len()).unwrap_or(u32::MAX));
-    let values = statistics::contribution(&table.features, &table.labels, &schema)?;
-    let preprocessor = Preprocessor::new(&schema, &Statistics::from_sums(&values, &schema)?)?;
+    let rows = u32::try_from(table.len()).unwrap_or(u32::MAX);
+    study.data.max_rows = study.data.max_rows.max(rows);
+    let schema = &study.data;
+    let values = statistics::contribution(&table.features, &table.labels, schema)?;
+    let statistics = Statistics::from_sums(&values, schema)?;
+    let preprocessor = Preprocessor::new(schema, &statistics)?;
     let rows = preprocessor.rows(table)?;
-    let mut model = Model::initial(ModelSpec::from_plan(&schema, &study.model)?, study.seed)?;
-    for round in 0..study.training.rounds {
-        let order = Order {
-            seed: study.seed,
+    let course = Course::of(&study)?;
+    let mut learned: Option<Learned> = None;
+    for round in 0..course.rounds() {
+        let hospital = federated::Hospital {
+            study: &study,
+            course: &course,
             party: name,
             round,
+            learned: learned.as_ref(),
+            personal: None,
+            classes: statistics.classes,
         };
-        let plan = &study.training;
-        model = train(device, &model, &rows, &table.labels, plan, order, &mut |_| {})?;
+        let step = hospital.train(device, &rows, &table.labels, &mut |_| {})?;
+        learned = Some(course.taken(round, learned.as_ref(), &step.local));
     }
+    let model = course.model(learned.as_ref(), None)?;
     Ok(Trained { preprocessor, model })
 }
 
@@ -162,34 +194,53 @@ pub fn federated_among(
         let values = statistics::contribution(&table.features, &table.labels, schema)?;
         add(&mut statistics_sum, &values);
     }
-    let preprocessor = Preprocessor::new(schema, &Statistics::from_sums(&statistics_sum, schema)?)?;
+    let statistics = Statistics::from_sums(&statistics_sum, schema)?;
+    let preprocessor = Preprocessor::new(schema, &statistics)?;
     let mut rows = BTreeMap::new();
     for hospital in hospitals {
         rows.insert(&hospital.name, preprocessor.rows(&hospital.train)?);
     }
-    let strategy = FedAvg::new(&study.training, schema);
-    let mut model = Model::initial(ModelSpec::from_plan(schema, &study.model)?, study.seed)?;
+    let course = Course::of(study)?;
+    let mut learned: Option<Learned> = None;
+    let mut personal: BTreeMap<&PartyId, Option<Personal>> = BTreeMap::new();
     let mut training_sums = Vec::new();
-    for round in 0..study.training.rounds {
-        let mut sum = vec![0; strategy.values(model.spec())];
-        for hospital in members(round + 1) {
-            let order = Order {
-                seed: study.seed,
-                party: hospital.name.as_str(),
-                round,
-            };
-            let (rows, labels, plan) = (&rows[&hospital.name], &hospital.train.labels, &study.training);
-            let local = train(device, &model, rows, labels, plan, order, &mut |_| {})?;
-            add(&mut sum, &strategy.contribution(&model, &local, rows.len())?);
+    for round in 0..course.rounds() {
+        let mut sum = vec![0; course.values()];
+        for hospital in hospitals {
+            let own = personal.entry(&hospital.name).or_default();
+            let mut trained = None;
+            if takes_part(round + 1, &hospital.name) {
+                let place = federated::Hospital {
+                    study,
+                    course: &course,
+                    party: hospital.name.as_str(),
+                    round,
+                    learned: learned.as_ref(),
+                    personal: own.as_ref(),
+                    classes: statistics.classes,
+                };
+                let (rows, labels) = (&rows[&hospital.name], &hospital.train.labels);
+                let step = place.train(device, rows, labels, &mut |_| {})?;
+                add(&mut sum, &step.contribution(&course)?);
+                trained = Some(step.private(&course));
+            }
+            *own = course.personal(round, own.as_ref(), trained);
         }
-        model = strategy.apply(&model, &sum)?;
+        learned = Some(course.apply(round, learned.as_ref(), &sum)?);
         training_sums.push(sum);
     }
+    let mut models = BTreeMap::new();
+    for hospital in hospitals {
+        let own = personal.get(&hospital.name).and_then(Option::as_ref);
+        models.insert(hospital.name.clone(), course.model(learned.as_ref(), own)?);
+    }
+    let model = course.model(learned.as_ref(), None)?;
     let trained = Trained { preprocessor, model };
     let mut evaluation_sum = vec![0; Histograms::values(&study.evaluation)];
-    for hospital in members(study.training.rounds + 1) {
+    for hospital in members(agenda::rounds(study).saturating_sub(1)) {
         let table = &hospital.held_out;
-        let probabilities = trained.probabilities(table)?;
+        let rows = trained.preprocessor.rows(table)?;
+        let probabilities = models[&hospital.name].probabilities(&rows)?;
         let values = histogram::contribution(&probabilities, &table.labels, &study.evaluation, schema)?;
         add(&mut evaluation_sum, &values);
     }
@@ -199,6 +250,7 @@ pub fn federated_among(
         training_sums,
         evaluation_sum,
         trained,
+        models,
         histograms,
     })
 }

@@ -149,6 +149,30 @@ impl Examples {
         }
     }
 
+    /// How many patients are of each of `classes` classes; none where the targets are numbers.
+    pub fn class_counts(&self, classes: usize) -> Vec<u64> {
+        let mut counts = vec![0; classes];
+        if let Targets::Classes(list) = &self.targets {
+            for &class in list {
+                if let Some(count) = counts.get_mut(class as usize) {
+                    *count += 1;
+                }
+            }
+        }
+        counts
+    }
+
+    /// The factors of some patients, whose classes have these.
+    pub(crate) fn weights_of(&self, patients: &[usize], factors: &[f64]) -> Vec<f32> {
+        let factor = |&patient: &usize| match &self.targets {
+            Targets::Classes(classes) => {
+                factors.get(classes[patient] as usize).copied().unwrap_or(1.0) as f32
+            }
+            Targets::Values(_) => 1.0,
+        };
+        patients.iter().map(factor).collect()
+    }
+
     /// Targets of some patients as a matrix with one row per output and one column per patient.
     pub(crate) fn target_columns(&self, patients: &[usize], outputs: usize) -> Vec<f32> {
         let n = patients.len();

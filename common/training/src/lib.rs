@@ -8,6 +8,8 @@
 //! program of stages in a file, which can be interrupted and continued; [`record`] writes into the model's file what its encrypted evaluation is
 //! planned by (`docs/training.md`).
 //!
+//! [`federated`] is a hospital's part of a training round, by a study's simple plan or by its recipe.
+//!
 //! [`baseline`] runs the whole study in one process, unencrypted: what the federation's results are compared with.
 //!
 //! Everything is reproducible from the study's public seed. On one machine and the CPU, equal input gives equal bits.
@@ -15,6 +17,7 @@
 pub mod baseline;
 mod device;
 mod examples;
+pub mod federated;
 mod fit;
 mod loss;
 mod network;
@@ -29,10 +32,9 @@ mod train;
 pub use device::{Device, DeviceError};
 pub use examples::{Examples, ExamplesError, Targets};
 pub use fit::{CheckpointError, Epoch, Event, FitError, Options, Outcome, Score, fit};
-pub use loss::{Distillation, Objective};
-pub use network::{Network, NetworkError, Penalty, Reach};
-pub use optimise::{Group, Method, Plateau, Schedule};
+pub use network::{Network, NetworkError};
 pub use preprocess::{LIMIT, PreprocessError, Preprocessor};
+pub use recipes::{Distillation, Group, Method, Objective, Penalty, Plateau, Reach, Schedule};
 pub use record::{evaluate, record};
 pub use split::{Split, split};
 pub use table::{DataError, DataProblem, Table, load_csv, read_csv};

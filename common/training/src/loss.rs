@@ -1,61 +1,31 @@
 //! What training minimises.
 
 use crate::network::NetworkError;
+use crate::recipes::{Distillation, Objective};
 use burn::tensor::Tensor;
 use burn::tensor::activation::{log_sigmoid, log_softmax, softmax};
-use serde::{Deserialize, Serialize};
-
-/// The task that a network is trained for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Objective {
-    /// Classes: the cross-entropy in nats. One output is the logit of class 1; several are the logits of as many classes.
-    #[default]
-    Classification,
-    /// Numbers: the mean squared error over outputs.
-    Regression,
-}
-
-/// Learning from the outputs of a teacher (Baruch et al., arXiv 2111.03362).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Distillation {
-    /// T, by which the logits of both are divided; positive.
-    #[serde(default = "default_temperature")]
-    pub temperature: f64,
-    /// alpha: the factor on `T^2 KL(softmax(t / T) || softmax(s / T))`, which is added to the loss. For regression the factor on
-    /// the mean squared difference between the outputs of both.
-    #[serde(default = "default_weight")]
-    pub weight: f64,
-}
-
-fn default_temperature() -> f64 {
-    10.0
-}
-
-fn default_weight() -> f64 {
-    0.1
-}
-
-impl Default for Distillation {
-    fn default() -> Self {
-        Self {
-            temperature: default_temperature(),
-            weight: default_weight(),
-        }
-    }
-}
 
 /// The loss of a batch. All matrices have one row per output and one column per patient; `targets` are 1 for the patient's class
-/// and 0 for others, or the numbers to predict.
-pub(crate) fn loss(objective: Objective, outputs: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
+/// and 0 for others, or the numbers to predict; `weights`, a row with a factor for each patient, count for classes only. The sum is divided
+/// by the number of patients, not by their weights, so that the batches of an epoch add up to the loss of all patients.
+pub(crate) fn loss(
+    objective: Objective,
+    outputs: Tensor<2>,
+    targets: Tensor<2>,
+    weights: Option<Tensor<2>>,
+) -> Tensor<1> {
     let [rows, patients] = outputs.dims();
-    match objective {
-        Objective::Regression => (outputs - targets).square().mean(),
-        // -ln sigmoid(+-z), stable for large logits of either sign.
-        Objective::Classification if rows == 1 => log_sigmoid(outputs * (targets * 2.0 - 1.0)).mean().neg(),
-        Objective::Classification => (log_softmax(outputs, 0) * targets).sum().neg() / patients.max(1) as f64,
-    }
+    let logarithms = match objective {
+        Objective::Regression => return (outputs - targets).square().mean(),
+        // ln sigmoid(+-z), stable for large logits of either sign.
+        Objective::Classification if rows == 1 => log_sigmoid(outputs * (targets * 2.0 - 1.0)),
+        Objective::Classification => log_softmax(outputs, 0) * targets,
+    };
+    let weighted = match weights {
+        Some(weights) => logarithms * weights,
+        None => logarithms,
+    };
+    weighted.sum().neg() / patients.max(1) as f64
 }
 
 /// What distillation adds to the loss; `teacher` are the teacher's outputs for the same batch, as constants.
@@ -127,15 +97,25 @@ mod tests {
         let class = Objective::Classification;
         let targets = columns([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]);
         let expected = -probabilities(LOGITS[0], 1.0)[0].ln() - probabilities(LOGITS[1], 1.0)[2].ln();
-        close(loss(class, columns(LOGITS), targets), expected / 2.0);
+        close(
+            loss(class, columns(LOGITS), targets.clone(), None),
+            expected / 2.0,
+        );
+        let (first, second) = (
+            -probabilities(LOGITS[0], 1.0)[0].ln(),
+            -probabilities(LOGITS[1], 1.0)[2].ln(),
+        );
+        let weights = || Some(matrix(&[0.5, 3.0], [1, 2]));
+        let weighted = (0.5 * first + 3.0 * second) / 2.0;
+        close(loss(class, columns(LOGITS), targets, weights()), weighted);
         let one = matrix(&[0.5, -40.0], [1, 2]);
         let expected = ((1.0 + (-0.5f64).exp()).ln() + 40.0) / 2.0;
-        close(loss(class, one, matrix(&[1.0, 1.0], [1, 2])), expected);
+        let both = || matrix(&[1.0, 1.0], [1, 2]);
+        close(loss(class, one.clone(), both(), None), expected);
+        let weighted = (0.5 * (1.0 + (-0.5f64).exp()).ln() + 3.0 * 40.0) / 2.0;
+        close(loss(class, one, both(), weights()), weighted);
         let one = matrix(&[0.5, -1.0], [1, 2]);
-        close(
-            loss(Objective::Regression, one, matrix(&[1.0, 1.0], [1, 2])),
-            (0.25 + 4.0) / 2.0,
-        );
+        close(loss(Objective::Regression, one, both(), None), (0.25 + 4.0) / 2.0);
     }
 
     #[test]

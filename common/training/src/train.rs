@@ -4,8 +4,9 @@ use crate::device::Device;
 use burn::tensor::activation::{log_sigmoid, relu};
 use burn::tensor::{Tensor, TensorData};
 use galen_core::study::TrainingPlan;
+use galen_models::course::Sharing;
 use galen_models::random::Stream;
-use galen_models::{Layer, Model, ModelError, ModelSpec, Parameter, ParameterKind};
+use galen_models::{CourseError, Layer, Model, ModelError, ModelSpec, Parameter, ParameterKind};
 
 /// What fixes the order in which patients are seen, beside the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,9 @@ pub enum TrainError {
         /// What is not supported.
         what: &'static str,
     },
+    /// What the plan keeps private names no parameters of the network.
+    #[error(transparent)]
+    Private(#[from] CourseError),
     /// Parameters became infinite: the step size is too large for these data.
     #[error("training diverged: {0}; lower training.learning_rate or raise training.latent_penalty")]
     Diverged(#[source] ModelError),
@@ -72,7 +76,8 @@ pub enum TrainError {
 ///
 /// Minimises the cross-entropy of the logit, plus `latent_penalty` times the mean overshoot max(0, |u| - `latent_bound`) of what
 /// enters each power (after the range-aware loss of Baruch et al., arXiv 2304.14836), by gradient descent with momentum
-/// in batches of nearly equal size; weights, not biases, decay. Computes in `f32`.
+/// in batches of nearly equal size; weights, not biases, decay. With `plan.proximal` the shared parameters are held to those of `base`
+/// (FedProx, Li et al., arXiv 1812.06127). Computes in `f32`.
 ///
 /// On the CPU the result depends on nothing but the arguments, to the bit.
 pub fn train<R: AsRef<[f64]>>(
@@ -86,7 +91,9 @@ pub fn train<R: AsRef<[f64]>>(
 ) -> Result<Model, TrainError> {
     check(base.spec(), rows, labels)?;
     let blocks = base.spec().parameters();
+    let sharing = Sharing::new(base.spec(), &plan.private)?;
     let mut descent = Descent::new(device, base, &blocks, plan, order.round);
+    descent.hold(sharing.shared());
     let batch_size = (plan.batch_size.max(1) as usize).min(rows.len());
     let batches = rows.len().div_ceil(batch_size);
     let mut patients: Vec<usize> = (0..rows.len()).collect();
@@ -150,6 +157,8 @@ struct Descent<'a> {
     params: Vec<Tensor<2>>,
     velocities: Vec<Tensor<2>>,
     decays: Vec<f64>,
+    /// Per parameter block, where it is held; nothing for those that are free.
+    anchors: Vec<Option<Tensor<2>>>,
 }
 
 impl<'a> Descent<'a> {
@@ -175,7 +184,18 @@ impl<'a> Descent<'a> {
                 .iter()
                 .map(|b| if is_bias(b) { 0.0 } else { plan.weight_decay })
                 .collect(),
+            anchors: vec![None; params.len()],
             params,
+        }
+    }
+
+    /// Holds shared parameters to where they are.
+    fn hold(&mut self, shared: &[bool]) {
+        if self.plan.proximal > 0.0 {
+            let held = self.params.iter().zip(shared);
+            self.anchors = held
+                .map(|(param, shared)| shared.then(|| param.clone()))
+                .collect();
         }
     }
 
@@ -213,7 +233,11 @@ impl<'a> Descent<'a> {
             };
             let gradient = leaf.grad_remove(&mut gradients).ok_or_else(missing)?;
             let param = self.params[i].clone();
-            let gradient = gradient + param.clone() * self.decays[i];
+            let mut gradient = gradient + param.clone() * self.decays[i];
+            if let Some(anchor) = &self.anchors[i] {
+                // The gradient of mu / 2 * ||w - anchor||^2.
+                gradient = gradient + (param.clone() - anchor.clone()) * self.plan.proximal;
+            }
             let velocity = self.velocities[i].clone() * self.plan.momentum + gradient;
             self.params[i] = param - velocity.clone() * self.rate;
             self.velocities[i] = velocity;

@@ -81,7 +81,7 @@ const RECIPE: &str = r#"
 
 fn run(checkpoint: Option<&Path>, stop_after: Option<usize>) -> Result<Outcome, FitError> {
     let recipe: Recipe = toml::from_str(RECIPE).unwrap();
-    let model = recipe.model(&network()).unwrap();
+    let model = Model::for_recipe(&network(), &recipe).unwrap();
     let network = Network::new(&Device::cpu(), &model).unwrap();
     let mut finished = 0;
     fit(
@@ -148,7 +148,7 @@ fn checkpoints_of_other_runs_and_damaged_ones_are_refused() {
     std::fs::write(&file, &bytes).unwrap();
     let mut recipe: Recipe = toml::from_str(RECIPE).unwrap();
     recipe.seed = 5;
-    let network = Network::new(&Device::cpu(), &recipe.model(&network()).unwrap()).unwrap();
+    let network = Network::new(&Device::cpu(), &Model::for_recipe(&network(), &recipe).unwrap()).unwrap();
     let options = Options {
         checkpoint: Some(&file),
         progress: &mut |_| {},
@@ -206,7 +206,7 @@ fn a_step_follows_the_gradient() {
         inputs: (0..12 * 32).map(|_| stream.symmetric() as f32).collect(),
         targets: Targets::Classes((0..12).map(|i| i % 3).collect()),
     };
-    let base = recipe.model(&spec).unwrap();
+    let base = Model::for_recipe(&spec, &recipe).unwrap();
     let next = quietly(&recipe, &base, &training).unwrap();
     let loss = |params: Vec<f64>| {
         let model = Model::new(spec.clone(), params).unwrap();
@@ -245,7 +245,12 @@ fn a_transition_with_a_teacher_learns_what_a_linear_model_cannot() {
         .replace("epochs = 5", "epochs = 12");
     let recipe: Recipe = toml::from_str(&text).unwrap();
     let training = images(600, 1);
-    let outcome = quietly(&recipe, &recipe.model(&network()).unwrap(), &training).unwrap();
+    let outcome = quietly(
+        &recipe,
+        &Model::for_recipe(&network(), &recipe).unwrap(),
+        &training,
+    )
+    .unwrap();
     let trained = Network::new(&Device::cpu(), &outcome.model).unwrap();
     let test = images(300, 9);
     let (outputs, ranges) = trained.evaluate(&test.inputs).unwrap();
@@ -281,7 +286,7 @@ fn regression_learns_a_product() {
         "seed = 1\nbatch_size = 20\nobjective = \"regression\"\n[[stages]]\nname = \"a\"\nepochs = 60\nweights = { learning_rate = 0.02 }\nschedule = { cosine = {} }",
     )
     .unwrap();
-    let outcome = quietly(&recipe, &recipe.model(&spec).unwrap(), &training).unwrap();
+    let outcome = quietly(&recipe, &Model::for_recipe(&spec, &recipe).unwrap(), &training).unwrap();
     let losses: Vec<f64> = outcome.epochs.iter().map(|e| e.loss).collect();
     assert!(losses[59] < 0.01 && losses[0] > 0.5, "{losses:?}");
 }
@@ -302,7 +307,7 @@ fn augmentation_changes_what_is_learnt() {
     assert_eq!(training, plain);
     let mut recipe: Recipe = toml::from_str(RECIPE).unwrap();
     recipe.stages.truncate(1);
-    let model = recipe.model(&network()).unwrap();
+    let model = Model::for_recipe(&network(), &recipe).unwrap();
     let mut digests = Vec::new();
     for shift in [0.2, 0.2, 0.3, 0.0] {
         let augmentation = recipe.augmentation.as_mut().unwrap();
@@ -320,7 +325,7 @@ fn augmentation_changes_what_is_learnt() {
 #[test]
 fn what_cannot_be_trained_is_refused() {
     let recipe: Recipe = toml::from_str(RECIPE).unwrap();
-    let model = recipe.model(&network()).unwrap();
+    let model = Model::for_recipe(&network(), &recipe).unwrap();
     let refused =
         |recipe: &Recipe, training: &Examples| quietly(recipe, &model, training).unwrap_err().to_string();
     let mut training = images(10, 1);
@@ -354,7 +359,7 @@ fn what_cannot_be_trained_is_refused() {
         assert!(text.contains(what), "{text}");
     }
     let row: ModelSpec = toml::from_str("input = 36\nlayers = [{ dense = { outputs = 2 } }]").unwrap();
-    let row = recipe.model(&row).unwrap();
+    let row = Model::for_recipe(&row, &recipe).unwrap();
     let error = quietly(&recipe, &row, &training).unwrap_err();
     assert!(
         matches!(

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use galen_data::Schema;
-use galen_models::{Layer, ModelSpec};
+use galen_models::{Layer, Model, ModelSpec};
 use galen_training::recipes::Recipe;
 use std::path::{Path, PathBuf};
 
@@ -38,7 +38,7 @@ fn every_recipe_makes_a_network_without_functions_that_ckks_lacks() {
         recipe
             .check()
             .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        let model = recipe.model(&written).unwrap();
+        let model = Model::for_recipe(&written, &recipe).unwrap();
         let adapted = recipe.adaptation.is_some();
         let plain = |layer: &Layer| matches!(layer, Layer::Relu | Layer::MaxPool { .. });
         assert_eq!(

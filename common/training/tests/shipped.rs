@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use galen_core::study::Study;
-use galen_models::{FedAvg, Histograms, Statistics, metrics};
+use galen_models::{Course, Histograms, Statistics, metrics};
+use galen_training::Device;
 use galen_training::baseline::{self, Federated, Hospital};
-use galen_training::{Device, Order, train};
+use galen_training::federated;
 use std::path::PathBuf;
 
 fn folder(name: &str) -> PathBuf {
@@ -113,41 +114,36 @@ fn a_contribution_can_be_recomputed_from_file_and_base_model() {
     let run = baseline::federated(&study, &device, &hospitals).unwrap();
     assert_eq!(run, baseline::federated(&study, &device, &hospitals).unwrap());
     let schema = &study.data;
-    let spec = run.trained.model.spec();
-    let strategy = FedAvg::new(&study.training, schema);
+    let course = Course::of(&study).unwrap();
+    let statistics = Statistics::from_sums(&run.statistics_sum, schema).unwrap();
     assert_eq!(run.statistics_sum.len(), Statistics::values(schema));
     assert_eq!(run.evaluation_sum.len(), Histograms::values(&study.evaluation));
-    let base = galen_models::Model::initial(spec.clone(), study.seed).unwrap();
-    let mut sum = vec![0i64; strategy.values(spec)];
+    let base = course.first();
+    let mut sum = vec![0i64; course.values()];
     for hospital in &hospitals {
         let rows = run.trained.preprocessor.rows(&hospital.train).unwrap();
-        let order = Order {
-            seed: study.seed,
+        let place = federated::Hospital {
+            study: &study,
+            course: &course,
             party: hospital.name.as_str(),
             round: 0,
+            learned: None,
+            personal: None,
+            classes: statistics.classes,
         };
         // From another thread: nothing hangs on thread-local state.
-        let local = std::thread::scope(|scope| {
-            let work = || {
-                train(
-                    &device,
-                    &base,
-                    &rows,
-                    &hospital.train.labels,
-                    &study.training,
-                    order,
-                    &mut |_| {},
-                )
-            };
+        let step = std::thread::scope(|scope| {
+            let work = || place.train(&device, &rows, &hospital.train.labels, &mut |_| {});
             scope.spawn(work).join().unwrap().unwrap()
         });
-        let values = strategy.contribution(&base, &local, rows.len()).unwrap();
-        assert!(values.iter().all(|v| v.unsigned_abs() <= strategy.max_abs()));
+        let values = step.contribution(&course).unwrap();
+        let bound = course.average().max_abs();
+        assert!(values.iter().all(|v| v.unsigned_abs() <= bound));
         sum.iter_mut().zip(values).for_each(|(s, v)| *s += v);
     }
     assert_eq!(sum, run.training_sums[0]);
-    let next = strategy.apply(&base, &sum).unwrap();
-    assert_ne!(next.digest(), base.digest());
+    let next = course.apply(0, None, &sum).unwrap();
+    assert_ne!(next.digest(&course).unwrap(), base.digest());
 }
 
 /// A federation as one line: the digest of the model and of every sum.

@@ -70,7 +70,7 @@ fn distillation_adds_the_divergence_from_the_teacher() {
         "activations = \"relu\"\nmax_pooling = true\nbecomes_teacher = true",
         "distillation = { temperature = 2, weight = 0.5 }",
     ]);
-    let model = recipe.model(&own).unwrap();
+    let model = Model::for_recipe(&own, &recipe).unwrap();
     let training = patients(40, 16, 1);
     let outcome = run(&recipe, &model, &training, None);
     let teacher = Model::new(teacher, model.params().to_vec()).unwrap();
@@ -106,7 +106,7 @@ fn penalties_measure_what_enters_activations() {
         "penalty = { weight = 3.0, bound = 0.5 }",
         "penalty = { weight = 3.0, bound = 0.5, reach = \"largest\" }",
     ]);
-    let model = recipe.model(&network).unwrap();
+    let model = Model::for_recipe(&network, &recipe).unwrap();
     let training = patients(50, 3, 2);
     let losses: Vec<f64> = run(&recipe, &model, &training, None)
         .epochs
@@ -139,7 +139,7 @@ fn a_stage_from_scratch_keeps_the_fits() {
     recipe.stages[0].coefficients.learning_rate = 0.1;
     let network =
         spec("input = 3\nlayers = [{ dense = { outputs = 4 } }, \"relu\", { dense = { outputs = 2 } }]");
-    let model = recipe.model(&network).unwrap();
+    let model = Model::for_recipe(&network, &recipe).unwrap();
     let trained = run(
         &Recipe {
             stages: recipe.stages[..1].to_vec(),
@@ -176,7 +176,7 @@ fn early_stopping_takes_the_best_epoch() {
     let network =
         spec("input = 4\nlayers = [{ dense = { outputs = 8 } }, \"square\", { dense = { outputs = 2 } }]");
     let (training, validation) = (patients(20, 4, 4), patients(20, 4, 5));
-    let model = recipe.model(&network).unwrap();
+    let model = Model::for_recipe(&network, &recipe).unwrap();
     let outcome = run(&recipe, &model, &training, Some(&validation));
     let losses: Vec<f64> = outcome
         .epochs
@@ -228,7 +228,7 @@ fn what_training_data_show_is_recorded() {
     let recipe = still(&[""]);
     let network =
         spec("input = 3\nlayers = [{ dense = { outputs = 2 } }, \"square\", { dense = { outputs = 2 } }]");
-    let model = recipe.model(&network).unwrap();
+    let model = Model::for_recipe(&network, &recipe).unwrap();
     let mut training = patients(1100, 3, 7);
     training.inputs[1000 * 3 + 1] = 9.0;
     let mut file = ModelFile::from(model.clone());

@@ -20,6 +20,7 @@ fn plan() -> TrainingPlan {
         latent_bound: 0.2,
         clip: 1.0,
         fraction_bits: 24,
+        ..TrainingPlan::default()
     }
 }
 
@@ -230,4 +231,42 @@ fn what_cannot_be_trained_is_refused() {
         run(&base, &rows, &labels, &wild),
         TrainError::Diverged(_)
     ));
+}
+
+/// Two full steps from the same place: the proximal term pulls the second one back by mu times how far the first one led, and the first
+/// one not at all. Private parameters are not pulled.
+#[test]
+fn the_proximal_term_pulls_shared_parameters_back_to_where_they_began() {
+    let (rows, labels) = data(40, 3);
+    let base = model(3, &[4]);
+    let run = |epochs, proximal, private: &[&str]| {
+        let plan = TrainingPlan {
+            local_epochs: epochs,
+            proximal,
+            private: private.iter().map(|name| (*name).to_owned()).collect(),
+            ..plan()
+        };
+        train(&Device::cpu(), &base, &rows, &labels, &plan, ORDER, &mut |_| {})
+    };
+    let (mu, rate) = (0.4, plan().learning_rate);
+    let first = run(1, 0.0, &[]).unwrap();
+    assert_eq!(run(1, mu, &[]).unwrap().params(), first.params());
+    let free = run(2, 0.0, &[]).unwrap();
+    let held = run(2, mu, &[]).unwrap();
+    let mixed = run(2, mu, &["layer1"]).unwrap();
+    for block in base.spec().parameters() {
+        for i in block.offset..block.offset + block.len() {
+            let led = first.params()[i] - base.params()[i];
+            let expected = free.params()[i] - rate * mu * led;
+            assert!((held.params()[i] - expected).abs() < 1e-5, "{}", block.name);
+            let expected = if block.name.starts_with("layer1.") {
+                free.params()[i]
+            } else {
+                expected
+            };
+            assert!((mixed.params()[i] - expected).abs() < 1e-5, "{}", block.name);
+        }
+    }
+    assert_ne!(held.params(), free.params());
+    assert!(matches!(run(1, mu, &["layer9"]), Err(TrainError::Private(_))));
 }

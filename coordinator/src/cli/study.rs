@@ -5,8 +5,8 @@ use crate::config::Config;
 use crate::home::{self, Home};
 use crate::succession;
 use anyhow::{Context, bail};
-use galen_core::study::{Card, Draft, FrozenStudy, Role, Study, Written};
-use galen_models::{ModelSpec, agenda};
+use galen_core::study::{Card, Draft, FrozenStudy, Role, Server, Study, Written};
+use galen_models::{Course, Layer, agenda};
 use galen_sums::schedule::Schedule;
 use galen_sums::{PieceTable, SumPlan};
 use serde_json::{Value, json};
@@ -29,7 +29,10 @@ Next:    coordinator serve --dir coordinator";
 pub(crate) fn check(file: &Path) -> anyhow::Result<Outcome> {
     let written = Written::load(file)?;
     let study = written.study();
-    let problems = study.check();
+    let mut problems = study.check();
+    if problems.is_empty() {
+        problems = Course::check(study);
+    }
     if !problems.is_empty() {
         let lines: Vec<_> = problems.iter().map(|p| format!("  {p}")).collect();
         bail!(
@@ -116,31 +119,43 @@ pub(crate) fn summary(study: &Study) -> anyhow::Result<(String, Value)> {
     let contributors = study.with_role(Role::Contributor).len();
     let sums = &study.sums;
     let pieces = PieceTable::new(custodians, sums.threshold as usize)?.len();
-    let spec = ModelSpec::from_plan(&study.data, &study.model)?;
+    let course = Course::of(study)?;
+    let spec = course.network();
     let agreement = study.agreement();
     let warning = agreement
         .warning()
         .map(|warning| format!("  {warning}\n"))
         .unwrap_or_default();
     let mut text = format!(
-        "{}\n  {contributors} contributors, {custodians} custodians, of whom any {} open and {} must endorse; keys in {pieces} pieces\n  {agreement}\n{warning}  model: {} inputs, widths {:?}, {} parameters\n",
+        "{}\n  {contributors} contributors, {custodians} custodians, of whom any {} open and {} must endorse; keys in {pieces} pieces\n  {agreement}\n{warning}  model: {} inputs, {}, {} parameters{}\n",
         study.title,
         sums.threshold,
         sums.agreement,
         spec.inputs(),
-        study.model.hidden,
+        if study.model.layers.is_empty() {
+            format!("widths {:?}", study.model.hidden)
+        } else {
+            let layers: Vec<_> = spec.layers.iter().map(Layer::name).collect();
+            layers.join(" > ")
+        },
         spec.parameter_count(),
+        match spec.parameter_count() - course.sharing().count() {
+            0 => String::new(),
+            private => format!(", of which {private} stay at each hospital"),
+        },
     );
+    describe(&mut text, study);
     let schedule = Schedule::new(agenda::schedule_shapes(study)?, sums.max_attempts);
     let mut rounds = Vec::new();
-    let numbers = [0, 1, study.training.rounds + 1];
+    let training = study.training_rounds();
+    let numbers = [0, 1, training.saturating_add(1)];
     for number in numbers {
         let inputs = schedule.inputs_for(contributors, custodians, sums.threshold as usize, number);
         let (Some(shape), Some(inputs)) = (agenda::shape(study, number)?, inputs) else {
             continue;
         };
         let plan = SumPlan::new(&inputs)?;
-        let times = if number == 1 { study.training.rounds } else { 1 };
+        let times = if number == 1 { training } else { 1 };
         let _ = writeln!(
             text,
             "  {times:>3} x {:<11} {} values, {} bytes each contribution ({:.2} per value when full), N = {}, log2 Q = {:.1} (bound {} for 128 bits)",
@@ -159,7 +174,48 @@ pub(crate) fn summary(study: &Study) -> anyhow::Result<(String, Value)> {
     }
     let data = json!({
         "title": study.title, "custodians": custodians, "threshold": sums.threshold, "agreement": sums.agreement,
-        "tolerated_cheats": agreement.tolerated_cheats(), "enough": agreement.is_enough(), "pieces": pieces, "parameters": spec.parameter_count(), "rounds": rounds,
+        "tolerated_cheats": agreement.tolerated_cheats(), "enough": agreement.is_enough(), "pieces": pieces, "parameters": spec.parameter_count(),
+        "shared_parameters": course.sharing().count(), "rounds": rounds,
     });
     Ok((text.trim_end().to_owned(), data))
+}
+
+/// How hospitals train, where that is more than the simple plan.
+fn describe(text: &mut String, study: &Study) {
+    let plan = &study.training;
+    if let Some(recipe) = &plan.recipe {
+        let stages = recipe.stages.iter().map(|s| format!("{} ({})", s.name, s.epochs));
+        let stages: Vec<_> = stages.collect();
+        let _ = writeln!(
+            text,
+            "  stages, in rounds of {} local epochs: {}",
+            plan.local_epochs,
+            stages.join(", ")
+        );
+    }
+    if plan.proximal > 0.0 {
+        let _ = writeln!(
+            text,
+            "  hospitals are held to the model by a proximal term, mu = {}",
+            plan.proximal
+        );
+    }
+    match plan.server {
+        Server::Average => {}
+        Server::Momentum {
+            learning_rate,
+            momentum,
+        } => {
+            let _ = writeln!(
+                text,
+                "  the average moves the model with momentum {momentum}, learning rate {learning_rate}"
+            );
+        }
+        Server::Adam { learning_rate, .. } => {
+            let _ = writeln!(
+                text,
+                "  the average moves the model by Adam, learning rate {learning_rate}"
+            );
+        }
+    }
 }

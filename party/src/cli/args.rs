@@ -4,7 +4,7 @@ mod data;
 mod model;
 mod train;
 
-pub(super) use data::{DataAction, DescribeArgs};
+pub(super) use data::{DataAction, DescribeArgs, Division, SplitArgs};
 pub(super) use model::{ExportArgs, ImportArgs, ModelAction, ModelShowArgs};
 pub(super) use train::TrainArgs;
 
@@ -157,6 +157,9 @@ impl Command {
             Self::Data(DataCommand {
                 command: DataAction::Describe(_),
             }) => "data describe",
+            Self::Data(DataCommand {
+                command: DataAction::Split(_),
+            }) => "data split",
             Self::Train(_) => "train",
             Self::Model(model) => match model.command {
                 ModelAction::Show(_) => "model show",

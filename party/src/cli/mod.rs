@@ -79,6 +79,9 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::Data(args::DataCommand {
             command: args::DataAction::Describe(args),
         }) => data::describe(&args, output),
+        Command::Data(args::DataCommand {
+            command: args::DataAction::Split(args),
+        }) => data::split(&args, output),
         Command::Train(args) => train::run(&args, output),
         Command::Model(args::ModelCommand { command }) => match command {
             args::ModelAction::Show(args) => model::show(&args, output),

@@ -115,13 +115,16 @@ pub(super) fn export(args: &ExportArgs, output: &Output) -> anyhow::Result<()> {
     write(&file, &args.out, output)
 }
 
-/// The model that a party derived.
+/// The model that a party derived, with what it keeps to itself.
 fn trained(dir: &Path) -> anyhow::Result<Model> {
     let home = super::open(dir)?;
     let config = Config::load(&home)?;
     let study = consent::signed_study(&config)?;
     let state = Sealed::open(&home)?.state(&study.digest())?;
-    let model = state.and_then(|state| state.derived.trained(study.study()).ok());
+    let model = state.and_then(|state| {
+        let personal = state.personal.as_ref();
+        state.derived.trained(study.study(), personal).ok()
+    });
     Ok(model.ok_or_else(|| PartyError::NotYet("the model is not trained yet".into()))?)
 }
 

@@ -4,8 +4,9 @@ use crate::data::Patients;
 use crate::derive::{DeriveError, Derived};
 use galen_core::PartyId;
 use galen_core::study::{Purpose, Study};
-use galen_models::{CodecError, FedAvg, ModelError, histogram, statistics};
-use galen_training::{Device, Order, PreprocessError, Progress, TrainError, train};
+use galen_models::{CodecError, Course, CourseError, ModelError, Personal, histogram, statistics};
+use galen_training::federated::{Hospital, LocalError};
+use galen_training::{Device, PreprocessError, Progress};
 
 /// Why values cannot be computed. No text names a patient's value.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +23,10 @@ pub enum ValuesError {
     Preprocess(#[from] PreprocessError),
     /// Training failed.
     #[error(transparent)]
-    Train(#[from] TrainError),
+    Train(#[from] LocalError),
+    /// The study's training is impossible.
+    #[error(transparent)]
+    Course(#[from] CourseError),
     /// The model cannot be evaluated.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -39,58 +43,72 @@ pub struct Sources<'a> {
     pub patients: &'a Patients,
     /// What is known from earlier rounds.
     pub derived: &'a Derived,
+    /// What this hospital keeps to itself.
+    pub personal: Option<&'a Personal>,
     /// What trains.
     pub device: &'a Device,
 }
 
+/// What computing a round's values gives.
+#[derive(Debug)]
+pub struct Computed {
+    /// What is added up.
+    pub values: Vec<i64>,
+    /// After a training round in which something is private: the private parameters as they were trained.
+    pub private: Option<Vec<f64>>,
+}
+
+impl From<Vec<i64>> for Computed {
+    fn from(values: Vec<i64>) -> Self {
+        let private = None;
+        Self { values, private }
+    }
+}
+
 /// The values of the round that follows the derived state.
-pub fn values(sources: Sources<'_>, progress: &mut dyn FnMut(Progress)) -> Result<Vec<i64>, ValuesError> {
+pub fn values(sources: Sources<'_>, progress: &mut dyn FnMut(Progress)) -> Result<Computed, ValuesError> {
     let Sources {
         study,
         party,
         patients,
         derived,
+        personal,
         device,
     } = sources;
     let purpose = derived
-        .next_purpose(study)?
+        .next_purpose(study)
         .ok_or(DeriveError::NoRound(derived.applied()))?;
     match purpose {
         Purpose::Statistics => {
             let table = &patients.train;
-            statistics::contribution(&table.features, &table.labels, &study.data).map_err(ValuesError::Codec)
+            let values = statistics::contribution(&table.features, &table.labels, &study.data);
+            Ok(values.map_err(ValuesError::Codec)?.into())
         }
         Purpose::Training => {
             let table = &patients.train;
             let rows = derived.preprocessor(study)?.rows(table)?;
-            let base = derived.model(study)?;
-            // Training rounds count from 0; round 0 of the study is the statistics round.
-            let round = derived.applied().saturating_sub(1);
-            let order = Order {
-                seed: study.seed,
+            let course = Course::of(study)?;
+            let hospital = Hospital {
+                study,
+                course: &course,
                 party: party.as_str(),
-                round,
+                // Training rounds count from 0; round 0 of the study is the statistics round.
+                round: derived.applied().saturating_sub(1),
+                learned: derived.learned(),
+                personal,
+                classes: derived.statistics(study)?.classes,
             };
-            let local = train(
-                device,
-                &base,
-                &rows,
-                &table.labels,
-                &study.training,
-                order,
-                progress,
-            )?;
-            let strategy = FedAvg::new(&study.training, &study.data);
-            strategy
-                .contribution(&base, &local, rows.len())
-                .map_err(ValuesError::Codec)
+            let step = hospital.train(device, &rows, &table.labels, progress)?;
+            let values = step.contribution(&course).map_err(ValuesError::Codec)?;
+            let private = (!course.sharing().is_whole()).then(|| step.private(&course));
+            Ok(Computed { values, private })
         }
         Purpose::Evaluation => {
             let table = &patients.held_out;
             let rows = derived.preprocessor(study)?.rows(table)?;
-            let scores = derived.trained(study)?.probabilities(&rows)?;
-            histogram::contribution(&scores, &table.labels, &study.evaluation, &study.data)
-                .map_err(ValuesError::Codec)
+            let scores = derived.trained(study, personal)?.probabilities(&rows)?;
+            let values = histogram::contribution(&scores, &table.labels, &study.evaluation, &study.data);
+            Ok(values.map_err(ValuesError::Codec)?.into())
         }
     }
 }
@@ -128,7 +146,7 @@ mod tests {
         let mut digests = vec![derived.digest()];
         for round in 0..agenda::rounds(&study) {
             assert_eq!(derived.applied(), round);
-            assert_eq!(derived.is_trained(&study), round > study.training.rounds);
+            assert_eq!(derived.is_trained(&study), round > study.training_rounds());
             let mut sum = vec![0; agenda::shape(&study, round).unwrap().unwrap().values];
             for (party, patients) in &parties {
                 let sources = Sources {
@@ -136,9 +154,10 @@ mod tests {
                     party,
                     patients,
                     derived: &derived,
+                    personal: None,
                     device: &device,
                 };
-                let values = values(sources, &mut |_| {}).unwrap();
+                let values = values(sources, &mut |_| {}).unwrap().values;
                 sum.iter_mut().zip(values).for_each(|(s, v)| *s += v);
             }
             derived = derived.apply(&study, &sum, &secret).unwrap();
@@ -148,7 +167,7 @@ mod tests {
         assert_eq!(sums[0], expected.statistics_sum);
         assert_eq!(sums[1..=2], expected.training_sums[..]);
         assert_eq!(sums[3], expected.evaluation_sum);
-        assert_eq!(derived.trained(&study).unwrap(), expected.trained.model);
+        assert_eq!(derived.trained(&study, None).unwrap(), expected.trained.model);
         assert_eq!(
             derived.preprocessor(&study).unwrap(),
             expected.trained.preprocessor
@@ -184,9 +203,97 @@ mod tests {
             party,
             patients,
             derived: &derived,
+            personal: None,
             device: &device,
         };
         assert!(values(sources, &mut |_| {}).is_err());
+    }
+
+    /// The heart study with a recipe, private normalisations and server momentum, over few rounds.
+    fn personal() -> Study {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/studies/heart");
+        let mut study: Study = galen_core::config::load(&folder.join("personal.toml")).unwrap();
+        for (stage, epochs) in study
+            .training
+            .recipe
+            .as_mut()
+            .unwrap()
+            .stages
+            .iter_mut()
+            .zip([2, 3, 1])
+        {
+            stage.epochs = epochs;
+        }
+        study
+    }
+
+    /// Each hospital goes through all rounds by what it has stored and nothing else, as if it were started anew before every round: states, models
+    /// and sums are those of the unencrypted federation, and the teacher is part of what is stored.
+    #[test]
+    fn a_recipe_goes_on_from_what_is_stored() {
+        let study = personal();
+        assert_eq!(study.check(), []);
+        let frozen = testing::frozen_of(study.clone(), &[]);
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/studies/heart");
+        let device = Device::cpu();
+        let (mut hospitals, mut parties) = (Vec::new(), Vec::new());
+        for member in &study.party {
+            let csv = folder.join(format!("{}.csv", member.name));
+            hospitals.push(Hospital::load(&study, &member.name, &csv).unwrap());
+            let patients = Patients::load(&csv, &study, &member.name).unwrap();
+            let stored = postcard::to_stdvec(&(Derived::initial(&frozen), None::<Personal>)).unwrap();
+            parties.push((member.name.clone(), patients, stored));
+        }
+        let expected = baseline::federated(&study, &device, &hospitals).unwrap();
+        let course = Course::of(&study).unwrap();
+        let secret = Digest::of(b"opening secret");
+        for round in 0..agenda::rounds(&study) {
+            let mut sum = vec![0; agenda::shape(&study, round).unwrap().unwrap().values];
+            let mut trained = Vec::new();
+            for (party, patients, stored) in &parties {
+                let (derived, personal): (Derived, Option<Personal>) = postcard::from_bytes(stored).unwrap();
+                let sources = Sources {
+                    study: &study,
+                    party,
+                    patients,
+                    derived: &derived,
+                    personal: personal.as_ref(),
+                    device: &device,
+                };
+                let computed = values(sources, &mut |_| {}).unwrap();
+                sum.iter_mut().zip(computed.values).for_each(|(s, v)| *s += v);
+                trained.push(computed.private);
+            }
+            let mut digests = Vec::new();
+            for ((_, _, stored), private) in parties.iter_mut().zip(trained) {
+                let (derived, personal): (Derived, Option<Personal>) = postcard::from_bytes(stored).unwrap();
+                let next = derived.apply(&study, &sum, &secret).unwrap();
+                next.verify(&study, round + 1, &next.digest()).unwrap();
+                let is_training = agenda::purpose(&study, round) == Some(Purpose::Training);
+                assert_eq!(private.is_some(), is_training);
+                let personal = if is_training {
+                    course.personal(round - 1, personal.as_ref(), private)
+                } else {
+                    personal
+                };
+                digests.push(next.digest());
+                *stored = postcard::to_stdvec(&(next, personal)).unwrap();
+            }
+            assert!(digests.windows(2).all(|pair| pair[0] == pair[1]), "round {round}");
+            let known = match round {
+                0 => &expected.statistics_sum,
+                round if round <= 6 => &expected.training_sums[round as usize - 1],
+                _ => &expected.evaluation_sum,
+            };
+            assert_eq!(&sum, known, "round {round}");
+        }
+        for (party, _, stored) in &parties {
+            let (derived, personal): (Derived, Option<Personal>) = postcard::from_bytes(stored).unwrap();
+            let model = derived.trained(&study, personal.as_ref()).unwrap();
+            assert_eq!(model, expected.models[party]);
+            assert!(derived.learned().is_some_and(|learned| learned.teacher.is_some()));
+            assert!(personal.is_some_and(|personal| personal.teacher.is_some()));
+        }
     }
 
     #[test]
@@ -202,7 +309,10 @@ mod tests {
             initial.apply(&study, &other, &secret).unwrap().digest(),
             state.digest()
         );
-        assert!(matches!(initial.trained(&study), Err(DeriveError::Missing(_))));
+        assert!(matches!(
+            initial.trained(&study, None),
+            Err(DeriveError::Missing(_))
+        ));
         assert!(matches!(
             initial.preprocessor(&study),
             Err(DeriveError::Missing(_))

@@ -9,10 +9,12 @@ use crate::contribute::values::{Sources, values};
 use crate::error::PartyError;
 use crate::link::Link;
 use crate::party::{End, Party, Shared};
-use crate::sealed::State;
+use crate::sealed::{OpenedSum, State};
 use crate::status::Training;
 use crate::steps::Step;
+use galen_core::study::Purpose;
 use galen_core::{Code, Digest, PartyId, faults};
+use galen_models::{Course, Personal};
 use galen_net::NetError;
 use galen_net::protocol::{BlobKind, Statement};
 use galen_sums::statement::{RELEASE, Release};
@@ -136,10 +138,12 @@ impl Party {
             Some(known) if known.log2_q >= opening.security.log2_q => known.clone(),
             _ => opening.security,
         };
+        let personal = self.personal(id.round, &opening.sum)?;
         let state = State {
             study: self.shared.study.digest(),
             derived: opening.derived,
             security: Some(security),
+            personal,
         };
         let state = Arc::new(state);
         let (shared, next) = (Arc::clone(&self.shared), Arc::clone(&state));
@@ -157,6 +161,22 @@ impl Party {
         tracing::info!(%id, state = %state.derived.digest().short(), noise, bound, "round opened and taken in");
         self.state = state;
         Ok(())
+    }
+
+    /// What this hospital keeps to itself after a round. What it trained counts if its contribution is in the opened sum, as for the model.
+    fn personal(&self, round: u32, sum: &OpenedSum) -> Result<Option<Personal>, PartyError> {
+        let shared = &self.shared;
+        let before = self.state.personal.as_ref();
+        if sum.purpose != Purpose::Training || !shared.part.contributor {
+            return Ok(before.cloned());
+        }
+        let course = Course::of(shared.study.study()).map_err(PartyError::internal)?;
+        let trained = if course.sharing().is_whole() || !sum.contributors.contains(&shared.identity.name) {
+            None
+        } else {
+            shared.sealed.private(&shared.study.digest(), round)?
+        };
+        Ok(course.personal(round.saturating_sub(1), before, trained))
     }
 
     async fn erase(&self, before: RoundId) -> Result<(), PartyError> {
@@ -206,6 +226,7 @@ fn compute(shared: &Shared, state: &State) -> Result<Vec<i64>, PartyError> {
         party: &shared.identity.name,
         patients: shared.patients.as_ref().ok_or_else(missing)?,
         derived: &state.derived,
+        personal: state.personal.as_ref(),
         device: &shared.device,
     };
     let mut progress = |now: galen_training::Progress| {
@@ -222,7 +243,16 @@ fn compute(shared: &Shared, state: &State) -> Result<Vec<i64>, PartyError> {
         };
         shared.board.update(|status| status.training = Some(training));
     };
-    values(sources, &mut progress).map_err(PartyError::internal)
+    let computed = values(sources, &mut progress).map_err(PartyError::internal)?;
+    if let Some(private) = computed.private {
+        // Before the values are kept: then whoever finds those finds these too, and until then both are computed again, with the same bits.
+        let round = state.derived.applied();
+        shared
+            .sealed
+            .put_private(&shared.study.digest(), round, private)?;
+        faults::reach("party.private.kept");
+    }
+    Ok(computed.values)
 }
 
 /// Whether a transfer ended in bytes that are not the blob.

@@ -193,7 +193,7 @@ impl Prepared {
         new_key: bool,
     ) -> Result<Self, PartyError> {
         let plan = study.study();
-        let model = derived.trained(plan).map_err(PartyError::internal)?;
+        let model = derived.trained(plan, None).map_err(PartyError::internal)?;
         let preprocessor = derived.preprocessor(plan).map_err(PartyError::internal)?;
         let rows = preprocessor.rows(&cohort.table).map_err(PartyError::internal)?;
         let expected = model.probabilities(&rows).map_err(PartyError::internal)?;

@@ -60,6 +60,7 @@ impl Case {
                 study: study.digest(),
                 derived: derived.clone(),
                 security: None,
+                personal: None,
             };
             sealed.put_state(&state).unwrap();
             sealed.put_sum(&sum(&derived, sums)).unwrap();

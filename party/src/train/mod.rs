@@ -109,9 +109,7 @@ pub fn train(task: &Task, progress: &mut dyn FnMut(&Event)) -> Result<Trained, P
         let path = path.to_owned();
         move |problem: String| PartyError::Model { path, problem }
     };
-    let model = recipe
-        .model(&spec)
-        .map_err(|error| unfit(&task.recipe)(error.to_string()))?;
+    let model = Model::for_recipe(&spec, &recipe).map_err(|error| unfit(&task.recipe)(error.to_string()))?;
     let device = Device::by_name(&task.device).map_err(|error| PartyError::Device(error.to_string()))?;
     let parts = Parts::load(task, recipe.seed)?;
     let network = Network::new(&device, &model).map_err(|error| unfit(&task.network)(error.to_string()))?;

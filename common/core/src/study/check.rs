@@ -27,12 +27,12 @@ const MAX_PARTIES: usize = 256;
 /// Most custodians: the header of a contribution holds the seeds for each of them, and must fit into one stored record.
 const MAX_CUSTODIANS: u32 = 128;
 /// Most training rounds: every view lists the rounds that are published.
-const MAX_ROUNDS: u32 = 1000;
+pub(super) const MAX_ROUNDS: u32 = 1000;
 
-struct Checker(Vec<Problem>);
+pub(super) struct Checker(Vec<Problem>);
 
 impl Checker {
-    fn require(&mut self, holds: bool, field: &str, message: impl FnOnce() -> String) {
+    pub(super) fn require(&mut self, holds: bool, field: &str, message: impl FnOnce() -> String) {
         if !holds {
             self.0.push(Problem {
                 field: field.to_owned(),
@@ -41,7 +41,13 @@ impl Checker {
         }
     }
 
-    fn range<T: PartialOrd + fmt::Display + Copy>(&mut self, field: &str, value: T, low: T, high: T) {
+    pub(super) fn range<T: PartialOrd + fmt::Display + Copy>(
+        &mut self,
+        field: &str,
+        value: T,
+        low: T,
+        high: T,
+    ) {
         self.require(low <= value && value <= high, field, || {
             format!("is {value}, must be between {low} and {high}")
         });
@@ -59,6 +65,7 @@ impl Study {
         self.check_sums(&mut c);
         self.check_data(&mut c);
         self.check_model(&mut c);
+        self.check_training(&mut c);
         c.range("evaluation.bins", self.evaluation.bins, 2, 4096);
         c.range("serving.precision_bits", self.serving.precision_bits, 4, 24);
         let queriers = self.with_role(Role::Querier).len();
@@ -180,30 +187,6 @@ impl Study {
             "data.target",
             || "a value is in both classes".into(),
         );
-    }
-
-    fn check_model(&self, c: &mut Checker) {
-        let m = &self.model;
-        c.range("model.hidden", m.hidden.len(), 1, 4);
-        c.require(
-            m.hidden.iter().all(|w| (1..=1024).contains(w)),
-            "model.hidden",
-            || "widths must be 1 to 1024".into(),
-        );
-        c.range("model.power", m.power, 2, 2);
-        c.range("model.scale", m.scale, 1e-3, 10.0);
-        let t = &self.training;
-        c.range("training.rounds", t.rounds, 1, MAX_ROUNDS);
-        c.range("training.local_epochs", t.local_epochs, 1, 1000);
-        c.range("training.batch_size", t.batch_size, 1, 1 << 16);
-        c.range("training.learning_rate", t.learning_rate, 1e-8, 10.0);
-        c.range("training.learning_rate_decay", t.learning_rate_decay, 0.01, 1.0);
-        c.range("training.momentum", t.momentum, 0.0, 0.999);
-        c.range("training.weight_decay", t.weight_decay, 0.0, 1.0);
-        c.range("training.latent_penalty", t.latent_penalty, 0.0, 100.0);
-        c.range("training.latent_bound", t.latent_bound, 0.1, 1000.0);
-        c.range("training.clip", t.clip, 1e-3, 1e4);
-        c.range("training.fraction_bits", t.fraction_bits, 8, 30);
     }
 }
 

@@ -207,13 +207,22 @@ impl FrozenStudy {
     }
 }
 
-/// A study with a predecessor is hashed under a domain of its own, so that neither form can pass for the other.
+/// A study with a predecessor is hashed under a domain of its own, and so is one that says what the first version of the format could not,
+/// so that no form can pass for another. The encoding of the latter names its fields, for some are left out where they are not used.
 fn digest(
     study: &Study,
     coordinator: &Card,
     cards: &[Card],
     predecessor: Option<&Predecessor>,
 ) -> Result<StudyDigest, StudyError> {
+    if !study.is_simple() {
+        let plan = serde_json::to_vec(study).map_err(|e| StudyError::Encoding(e.to_string()))?;
+        return digest_of(
+            "galen extended study v1",
+            &(plan, coordinator, cards, predecessor),
+        )
+        .map_err(|e| StudyError::Encoding(e.to_string()));
+    }
     match predecessor {
         None => digest_of("galen frozen study v1", &(study, coordinator, cards)),
         Some(before) => digest_of("galen successor study v1", &(study, coordinator, cards, before)),

@@ -7,17 +7,17 @@
 
 mod agreement;
 mod check;
+mod check_training;
 mod data;
 mod frozen;
 mod plan;
 mod successor;
+mod training;
 
 pub use agreement::Agreement;
 pub use check::Problem;
 pub use data::{Column, ColumnKind, DataSchema, Target};
 pub use frozen::{Card, FrozenStudy, STUDY_SIGNATURE, StudyError};
-pub use plan::{
-    EvaluationPlan, Member, ModelPlan, Purpose, Receivers, Release, Role, ServingPlan, Study, SumsPolicy,
-    TrainingPlan,
-};
+pub use plan::{EvaluationPlan, Member, Purpose, Receivers, Release, Role, ServingPlan, Study, SumsPolicy};
 pub use successor::{Changes, Draft, Predecessor, Written};
+pub use training::{ModelPlan, Server, TrainingPlan};

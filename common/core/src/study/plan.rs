@@ -1,6 +1,7 @@
 //! The parts of a study: members, sums, model, training, evaluation and serving.
 
 use super::data::DataSchema;
+use super::training::{ModelPlan, TrainingPlan};
 use crate::id::PartyId;
 use serde::{Deserialize, Serialize};
 
@@ -92,46 +93,6 @@ pub enum Receivers {
     Contributors,
 }
 
-/// The network: residual blocks `y = A x + scale * (B x + c)^power`, then a dense output layer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ModelPlan {
-    /// Width of each block; one to four blocks.
-    pub hidden: Vec<u32>,
-    /// Exponent of the activation: 2.
-    pub power: u32,
-    /// Scale of the activation.
-    pub scale: f64,
-}
-
-/// Federated averaging.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrainingPlan {
-    /// Number of rounds.
-    pub rounds: u32,
-    /// Passes over the local data per round.
-    pub local_epochs: u32,
-    /// Patients per step.
-    pub batch_size: u32,
-    /// Step size of the first round.
-    pub learning_rate: f64,
-    /// Factor on the step size from each round to the next; in (0, 1].
-    pub learning_rate_decay: f64,
-    /// Momentum, in [0, 1).
-    pub momentum: f64,
-    /// Weight decay.
-    pub weight_decay: f64,
-    /// Penalty on the size of what enters an activation, beyond `latent_bound`; keeps the encrypted evaluation in range.
-    pub latent_penalty: f64,
-    /// Size up to which an activation's input is not penalised.
-    pub latent_bound: f64,
-    /// Largest Euclidean norm of a local update; longer ones are shortened. It also bounds every coordinate.
-    pub clip: f64,
-    /// Fractional bits of the fixed-point encoding of updates.
-    pub fraction_bits: u32,
-}
-
 /// Federated evaluation by histograms of scores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -191,6 +152,22 @@ impl Study {
             .filter(|m| m.roles.contains(&role))
             .map(|m| &m.name)
             .collect()
+    }
+
+    /// Number of training rounds: those of the simple plan, or of all stages of the recipe.
+    pub fn training_rounds(&self) -> u32 {
+        match &self.training.recipe {
+            None => self.training.rounds,
+            Some(recipe) => recipe
+                .stages
+                .iter()
+                .fold(0, |all, stage| all.saturating_add(stage.epochs)),
+        }
+    }
+
+    /// Whether the study is one that the first version of the file format could say.
+    pub(super) fn is_simple(&self) -> bool {
+        self.model.layers.is_empty() && self.training.is_simple()
     }
 
     /// Whether a party holds a role.

@@ -1,7 +1,7 @@
 //! What can be wrong with a network.
 
-use super::shape::Shape;
 use super::{MAX_DEPTH, MAX_LAYERS, MAX_PARAMETERS, MAX_VALUES};
+use galen_core::network::Shape;
 
 /// A network that cannot be. `layer` is the layer's place, such as `layer3.body0`.
 #[derive(Clone, Debug, thiserror::Error, PartialEq)]

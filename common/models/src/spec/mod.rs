@@ -1,22 +1,18 @@
 //! The shape of a network and the order of its parameters.
 
 mod error;
-mod layer;
 mod parameter;
 mod resolve;
-mod shape;
 mod text;
 mod transcribe;
 
 pub use error::SpecError;
-pub use layer::{Granularity, Layer};
+pub use galen_core::network::{Extent, Granularity, Layer, Shape};
 pub use parameter::{Parameter, ParameterKind};
 pub use resolve::Site;
 pub(crate) use resolve::output as output_shape;
-pub use shape::{Extent, Shape};
 
 use galen_core::Transcript;
-use galen_core::study::{DataSchema, ModelPlan};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -74,12 +70,6 @@ impl ModelSpec {
         };
         spec.check()?;
         Ok(spec)
-    }
-
-    /// The network that a study asks for.
-    pub fn from_plan(schema: &DataSchema, plan: &ModelPlan) -> Result<Self, SpecError> {
-        let hidden: Vec<usize> = plan.hidden.iter().map(|&width| width as usize).collect();
-        Self::residual_mlp(schema.inputs(), &hidden, plan.scale, plan.power)
     }
 
     /// Whether every layer is possible; errors name the first one that is not.

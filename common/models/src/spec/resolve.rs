@@ -1,9 +1,8 @@
 //! From layers to shapes and parameters: the one traversal of a network that everything else reads.
 
-use super::layer::{Granularity, Layer};
 use super::parameter::{Parameter, ParameterKind};
-use super::shape::{Extent, Shape};
 use super::{MAX_DEGREE, MAX_DEPTH, MAX_LAYERS, MAX_PARAMETERS, MAX_VALUES, ModelSpec, SpecError};
+use galen_core::network::{Extent, Granularity, Layer, Shape};
 
 /// A layer in its place: what enters it, what leaves it, and where its parameters are.
 #[derive(Clone, Debug, PartialEq)]

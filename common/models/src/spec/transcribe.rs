@@ -1,8 +1,7 @@
 //! What distinguishes one network from another, for digests.
 
-use super::layer::{Granularity, Layer};
-use super::shape::{Extent, Shape};
 use galen_core::Transcript;
+use galen_core::network::{Extent, Granularity, Layer, Shape};
 
 /// Appends an input shape and layers. Every layer begins with its name, and every number has a fixed length, so that no two
 /// networks read the same.

@@ -3,8 +3,8 @@
 use super::{Epoch, FitError, Run, State, Teacher};
 use crate::examples::Targets;
 use crate::network::{Network, NetworkError, read};
-use crate::optimise::{Moments, Plateau};
-use crate::recipes::Stage;
+use crate::optimise::Moments;
+use crate::recipes::{Plateau, Stage};
 use burn::tensor::Tensor;
 use galen_core::{Digest, Transcript};
 use serde::{Deserialize, Serialize};

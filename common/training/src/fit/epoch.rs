@@ -6,6 +6,7 @@ use crate::network::{Network, NetworkError, Pass};
 use crate::optimise::clip;
 use crate::recipes::Stage;
 use burn::tensor::Tensor;
+use galen_data::augment::Vary;
 use galen_models::random::Stream;
 use galen_models::{ParameterKind, Shape};
 
@@ -15,6 +16,13 @@ const STATISTICS_MOMENTUM: f64 = 0.1;
 /// Called with the state, the patients that are done, and the epoch's results with the last step.
 type Observer<'a> = &'a mut dyn FnMut(&State, usize, Option<Epoch>);
 
+/// What part of a stage a pass is, in epochs of the stage: inside a study in rounds, each of which may have several passes.
+#[derive(Clone, Copy)]
+pub(super) struct Span {
+    pub(super) begin: f64,
+    pub(super) length: f64,
+}
+
 impl Run<'_> {
     /// Runs an epoch and judges it; whether the stage should stop.
     pub(super) fn epoch(
@@ -23,37 +31,17 @@ impl Run<'_> {
         state: &mut State,
         observer: Observer<'_>,
     ) -> Result<bool, FitError> {
-        let batch_size = self.recipe.batch_size.min(self.patients);
-        let batches = self.patients.div_ceil(batch_size);
-        let shares = stage.shares(state.epoch, state.network.activations().len());
         let place = [state.stage.to_string(), state.epoch.to_string()];
         let place = place.each_ref().map(|s| s.as_bytes());
         let mut stream = Stream::new("galen fit v1", self.recipe.seed, &place);
-        let mut order: Vec<usize> = (0..self.patients).collect();
-        stream.shuffle(&mut order);
-        let (mut sum, mut factor) = (0.0, 1.0);
-        for batch in 0..batches {
-            // Nearly equal parts, so that no batch is left with a patient or two and wild statistics.
-            let part = batch * self.patients / batches..(batch + 1) * self.patients / batches;
-            let done = f64::from(state.epoch) + (batch as f64 + 0.5) / batches as f64;
-            factor = stage
-                .schedule
-                .factor(done, f64::from(stage.epochs), stage.warm_up, &state.plateau);
-            let end = part.end;
-            let part = &order[part];
-            let value = self.step(stage, state, part, &shares, factor, &mut stream)?;
-            if !value.is_finite() {
-                return Err(FitError::Diverged {
-                    stage: stage.name.clone(),
-                    epoch: state.epoch,
-                });
-            }
-            sum += value * part.len() as f64;
-            if batch + 1 < batches {
-                observer(state, end, None);
-            }
-        }
-        let loss = sum / self.patients as f64;
+        let whole = Span {
+            begin: f64::from(state.epoch),
+            length: 1.0,
+        };
+        let (loss, factor) = self.pass(stage, state, whole, &mut stream, &mut |state, done| {
+            observer(state, done, None);
+        })?;
+        let shares = stage.shares(state.epoch, state.network.activations().len());
         let (validation, finished) = self.judge(stage, state, &shares, loss)?;
         let epoch = Epoch {
             stage: state.stage,
@@ -66,6 +54,46 @@ impl Run<'_> {
         state.history.push(epoch.clone());
         observer(state, self.patients, Some(epoch));
         Ok(finished)
+    }
+
+    /// One pass over the training data, for a span of the stage; the mean loss, and the last factor on the step sizes. `observer` is
+    /// called after each step but the last, with the patients that are done.
+    pub(super) fn pass(
+        &self,
+        stage: &Stage,
+        state: &mut State,
+        span: Span,
+        stream: &mut Stream,
+        observer: &mut dyn FnMut(&State, usize),
+    ) -> Result<(f64, f64), FitError> {
+        let batch_size = self.recipe.batch_size.min(self.patients);
+        let batches = self.patients.div_ceil(batch_size);
+        let shares = stage.shares(state.epoch, state.network.activations().len());
+        let mut order: Vec<usize> = (0..self.patients).collect();
+        stream.shuffle(&mut order);
+        let (mut sum, mut factor) = (0.0, 1.0);
+        for batch in 0..batches {
+            // Nearly equal parts, so that no batch is left with a patient or two and wild statistics.
+            let part = batch * self.patients / batches..(batch + 1) * self.patients / batches;
+            let done = span.begin + span.length * (batch as f64 + 0.5) / batches as f64;
+            factor = stage
+                .schedule
+                .factor(done, f64::from(stage.epochs), stage.warm_up, &state.plateau);
+            let end = part.end;
+            let part = &order[part];
+            let value = self.step(stage, state, part, &shares, factor, stream)?;
+            if !value.is_finite() {
+                return Err(FitError::Diverged {
+                    stage: stage.name.clone(),
+                    epoch: state.epoch,
+                });
+            }
+            sum += value * part.len() as f64;
+            if batch + 1 < batches {
+                observer(state, end);
+            }
+        }
+        Ok((sum / self.patients as f64, factor))
     }
 
     /// One step on the given patients; returns the loss.
@@ -116,7 +144,14 @@ impl Run<'_> {
             stream: Some(stream),
         };
         let outcome = network.forward(batch.clone(), &leaves, pass)?;
-        let mut total = loss(self.recipe.objective, outcome.outputs.clone(), targets);
+        let weights = self
+            .class_weights
+            .as_ref()
+            .map(|factors| network.matrix(self.training.weights_of(part, factors), [1, part.len()]));
+        let mut total = loss(self.recipe.objective, outcome.outputs.clone(), targets, weights);
+        if let Some(anchor) = &self.anchor {
+            total = anchor.pull(total, &leaves);
+        }
         if let Some(penalty) = outcome.penalty {
             total = total + penalty;
         }

@@ -2,7 +2,7 @@
 
 use super::{FitError, Run, State};
 use crate::examples::Examples;
-use crate::loss::{Objective, loss, scalar};
+use crate::loss::{loss, scalar};
 use crate::network::{Network, NetworkError, Pass, read};
 use crate::recipes::Stage;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ const CHUNK: usize = 512;
 /// How good a network is.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
-    /// Mean loss without penalties and distillation.
+    /// Mean loss without penalties and distillation; by the recipe's class weights, if it has any.
     pub loss: f64,
     /// See [`Targets::accuracy`](crate::Targets::accuracy).
     pub accuracy: f64,
@@ -36,7 +36,7 @@ impl Run<'_> {
                     maximum: stage.max_pooling,
                     ..Pass::evaluation()
                 };
-                Some(score(&network, self.recipe.objective, examples, patients, pass)?)
+                Some(self.score(&network, examples, patients, pass)?)
             }
             None => None,
         };
@@ -59,32 +59,37 @@ impl Run<'_> {
         }
         Ok((Some(score), state.waited > stopping.patience))
     }
-}
 
-/// The score of a network on examples that fit it.
-fn score<'p>(
-    network: &Network,
-    objective: Objective,
-    examples: &Examples,
-    patients: usize,
-    pass: impl Fn() -> Pass<'p>,
-) -> Result<Score, NetworkError> {
-    let (inputs, width) = (network.spec().inputs(), network.spec().outputs());
-    let leaves = network.constants();
-    let all: Vec<usize> = (0..patients).collect();
-    let mut outputs = Vec::with_capacity(patients * width);
-    let mut sum = 0.0;
-    for part in all.chunks(CHUNK) {
-        let rows = &examples.inputs[part[0] * inputs..(part[0] + part.len()) * inputs];
-        let outcome = network.forward(network.batch(rows, inputs), &leaves, pass())?;
-        let targets = examples.target_columns(part, width);
-        let targets = network.matrix(targets, [width, part.len()]);
-        let value = scalar(loss(objective, outcome.outputs.clone(), targets))?;
-        sum += value * part.len() as f64;
-        outputs.extend(read(outcome.outputs.transpose())?.into_iter().map(f64::from));
+    /// The score of a network on examples that fit it.
+    fn score<'p>(
+        &self,
+        network: &Network,
+        examples: &Examples,
+        patients: usize,
+        pass: impl Fn() -> Pass<'p>,
+    ) -> Result<Score, NetworkError> {
+        let (inputs, width) = (network.spec().inputs(), network.spec().outputs());
+        let leaves = network.constants();
+        let all: Vec<usize> = (0..patients).collect();
+        let mut outputs = Vec::with_capacity(patients * width);
+        let mut sum = 0.0;
+        for part in all.chunks(CHUNK) {
+            let rows = &examples.inputs[part[0] * inputs..(part[0] + part.len()) * inputs];
+            let outcome = network.forward(network.batch(rows, inputs), &leaves, pass())?;
+            let targets = examples.target_columns(part, width);
+            let targets = network.matrix(targets, [width, part.len()]);
+            let weights = self
+                .class_weights
+                .as_ref()
+                .map(|factors| network.matrix(examples.weights_of(part, factors), [1, part.len()]));
+            let objective = self.recipe.objective;
+            let value = scalar(loss(objective, outcome.outputs.clone(), targets, weights))?;
+            sum += value * part.len() as f64;
+            outputs.extend(read(outcome.outputs.transpose())?.into_iter().map(f64::from));
+        }
+        Ok(Score {
+            loss: sum / patients as f64,
+            accuracy: examples.targets.accuracy(&outputs, width),
+        })
     }
-    Ok(Score {
-        loss: sum / patients as f64,
-        accuracy: examples.targets.accuracy(&outputs, width),
-    })
 }

@@ -4,20 +4,21 @@ mod checkpoint;
 mod clock;
 mod epoch;
 mod judge;
+mod round;
 mod teacher;
 
 pub use checkpoint::CheckpointError;
 pub use judge::Score;
+pub(crate) use round::{Teaching, Turn, turn};
 
 use crate::examples::{Examples, ExamplesError, Targets};
-use crate::loss::Objective;
 use crate::network::{Network, NetworkError};
-use crate::optimise::{Optimiser, Plateau};
-use crate::recipes::{Activations, Recipe, RecipeError, Stage};
+use crate::optimise::Optimiser;
+use crate::recipes::{AugmentError, Objective, Plateau, Recipe, RecipeError, Stage};
 use burn::tensor::Tensor;
 use clock::Clock;
-use galen_data::augment::AugmentError;
-use galen_models::{Model, ParameterKind, Shape};
+use galen_models::{Model, ModelSpec, ParameterKind, Shape};
+use round::Anchor;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -164,6 +165,10 @@ struct Run<'a> {
     training: &'a Examples,
     patients: usize,
     validation: Option<(&'a Examples, usize)>,
+    /// How much a patient of each class counts.
+    class_weights: Option<Vec<f64>>,
+    /// What the parameters are held to.
+    anchor: Option<Anchor>,
 }
 
 /// Trains `network` by `recipe`, from its present parameters on.
@@ -178,6 +183,9 @@ pub fn fit(
     options: Options<'_>,
 ) -> Result<Outcome, FitError> {
     recipe.check_for(network.activations().len())?;
+    let class_weights = class_weights(recipe, network.spec(), || {
+        training.class_counts(network.spec().outputs().max(2))
+    })?;
     if recipe.augmentation.is_some() && !matches!(network.spec().input, Shape::Image(_)) {
         return Err(RecipeError::Augmentation(AugmentError::NoImage).into());
     }
@@ -197,6 +205,8 @@ pub fn fit(
         training,
         patients,
         validation,
+        class_weights,
+        anchor: None,
     };
     let checkpoint = match options.checkpoint {
         Some(path) => Some((path, run.fingerprint(&network, path)?)),
@@ -239,6 +249,27 @@ pub fn fit(
     })
 }
 
+/// How much a patient of each class counts, from the numbers of patients of each class.
+fn class_weights(
+    recipe: &Recipe,
+    spec: &ModelSpec,
+    counts: impl FnOnce() -> Vec<u64>,
+) -> Result<Option<Vec<f64>>, RecipeError> {
+    let Some(weights) = &recipe.class_weights else {
+        return Ok(None);
+    };
+    let factors = weights.of(&counts());
+    if factors.len() != spec.outputs().max(2) {
+        return Err(RecipeError::Setting {
+            place: "the recipe".into(),
+            setting: "class_weights",
+            value: format!("{factors:?}"),
+            possible: "a number for each class that the network tells apart is needed",
+        });
+    }
+    Ok(Some(factors))
+}
+
 fn kind(objective: Objective, targets: &Targets) -> Result<(), ExamplesError> {
     let (objective, found) = match (objective, targets) {
         (Objective::Classification, Targets::Values(_)) => ("classification", "numbers"),
@@ -252,17 +283,6 @@ fn kind(objective: Objective, targets: &Targets) -> Result<(), ExamplesError> {
 fn set(network: &mut Network, params: &[Tensor<2>]) {
     for (block, param) in params.iter().enumerate() {
         network.set_param(block, param.clone());
-    }
-}
-
-impl Stage {
-    /// Per activation, the share of the polynomial in an epoch of this stage.
-    fn shares(&self, epoch: u32, activations: usize) -> Vec<f64> {
-        match self.activations {
-            Activations::Own => vec![1.0; activations],
-            Activations::Relu => vec![0.0; activations],
-            Activations::Transition(transition) => transition.shares(epoch, activations),
-        }
     }
 }
 

@@ -3,36 +3,11 @@
 use super::activation::{Activation, HERMITE, fixed, normalise, polynomial, raised, times};
 use super::{Gather, Network, NetworkError, Op, Pooling, Step, read};
 use crate::loss::scalar;
+use crate::recipes::{Penalty, Reach};
 use burn::tensor::Tensor;
 use burn::tensor::activation::{relu, sigmoid, tanh};
 use galen_models::random::Stream;
 use galen_models::{ModelError, Range};
-use serde::{Deserialize, Serialize};
-
-/// How far outside its bound the input of an activation is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reach {
-    /// The mean of max(0, |u| - bound) over all values.
-    #[default]
-    Mean,
-    /// The overshoot of the largest and of the smallest value of the batch: max(0, max u - bound) + max(0, -bound - min u), the
-    /// range-aware loss of Baruch et al. (arXiv 2304.14836).
-    Largest,
-}
-
-/// A penalty on what enters the activations.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Penalty {
-    /// Factor on the overshoot, summed over activations.
-    pub weight: f64,
-    /// Inputs up to this magnitude cost nothing.
-    pub bound: f64,
-    /// What is measured.
-    #[serde(default)]
-    pub reach: Reach,
-}
 
 /// How a batch goes through a network.
 pub(crate) struct Pass<'a> {

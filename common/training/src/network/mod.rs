@@ -9,7 +9,6 @@ mod forward;
 mod windows;
 
 pub(crate) use forward::Pass;
-pub use forward::{Penalty, Reach};
 
 use crate::device::Device;
 use activation::Activation;

@@ -21,7 +21,7 @@ use super::transition::Decision;
 use super::view::Shown;
 use galen_core::study::FrozenStudy;
 use galen_core::{Clock, Code, PartyId, Refusal, Signed, SigningKey};
-use galen_models::{SpecError, agenda};
+use galen_models::{CourseError, agenda};
 use galen_net::protocol::{AttemptPhase, View};
 use galen_net::{Encoded, FrameError};
 use galen_store::{Repository, Store, StoreError, Table};
@@ -48,9 +48,9 @@ const STATE_KEY: &str = "state";
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {
-    /// The study's model cannot be built.
+    /// The study's training is impossible.
     #[error(transparent)]
-    Spec(#[from] SpecError),
+    Course(#[from] CourseError),
     /// No parameters fit the study's sums.
     #[error(transparent)]
     Plan(#[from] PlanError),

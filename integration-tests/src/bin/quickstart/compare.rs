@@ -10,7 +10,7 @@ use galen_core::study::{Release, Study};
 use galen_core::{PartyId, StudyDigest};
 use galen_integration_tests::Snapshot;
 use galen_integration_tests::oracle::{self, Recomputed};
-use galen_models::{Histograms, Model, ModelSpec, Statistics, agenda};
+use galen_models::{Course, Histograms, Model, Statistics, agenda};
 use galen_party::sealed::{OpenedSum, SumSecurity};
 use galen_training::Preprocessor;
 use galen_training::baseline::{Hospital, Trained};
@@ -21,7 +21,9 @@ pub(crate) struct Results {
     /// Every party's opened sums.
     pub(crate) opened: BTreeMap<PartyId, Vec<OpenedSum>>,
     pub(crate) security: SumSecurity,
-    /// The model that a party exported.
+    /// The party that exported its model.
+    pub(crate) exported_by: PartyId,
+    /// The model that it exported.
     pub(crate) model: Model,
     /// Every querier's answers, in the order of its held-out patients.
     pub(crate) answers: BTreeMap<PartyId, Vec<f64>>,
@@ -62,7 +64,7 @@ impl Comparison<'_> {
             .collect();
         let sum_exact = differences.is_empty();
         failures.extend(differences);
-        if results.model != recomputed.federated.trained.model {
+        if results.model != *recomputed.model_of(&results.exported_by) {
             failures.push("the trained model is not the one that follows from the plain sums".into());
         }
         let any = results.opened.values().next().context("nobody opened anything")?;
@@ -86,7 +88,7 @@ impl Comparison<'_> {
                 alone_mean: mean(&baselines.alone),
                 alone: baselines.alone,
                 federated: histograms.roc().map(|roc| roc.auc),
-                federated_exact: trained.auc(self.hospitals)?,
+                federated_exact: recomputed.federated.auc(self.hospitals)?,
                 pooled: baselines.pooled,
             },
             sum_exact,
@@ -122,7 +124,7 @@ impl Comparison<'_> {
             title: study.title.clone(),
             digest: self.digest,
             rounds: agenda::rounds(study),
-            parameters: ModelSpec::from_plan(&study.data, &study.model)?.parameter_count(),
+            parameters: Course::of(study)?.network().parameter_count(),
             hospitals: self.hospitals.iter().map(patients).collect(),
         })
     }

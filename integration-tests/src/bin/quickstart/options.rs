@@ -40,8 +40,8 @@ pub(crate) struct Options {
     /// Work in this folder, which must be new or empty, and leave it for inspection
     #[arg(long, value_name = "DIR")]
     pub(crate) keep: Option<PathBuf>,
-    /// Run the study in this folder (study.toml, and NAME.csv for every party) in place of the heart study
-    #[arg(long, value_name = "DIR")]
+    /// Run this study file (NAME.csv for every party beside it), or study.toml of this folder, in place of the heart study
+    #[arg(long, value_name = "PATH")]
     pub(crate) study: Option<PathBuf>,
 }
 

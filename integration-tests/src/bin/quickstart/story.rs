@@ -238,6 +238,7 @@ impl<'a> Story<'a> {
         Ok(Results {
             opened,
             security,
+            exported_by: first.clone(),
             model,
             answers,
             inference,

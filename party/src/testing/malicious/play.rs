@@ -225,10 +225,11 @@ impl Play {
                 party: name,
                 patients: &self.patients[index],
                 derived: &self.derived,
+                personal: None,
                 device: &Device::cpu(),
             };
             let compute = || {
-                let values = values(sources, &mut |_| {}).unwrap();
+                let values = values(sources, &mut |_| {}).unwrap().values;
                 self.plain.borrow_mut().insert((id.round, index), values.clone());
                 Ok(values)
             };

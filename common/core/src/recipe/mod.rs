@@ -1,26 +1,28 @@
 //! Recipes: training programs made of stages, as files that people can write.
+//!
+//! A recipe is followed by `galen_training`, on one's own data or inside a study, whose file may hold one
+//! ([`TrainingPlan`](crate::study::TrainingPlan)). What an [`Adaptation`] makes of a network is told by `galen_models`.
 
 mod adaptation;
-mod approximation;
+mod augmentation;
 mod check;
+mod objective;
+mod optimiser;
 mod transition;
 
-pub use adaptation::{Adaptation, AdaptationError, PoolingChoice, Replacement};
-pub use approximation::{ApproximationError, Fit, Original, approximate};
+pub use adaptation::{Adaptation, Fit, PoolingChoice, Replacement};
+pub use augmentation::{AugmentError, Augmentation};
 pub use check::RecipeError;
+pub use objective::{ClassWeights, Distillation, Objective, Penalty, Reach};
+pub use optimiser::{Group, Method, Plateau, Schedule};
 pub use transition::{Order, Transition};
 
-use crate::loss::{Distillation, Objective};
-use crate::network::Penalty;
-use crate::optimise::{Group, Schedule};
-use galen_data::augment::Augmentation;
-use galen_models::{Model, ModelSpec};
 use serde::{Deserialize, Serialize};
 
 /// A training program for one network.
 ///
 /// ```
-/// let recipe: galen_training::recipes::Recipe = toml::from_str(r#"
+/// let recipe: galen_core::recipe::Recipe = toml::from_str(r#"
 ///     seed = 1
 ///     batch_size = 32
 ///     [[stages]]
@@ -42,13 +44,18 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// Fixes initial weights, the order of patients, augmentation and dropout.
+    /// Fixes initial weights, the order of patients, augmentation and dropout. Inside a study the study's seed does, and this one is left
+    /// out.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub seed: u64,
     /// Patients per step.
     pub batch_size: usize,
     /// Classes or numbers.
     #[serde(default)]
     pub objective: Objective,
+    /// How much a patient of each class counts; all alike if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_weights: Option<ClassWeights>,
     /// How training images are varied, anew each time that one is seen.
     #[serde(default)]
     pub augmentation: Option<Augmentation>,
@@ -57,16 +64,6 @@ pub struct Recipe {
     pub adaptation: Option<Adaptation>,
     /// The stages, in order.
     pub stages: Vec<Stage>,
-}
-
-impl Recipe {
-    /// The network that this recipe makes of `spec`, with initial parameters.
-    pub fn model(&self, spec: &ModelSpec) -> Result<Model, AdaptationError> {
-        match &self.adaptation {
-            Some(adaptation) => adaptation.model(spec, self.seed),
-            None => Ok(Model::initial(spec.clone(), self.seed)?),
-        }
-    }
 }
 
 /// What stands where the network has polynomial activations.
@@ -88,7 +85,8 @@ pub enum Activations {
 pub struct Stage {
     /// For progress and reports.
     pub name: String,
-    /// Passes over the training data.
+    /// Passes over the training data. Inside a study rounds, in each of which every hospital makes
+    /// [`TrainingPlan::local_epochs`](crate::study::TrainingPlan::local_epochs) passes over its own.
     pub epochs: u32,
     /// What stands where the network has polynomial activations.
     #[serde(default)]
@@ -138,6 +136,17 @@ pub struct Stage {
     pub recalibrate: bool,
 }
 
+impl Stage {
+    /// Per activation, the share of the polynomial in an epoch of this stage, from 0.
+    pub fn shares(&self, epoch: u32, activations: usize) -> Vec<f64> {
+        match self.activations {
+            Activations::Own => vec![1.0; activations],
+            Activations::Relu => vec![0.0; activations],
+            Activations::Transition(transition) => transition.shares(epoch, activations),
+        }
+    }
+}
+
 /// Stop when the validation loss does not fall any more, and take the parameters at which it was lowest. Epochs in which a transition is
 /// under way are not judged: their networks are others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,4 +158,8 @@ pub struct EarlyStopping {
 
 fn default_coefficients() -> Group {
     Group::COEFFICIENTS
+}
+
+fn is_zero(seed: &u64) -> bool {
+    *seed == 0
 }

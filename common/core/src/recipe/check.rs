@@ -1,8 +1,6 @@
 //! Recipes that cannot be followed.
 
-use super::{Activations, Recipe, Stage};
-use crate::optimise::{Group, Schedule};
-use galen_data::augment::AugmentError;
+use super::{Activations, AugmentError, ClassWeights, Group, Objective, Recipe, Schedule, Stage};
 
 /// Largest number of epochs of a stage.
 const MAX_EPOCHS: u32 = 100_000;
@@ -56,6 +54,23 @@ impl Recipe {
         if let Some(augmentation) = &self.augmentation {
             augmentation.check()?;
         }
+        if let Some(weights) = &self.class_weights {
+            recipe.that(
+                self.objective == Objective::Classification,
+                "class_weights",
+                "on",
+                "numbers have no classes; leave it out, or set objective = \"classification\"",
+            )?;
+            if let ClassWeights::Given(list) = weights {
+                let possible = list.len() >= 2 && list.iter().all(|w| w.is_finite() && *w > 0.0);
+                recipe.that(
+                    possible,
+                    "class_weights",
+                    format!("{list:?}"),
+                    "a positive number for each of at least two classes is needed",
+                )?;
+            }
+        }
         let mut taught = false;
         for stage in &self.stages {
             let place = format!("stage \"{}\"", stage.name);
@@ -66,7 +81,10 @@ impl Recipe {
     }
 
     /// Checks every setting for a network with so many activations.
-    pub(crate) fn check_for(&self, activations: usize) -> Result<(), RecipeError> {
+    ///
+    /// # Errors
+    /// As [`Recipe::check`], and for a stage that ends before its transition does.
+    pub fn check_for(&self, activations: usize) -> Result<(), RecipeError> {
         self.check()?;
         for stage in &self.stages {
             let Activations::Transition(transition) = stage.activations else {

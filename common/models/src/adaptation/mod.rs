@@ -1,74 +1,12 @@
 //! From a network with ReLU to one that can be evaluated encrypted.
 
-use super::approximation::{ApproximationError, Fit, Original, approximate};
-use galen_models::{Extent, Granularity, Layer, Model, ModelError, ModelSpec, ParameterKind};
-use serde::{Deserialize, Serialize};
+mod approximation;
 
-/// How a network is changed before it is trained.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Adaptation {
-    /// What takes the place of ReLU, sigmoid and the hyperbolic tangent.
-    pub activation: Replacement,
-    /// Whether a batch normalisation is put before each replaced activation that has none (CryptoDL; not before
-    /// [`Replacement::Hermite`], which normalises by itself).
-    #[serde(default)]
-    pub normalise: bool,
-    /// What takes the place of poolings.
-    #[serde(default)]
-    pub pooling: PoolingChoice,
-}
+pub use approximation::{ApproximationError, Original, approximate};
 
-/// What takes the place of an activation.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Replacement {
-    /// `x^2`, as in CryptoNets.
-    Square,
-    /// A polynomial fitted to the activation; its coefficients are not trained.
-    Fixed {
-        /// Its degree.
-        degree: usize,
-        /// It is fitted on [-radius, radius].
-        radius: f64,
-        /// How it is fitted.
-        #[serde(default)]
-        fit: Fit,
-    },
-    /// A polynomial whose coefficients start from the fit and are trained.
-    Trained {
-        /// Its degree.
-        degree: usize,
-        /// It is fitted on [-radius, radius].
-        radius: f64,
-        /// How it is fitted.
-        #[serde(default)]
-        fit: Fit,
-        /// What shares a set of coefficients.
-        per: Granularity,
-    },
-    /// Normalised Hermite terms (AESPA, arXiv 2201.06699).
-    Hermite,
-    /// The activation and the linear layer before it become a residue block with a scaled power, the family of ReActHE: a
-    /// dense layer a [`Layer::Residual`], a convolution the sum of two convolutions of which one is followed by the power.
-    Residue {
-        /// Factor on the power.
-        scale: f64,
-        /// Exponent.
-        power: u32,
-    },
-}
-
-/// What takes the place of poolings.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PoolingChoice {
-    /// The mean for the maximum (Baruch et al., arXiv 2111.03362).
-    #[default]
-    Mean,
-    /// The sum for maximum and mean: the scaled mean of CryptoDL.
-    Sum,
-}
+use crate::model::{Model, ModelError};
+use crate::spec::{Extent, Layer, ModelSpec, ParameterKind};
+use galen_core::recipe::{Adaptation, PoolingChoice, Recipe, Replacement};
 
 /// A network that cannot be adapted.
 #[derive(Debug, thiserror::Error)]
@@ -92,9 +30,28 @@ pub enum AdaptationError {
     },
 }
 
-impl Adaptation {
-    /// The adapted network, with initial parameters.
-    pub fn model(&self, spec: &ModelSpec, seed: u64) -> Result<Model, AdaptationError> {
+impl Model {
+    /// The network that a recipe makes of `spec`, with initial parameters.
+    pub fn for_recipe(spec: &ModelSpec, recipe: &Recipe) -> Result<Self, AdaptationError> {
+        spec.start(recipe.adaptation.as_ref(), recipe.seed)
+    }
+}
+
+impl ModelSpec {
+    /// The adapted network with initial parameters; this network itself without an adaptation.
+    pub fn start(&self, adaptation: Option<&Adaptation>, seed: u64) -> Result<Model, AdaptationError> {
+        match adaptation {
+            Some(adaptation) => Adapting(adaptation).model(self, seed),
+            None => Ok(Model::initial(self.clone(), seed)?),
+        }
+    }
+}
+
+/// The walk through a network that is adapted.
+struct Adapting<'a>(&'a Adaptation);
+
+impl Adapting<'_> {
+    fn model(&self, spec: &ModelSpec, seed: u64) -> Result<Model, AdaptationError> {
         let mut starts = Vec::new();
         let layers = self.sequence(&spec.layers, &mut starts)?;
         let adapted = ModelSpec {
@@ -146,13 +103,13 @@ impl Adaptation {
                     continue;
                 }
             };
-            let residue = matches!(self.activation, Replacement::Residue { .. });
-            let hermite = self.activation == Replacement::Hermite;
+            let residue = matches!(self.0.activation, Replacement::Residue { .. });
+            let hermite = self.0.activation == Replacement::Hermite;
             let normalised = matches!(adapted.last(), Some(Layer::BatchNorm { .. }));
-            if self.normalise && !normalised && !residue && !hermite {
+            if self.0.normalise && !normalised && !residue && !hermite {
                 adapted.push(Layer::BatchNorm { epsilon: 1e-5 });
             }
-            let replacement = match &self.activation {
+            let replacement = match &self.0.activation {
                 Replacement::Square => Layer::Square,
                 Replacement::Fixed { degree, radius, fit } => Layer::FixedPolynomial {
                     coefficients: approximate(original, *fit, *degree, *radius)?,
@@ -186,7 +143,7 @@ impl Adaptation {
     }
 
     fn pooling(&self, layer: &Layer) -> Layer {
-        match (layer, self.pooling) {
+        match (layer, self.0.pooling) {
             (Layer::MaxPool { kernel, stride }, PoolingChoice::Mean) => Layer::AveragePool {
                 kernel: *kernel,
                 stride: *stride,
@@ -233,6 +190,8 @@ fn residue_block(linear: Layer, scale: f64, power: u32) -> Option<Layer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::Granularity;
+    use galen_core::recipe::Fit;
 
     fn spec() -> ModelSpec {
         toml::from_str(
@@ -269,7 +228,7 @@ mod tests {
             normalise: true,
             pooling: PoolingChoice::Sum,
         };
-        let model = adaptation.model(&spec(), 1).unwrap();
+        let model = spec().start(Some(&adaptation), 1).unwrap();
         let expected = [
             "conv2d",
             "batch_norm",
@@ -304,14 +263,14 @@ mod tests {
             normalise: false,
             pooling: PoolingChoice::Mean,
         };
-        let model = adaptation.model(&spec(), 1).unwrap();
+        let model = spec().start(Some(&adaptation), 1).unwrap();
         assert_eq!(
             names(&model),
             ["add", "average_pool", "flatten", "residual", "dense"]
         );
         let mut wrong = spec();
         wrong.layers.insert(1, Layer::BatchNorm { epsilon: 1e-5 });
-        let error = adaptation.model(&wrong, 1).unwrap_err();
+        let error = wrong.start(Some(&adaptation), 1).unwrap_err();
         assert!(
             matches!(
                 error,

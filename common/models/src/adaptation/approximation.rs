@@ -1,5 +1,7 @@
 //! Polynomials that stand for ReLU, sigmoid and the hyperbolic tangent, by least squares.
 
+use crate::MAX_DEGREE;
+use galen_core::recipe::Fit;
 use serde::{Deserialize, Serialize};
 
 /// The function that a polynomial stands for.
@@ -33,19 +35,6 @@ impl Original {
     }
 }
 
-/// How a polynomial is fitted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Fit {
-    /// The method of CryptoDL (Hesamifard et al., arXiv 1711.05189): the derivative is fitted in the mean square with the measure
-    /// exp(-1 / (1e-5 + t^2)) dt on [-1, 1], scaled to the interval, and the fit is integrated from the function's value at 0. The
-    /// measure has next to no weight around 0, where the derivative of ReLU jumps.
-    #[default]
-    Derivative,
-    /// The function itself is fitted in the mean square, with equal weight on the interval.
-    Direct,
-}
-
 /// A fit that is not possible.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[error(
@@ -67,7 +56,7 @@ pub fn approximate(
     degree: usize,
     radius: f64,
 ) -> Result<Vec<f64>, ApproximationError> {
-    let possible = (1..=galen_models::MAX_DEGREE).contains(&degree) && radius.is_finite() && radius > 0.0;
+    let possible = (1..=MAX_DEGREE).contains(&degree) && radius.is_finite() && radius > 0.0;
     if !possible {
         return Err(ApproximationError { degree, radius });
     }

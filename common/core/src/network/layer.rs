@@ -21,7 +21,6 @@ pub enum Granularity {
 /// Files name a layer by its key, `{ dense = { outputs = 10 } }`, or by a plain word where it has no settings, `"square"`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-#[non_exhaustive]
 pub enum Layer {
     /// `W x + w` on a vector.
     Dense {
@@ -119,7 +118,7 @@ pub enum Layer {
     },
     /// `c_0 + c_1 x + ... + c_d x^d` with trained coefficients.
     Polynomial {
-        /// d, from 1 to [`MAX_DEGREE`](super::MAX_DEGREE).
+        /// d, from 1 to 32.
         degree: usize,
         /// What shares a set of coefficients.
         per: Granularity,
