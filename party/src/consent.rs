@@ -71,6 +71,12 @@ pub fn summary(study: &FrozenStudy, me: &PartyId) -> String {
         plan.training_rounds()
     ));
     line("Every contributor reads the opened sums: statistics, the model after each round, histograms of scores.".into());
+    if !plan.training.private.is_empty() {
+        line(format!(
+            "Not shared, but kept by every hospital for itself: {}.",
+            plan.training.private.join(", ")
+        ));
+    }
     line(match plan.serving.release {
         Release::Coordinator => "The trained model IS RELEASED IN CLEAR to the coordinator, which serves encrypted queries with it.".into(),
         Release::Contributors => "The trained model stays with the contributors; nothing is released to the coordinator.".into(),

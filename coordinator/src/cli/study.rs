@@ -83,6 +83,8 @@ pub(crate) fn freeze(file: &Path, dir: &Path, cards: &[PathBuf]) -> anyhow::Resu
         .collect::<Result<_, _>>()?;
     let frozen =
         FrozenStudy::freeze(study, home.card()?, cards).with_context(|| file.display().to_string())?;
+    // What can be frozen but not computed is refused before it is written.
+    Course::of(frozen.study()).with_context(|| file.display().to_string())?;
     home::write_durably(&target, frozen.to_toml()?.as_bytes())?;
     frozen_outcome(&frozen, &target, String::new())
 }

@@ -12,7 +12,8 @@ use crate::identity::Identity;
 use crate::sealed::Sealed;
 use crate::succession;
 use anyhow::Context;
-use galen_core::study::{FrozenStudy, Role};
+use galen_core::study::{FrozenStudy, Role, StudyError};
+use galen_models::Course;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +36,10 @@ pub(super) fn sign(args: &SignArgs, output: &Output) -> anyhow::Result<()> {
     let identity = Identity::load(&home)?;
     let text = std::fs::read_to_string(&args.file).map_err(PartyError::file(&args.file))?;
     let study = FrozenStudy::parse(&args.file, &text).map_err(PartyError::from)?;
+    let problems = Course::check(study.study());
+    if !problems.is_empty() {
+        return Err(PartyError::from(StudyError::Problems(problems)).into());
+    }
     let old = predecessor(&home, &config, &study)?;
     identity.check_member(&study)?;
     if let Some(expected) = args.digest
