@@ -68,8 +68,7 @@ fn local(study: &Study, round: u32, learned: Option<&Learned>, classes: [u64; 2]
     step.unwrap().local
 }
 
-fn learned(study: &Study, params: &Model, teacher: bool) -> Learned {
-    let _ = study;
+fn learned(params: &Model, teacher: bool) -> Learned {
     Learned {
         params: params.params().to_vec(),
         server: Default::default(),
@@ -96,7 +95,7 @@ fn schedule_and_transition_follow_the_round() {
     study.training.proximal = 0.0;
     let first = Course::of(&study).unwrap().first().clone();
     // The transition begins with round 5 of the study: share 0, then 1/3, 2/3, 1.
-    let at = |study: &Study, round| local(study, round, Some(&learned(study, &first, true)), [1, 1]);
+    let at = |study: &Study, round| local(study, round, Some(&learned(&first, true)), [1, 1]);
     let shares: Vec<Model> = (5..9).map(|round| at(&study, round)).collect();
     for (i, a) in shares.iter().enumerate() {
         assert!(shares[..i].iter().all(|b| distance(a, b) > 1e-6), "{i}");
@@ -129,7 +128,7 @@ fn teacher_class_weights_and_proximal_term_take_part() {
     let taught_by = |study: &Study, teacher: &Model, round| {
         let learned = Learned {
             teacher: Some(teacher.params().to_vec()),
-            ..learned(study, &first, false)
+            ..learned(&first, false)
         };
         local(study, round, Some(&learned), [1, 1])
     };
