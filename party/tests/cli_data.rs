@@ -147,6 +147,20 @@ fn a_table_is_divided_among_hospitals_and_nothing_is_overwritten() {
     let message = said["error"]["message"].as_str().unwrap();
     assert!(code != 0 && message.contains("41 parts of 40"), "{said}");
     // What a division needs must be given.
-    let (code, _) = split(&["dirichlet", "--hospitals", "3"], "none");
-    assert_eq!(code, 2);
+    let (table, schema, out) = (at("all.csv"), at("schema.toml"), at("none"));
+    let bare = [
+        "data",
+        "split",
+        &table,
+        "--schema",
+        &schema,
+        "--out",
+        &out,
+        "--by",
+        "dirichlet",
+    ];
+    let refused = party(&bare);
+    assert_eq!(refused.status.code(), Some(2));
+    let said = text(&refused.stderr);
+    assert!(said.contains("--hospitals") && said.contains("--alpha"), "{said}");
 }

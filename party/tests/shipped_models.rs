@@ -124,7 +124,12 @@ fn models_on_tables_are_as_good_as_their_cards_say_and_the_same_encrypted() {
 #[test]
 fn models_on_images_and_signals_are_as_good_as_their_cards_say() {
     for (name, schema, test, stated) in [
-        ("pneumonia", "test.toml", "pneumoniamnist/pneumoniamnist.npz", 0.9263),
+        (
+            "pneumonia",
+            "test.toml",
+            "pneumoniamnist/pneumoniamnist.npz",
+            0.9263,
+        ),
         ("ecg", "data.toml", "ecg-mitbih/mitbih_beats_DS2.npz", 0.9730),
     ] {
         let file = model(name);

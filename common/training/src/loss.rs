@@ -15,17 +15,20 @@ pub(crate) fn loss(
     weights: Option<Tensor<2>>,
 ) -> Tensor<1> {
     let [rows, patients] = outputs.dims();
-    let logarithms = match objective {
-        Objective::Regression => return (outputs - targets).square().mean(),
-        // ln sigmoid(+-z), stable for large logits of either sign.
-        Objective::Classification if rows == 1 => log_sigmoid(outputs * (targets * 2.0 - 1.0)),
-        Objective::Classification => log_softmax(outputs, 0) * targets,
-    };
-    let weighted = match weights {
+    let weighted = |logarithms: Tensor<2>| match weights {
         Some(weights) => logarithms * weights,
         None => logarithms,
     };
-    weighted.sum().neg() / patients.max(1) as f64
+    match objective {
+        Objective::Regression => (outputs - targets).square().mean(),
+        // ln sigmoid(+-z), stable for large logits of either sign.
+        Objective::Classification if rows == 1 => weighted(log_sigmoid(outputs * (targets * 2.0 - 1.0)))
+            .mean()
+            .neg(),
+        Objective::Classification => {
+            weighted(log_softmax(outputs, 0) * targets).sum().neg() / patients.max(1) as f64
+        }
+    }
 }
 
 /// What distillation adds to the loss; `teacher` are the teacher's outputs for the same batch, as constants.
