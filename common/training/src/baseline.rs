@@ -1,7 +1,7 @@
 //! The whole study in one process and without encryption: what each hospital reaches alone, what the federation must reach, and
 //! what training on the pooled patients would reach.
 //!
-//! [`federated`] does exactly what the daemons do, with plain sums in place of encrypted ones, so that every sum it returns must
+//! [`federated()`] does exactly what the daemons do, with plain sums in place of encrypted ones, so that every sum it returns must
 //! equal the opened one bit for bit.
 
 use crate::device::Device;

@@ -190,7 +190,7 @@ fn describe(text: &mut String, study: &Study) {
         let stages: Vec<_> = stages.collect();
         let _ = writeln!(
             text,
-            "  stages, in rounds of {} local epochs: {}",
+            "  stages, in rounds (local epochs in each: {}): {}",
             plan.local_epochs,
             stages.join(", ")
         );
