@@ -294,6 +294,7 @@ mod tests {
                 hidden: vec![4],
                 power: 2,
                 scale: 0.1,
+                ..ModelPlan::default()
             },
             training: TrainingPlan {
                 rounds: 2,
@@ -307,6 +308,10 @@ mod tests {
                 latent_bound: 1.0,
                 clip: 1.0,
                 fraction_bits: 20,
+                proximal: 0.0,
+                server: galen_core::study::Server::Average,
+                private: Vec::new(),
+                recipe: None,
             },
             evaluation: EvaluationPlan { bins: 10 },
             serving: ServingPlan {
