@@ -122,7 +122,7 @@ fn derived(state: &galen_party::derive::Derived) {
         assert!(state.verify(&STUDY, rounds, &Digest::of(b"another")).is_err());
     }
     let _ = state.next_purpose(&STUDY);
-    let _ = state.model(&STUDY);
+    let _ = state.trained(&STUDY, None);
     let _ = state.preprocessor(&STUDY);
     let _ = state.histograms(&STUDY);
     let _ = state.released(&STUDY);
@@ -235,6 +235,7 @@ pub fn examples() -> Vec<(&'static str, [u8; 2], Vec<u8>)> {
     let state = galen_party::sealed::State {
         study: digest,
         derived: galen_party::derive::Derived::initial(&frozen_heart()),
+        personal: None,
         security: None,
     };
     let info = BlobInfo {
