@@ -84,7 +84,7 @@ impl Sink {
             BlobKind::Sealed => (Role::Custodian, Limit::AtMost(engine.sealed_limit(party)?)),
             BlobKind::EvaluationKey => (Role::Querier, Limit::AtMost(limits.key)),
             BlobKind::Batch => (Role::Querier, Limit::AtMost(limits.batch)),
-            BlobKind::Sum | BlobKind::Answer => {
+            BlobKind::Sum | BlobKind::Answer | BlobKind::Interface => {
                 return Err(Refusal::new(
                     Code::RoleMissing,
                     "only the coordinator makes blobs of this kind",

@@ -53,6 +53,23 @@ pub struct QueryConfig {
     pub max_batch_mib: u64,
     /// Largest evaluation key, in MiB.
     pub max_key_mib: u64,
+    /// Most batches that a party may have evaluated in an hour; 0 for no limit.
+    #[serde(default)]
+    pub max_hourly: u32,
+    /// Hours for which answers that nobody fetches are kept, and batches that nobody asks about.
+    #[serde(default = "keep_hours")]
+    pub keep_hours: u32,
+    /// Versions of a model that are kept.
+    #[serde(default = "keep_versions")]
+    pub keep_versions: u32,
+}
+
+fn keep_hours() -> u32 {
+    24
+}
+
+fn keep_versions() -> u32 {
+    3
 }
 
 #[cfg(test)]
@@ -66,7 +83,10 @@ mod tests {
         assert_eq!(config.listen.port(), 4433);
         let silent: String = SAMPLE
             .lines()
-            .filter(|line| !line.starts_with("connections"))
+            .filter(|line| {
+                let optional = ["connections", "max_hourly", "keep_hours", "keep_versions"];
+                !optional.iter().any(|field| line.starts_with(field))
+            })
             .fold(String::new(), |text, line| text + line + "\n");
         let default = galen_core::config::parse::<Config>(Path::new("c.toml"), &silent).unwrap();
         assert_eq!(default, config, "the sample shows the default");

@@ -7,7 +7,7 @@ use crate::lanes::Lanes;
 use crate::requests::Desk;
 use crate::rounds::engine::{Engine, EngineError};
 use crate::rounds::steps::Step;
-use crate::serving::{Service, ServiceError};
+use crate::serving::{Limits, Quotas, Service, ServiceError};
 use crate::status::Status;
 use crate::succession;
 use crate::traffic::Ledger;
@@ -15,6 +15,7 @@ use galen_core::{Clock, SystemClock};
 use galen_net::{NetError, Server, Tuning};
 use galen_store::{Store, StoreError};
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,10 @@ use std::time::Duration;
 const TICK: Duration = Duration::from_millis(200);
 /// How often the status is written at least.
 const STATUS: Duration = Duration::from_secs(1);
+/// How often the folder of models is looked into.
+const LOOK: Duration = Duration::from_secs(1);
+/// After how many looks what is too old is forgotten.
+const SWEEP: u32 = 60;
 /// How long exchanges under way may take to end at shutdown.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -69,11 +74,19 @@ pub async fn serve(
     let digest = study.digest();
     let opened = {
         let (home, clock) = (home.clone(), Arc::clone(&clock));
-        let max_waiting = config.queries.max_waiting;
+        let queries = &config.queries;
+        let limits = Limits {
+            quotas: Quotas {
+                waiting: queries.max_waiting,
+                hourly: queries.max_hourly,
+            },
+            keep_ms: u64::from(queries.keep_hours.max(1)) * 3_600_000,
+            versions: queries.keep_versions,
+        };
         tokio::task::spawn_blocking(move || -> Result<_, DaemonError> {
             let store = Store::open(&home.store_path())?;
             let engine = Arc::new(Engine::open(study, home.signing()?, store, clock)?);
-            let service = Arc::new(Service::open(&engine, max_waiting)?);
+            let service = Arc::new(Service::open(&engine, limits)?);
             Ok((engine, service))
         })
     };
@@ -121,6 +134,7 @@ pub async fn serve(
     write_status();
     let driver = tokio::spawn(drive(Arc::clone(&engine), Arc::clone(&service)));
     let evaluator = tokio::spawn(evaluate(Arc::clone(&service)));
+    let keeper = tokio::spawn(keep(Arc::clone(&service), home.models_path()));
     let reporter = tokio::spawn(report(Arc::clone(&engine), write_status.clone()));
     tokio::pin!(stop);
     loop {
@@ -141,7 +155,7 @@ pub async fn serve(
     }
     tracing::info!("stopping");
     server.shutdown(GRACE).await;
-    for task in [driver, evaluator, reporter] {
+    for task in [driver, evaluator, keeper, reporter] {
         task.abort();
     }
     write_status();
@@ -185,6 +199,26 @@ async fn evaluate(service: Arc<Service>) {
             Err(error) => tracing::error!(%error, "the evaluator ended; it is started again"),
         }
         let _ = tokio::time::timeout(STATUS, service.woken()).await;
+    }
+}
+
+/// Takes in models, and forgets what is too old.
+async fn keep(service: Arc<Service>, models: PathBuf) {
+    let mut looks = 0u32;
+    loop {
+        let (keeper, models) = (Arc::clone(&service), models.clone());
+        let sweep = looks.is_multiple_of(SWEEP);
+        let work = move || {
+            keeper.look(&models)?;
+            if sweep { keeper.sweep() } else { Ok(()) }
+        };
+        match tokio::task::spawn_blocking(work).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "keeping models and queries failed; it is tried again"),
+            Err(error) => tracing::error!(%error, "the keeper ended; it is started again"),
+        }
+        looks = looks.wrapping_add(1);
+        tokio::time::sleep(LOOK).await;
     }
 }
 

@@ -110,6 +110,11 @@ impl Home {
         self.0.join("status.json")
     }
 
+    /// Where `coordinator model` puts models for the daemon.
+    pub fn models_path(&self) -> PathBuf {
+        self.0.join("models")
+    }
+
     /// An earlier version of the study.
     pub fn former_path(&self, version: u32) -> PathBuf {
         self.0.join("former").join(format!("v{version}.toml"))

@@ -5,7 +5,7 @@ use crate::lanes::{Lane, Lanes};
 use crate::rounds::engine::{Engine, internal};
 use crate::serving::Service;
 use galen_core::{Code, Digest, PartyId, Refusal};
-use galen_net::protocol::{Request, Response};
+use galen_net::protocol::{BlobKind, Request, Response};
 use galen_net::{Exchange, NetError};
 use galen_sums::RoundId;
 use std::sync::Arc;
@@ -58,8 +58,15 @@ impl Desk {
             Request::Put { digest, len, kind } => {
                 let lane = self.lane(&mut exchange, self.lanes.blob()).await?;
                 let (engine, party) = (Arc::clone(&self.engine), party.clone());
-                let limits = self.limits;
-                let sink = blocking(move || Sink::open(&engine, limits, &party, &digest, len, kind)).await;
+                let (limits, service) = (self.limits, Arc::clone(&self.service));
+                let sink = blocking(move || {
+                    // What is too long is refused as such, and not counted.
+                    if kind == BlobKind::Batch && len <= limits.batch {
+                        service.admit_batch(&party, &digest)?;
+                    }
+                    Sink::open(&engine, limits, &party, &digest, len, kind)
+                });
+                let sink = sink.await;
                 match sink {
                     Ok(sink) => {
                         let mut turn = lane.turn();
@@ -161,6 +168,9 @@ impl Desk {
                 self.service.submit(party, model, key, batch).map(Response::Query)
             }
             Request::QueryStatus { batch } => self.service.status(party, &batch).map(Response::Query),
+            Request::Models => Ok(Response::Models(self.service.offers())),
+            Request::Cancel { batch } => self.service.cancel(party, &batch).map(Response::Query),
+            Request::Acknowledge { batch } => self.service.acknowledge(party, &batch).map(|()| Response::Ok),
             Request::Put { .. } | Request::Get { .. } => {
                 Err(internal(crate::rounds::engine::EngineError::Missing("a handler")))
             }

@@ -3,7 +3,7 @@
 use crate::home::{self, HomeError};
 use crate::rounds::engine::Engine;
 use crate::rounds::steps::Step;
-use crate::serving::{QueryCounts, Service};
+use crate::serving::{ModelStatus, QueryCounts, Service};
 use crate::traffic::{Bytes, Ledger};
 use galen_core::study::Purpose;
 use galen_core::{Clock, Digest, PartyId, telemetry};
@@ -41,8 +41,12 @@ pub struct Status {
     pub published: Vec<PublishedStatus>,
     /// Model that is served.
     pub serving: Option<Digest>,
+    /// Models that are answered.
+    pub models: Vec<ModelStatus>,
     /// Queries by state.
     pub queries: QueryCounts,
+    /// The same for every party that has asked.
+    pub queries_by_party: BTreeMap<PartyId, QueryCounts>,
     /// Bytes by purpose since the daemon started.
     pub traffic: BTreeMap<String, Bytes>,
     /// Largest memory so far.
@@ -184,7 +188,9 @@ impl Status {
             rounds_total: engine.rounds(),
             published: published.collect(),
             serving: state.serving,
+            models: service.models(),
             queries: service.counts(),
+            queries_by_party: service.counts_by_party(),
             peak_rss_bytes: telemetry::peak_rss_bytes(),
             pid: std::process::id(),
             updated_ms: clock.now_ms(),

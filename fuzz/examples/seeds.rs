@@ -53,6 +53,23 @@ fn main() {
     models(&to);
     data::sets(&to);
     stored(&to);
+    query(&to);
+}
+
+fn query(to: &Folder) {
+    let service = &*galen_fuzz::query::SERVICE;
+    let batch = service.querier.encrypt_batch(&[[0.5], [-0.25]]).unwrap();
+    let batch = batch.to_bytes().unwrap();
+    let answer = service.program.answer(&service.key, &batch, &mut |_, _| {}).unwrap();
+    let interface = service.program.interface().to_bytes().unwrap();
+    for (which, name, bytes) in [
+        (0, "key", &service.key),
+        (1, "batch", &batch),
+        (2, "answer", &answer),
+        (3, "interface", &interface),
+    ] {
+        to.put_for("query", name, which, bytes);
+    }
 }
 
 fn ckks(to: &Folder) {
@@ -434,6 +451,9 @@ fn net(to: &Folder) {
         Request::KeyStatus { key: digest },
         Request::QueryStatus { batch: digest },
         Request::Audit { from: 3 },
+        Request::Models,
+        Request::Cancel { batch: digest },
+        Request::Acknowledge { batch: digest },
     ];
     for (i, request) in requests.iter().enumerate() {
         put(
@@ -462,6 +482,14 @@ fn net(to: &Folder) {
         })),
         Response::Query(QueryState::Running { done: 1, total: 2 }),
         Response::Refused(Refusal::new(Code::Busy, "later")),
+        Response::Models(vec![Offer {
+            name: "heart".into(),
+            version: digest,
+            interface: digest,
+            current: true,
+            batch_ms: 12,
+        }]),
+        Response::Query(QueryState::Cancelled),
     ];
     for (i, response) in responses.iter().enumerate() {
         put(

@@ -14,6 +14,7 @@ pub mod federation;
 pub mod memory;
 pub mod models;
 pub mod packing;
+pub mod query;
 pub mod stored;
 pub mod sums;
 pub mod wire;
@@ -41,6 +42,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("model_imports", models::imports),
     ("model_sums", models::sums),
     ("net_frame", wire::frame),
+    ("query", query::query),
     ("rns_packing", packing::residues),
     ("stored", stored::stored),
     ("sums_blob", sums::blob),

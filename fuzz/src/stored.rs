@@ -275,7 +275,14 @@ pub fn examples() -> Vec<(&'static str, [u8; 2], Vec<u8>)> {
         key: digest,
         batch: digest,
         starts: 1,
-        outcome: Some(Err(galen_core::Refusal::new(galen_core::Code::Busy, "later"))),
+        accepted_ms: 5,
+        outcome: Some((
+            6,
+            galen_coordinator::serving::Outcome::Failed(galen_core::Refusal::new(
+                galen_core::Code::Busy,
+                "later",
+            )),
+        )),
     };
     let contribution = galen_party::contribute::Contribution {
         state: galen_party::contribute::state::State::Sent,

@@ -16,6 +16,7 @@ pub mod ports;
 pub mod process;
 pub mod role;
 pub mod scene;
+pub mod served;
 pub mod sim;
 pub mod watch;
 

@@ -55,6 +55,23 @@ pub enum PartyError {
     /// A data set does not fit its schema. The text names the place, not what stands there.
     #[error(transparent)]
     Dataset(#[from] galen_data::DatasetError),
+    /// Values that a model does not take. The text names the first one's place, not the value nor the patient.
+    #[error(
+        "{}: patient {patient} of the file, {feature}: outside the range that the model takes; so are {values} values of {patients} patients in all",
+        path.display()
+    )]
+    Outside {
+        /// The data.
+        path: PathBuf,
+        /// Number of the first patient in the file, from 1.
+        patient: usize,
+        /// The feature, or the place in the image.
+        feature: String,
+        /// Values outside.
+        values: usize,
+        /// Patients who have any.
+        patients: usize,
+    },
     /// Network, recipe and data do not fit each other, or training failed.
     #[error(transparent)]
     Training(#[from] galen_training::FitError),
@@ -181,6 +198,7 @@ impl PartyError {
             Self::Model { .. } => 202,
             Self::Dataset(_) => 203,
             Self::Training(_) => 204,
+            Self::Outside { .. } => 205,
             Self::Store(_) => 301,
             Self::Spoilt(_) => 302,
             Self::Net(_) => 401,
@@ -231,6 +249,9 @@ impl PartyError {
             Self::Training(_) => {
                 "docs/training.md explains what recipes may say, and of which networks and data"
             }
+            Self::Outside { .. } => {
+                "correct the value, or leave the patient out; --clip takes the nearest value in the range, which is another patient's"
+            }
             Self::Dataset(_) => "correct what is named, or the schema; docs/data.md explains both",
             Self::Model { .. } => "docs/models.md tells what networks, weights and ONNX files may contain",
             Self::Store(_) => "check the disk and that no other `party serve` runs on this folder",
@@ -271,7 +292,7 @@ impl PartyError {
             | Self::Model { .. }
             | Self::Training(_)
             | Self::Device(_) => Exit::Setup,
-            Self::Data(_) | Self::Dataset(_) => Exit::Data,
+            Self::Data(_) | Self::Dataset(_) | Self::Outside { .. } => Exit::Data,
             Self::Net(_) if self.is_succession() => Exit::Closed,
             Self::Net(_) => Exit::Network,
             Self::Untrue(_)

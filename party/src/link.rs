@@ -5,7 +5,7 @@ use crate::error::PartyError;
 use galen_core::{Digest, PartyId, Signed};
 use galen_net::BlobSink;
 use galen_net::protocol::{
-    BlobKind, Item, KeyState, QueryState, Request, Response, Serving, Statement, View,
+    BlobKind, Item, KeyState, Offer, QueryState, Request, Response, Serving, Statement, View,
 };
 use galen_sums::{Authored, RoundId, SealedStatement};
 use std::sync::Arc;
@@ -197,6 +197,30 @@ impl Link {
         }
     }
 
+    /// The models that can be asked.
+    pub async fn models(&self) -> Result<Vec<Offer>, PartyError> {
+        match self.call(Request::Models).await? {
+            Response::Models(models) => Ok(models),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Takes a batch back.
+    pub async fn cancel(&self, batch: Digest) -> Result<QueryState, PartyError> {
+        match self.call(Request::Cancel { batch }).await? {
+            Response::Query(state) => Ok(state),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Lets the coordinator delete the answer to a batch.
+    pub async fn acknowledge(&self, batch: Digest) -> Result<(), PartyError> {
+        match self.call(Request::Acknowledge { batch }).await? {
+            Response::Ok => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// How a submitted batch is doing.
     pub async fn query_status(&self, batch: Digest) -> Result<QueryState, PartyError> {
         match self.call(Request::QueryStatus { batch }).await? {
@@ -220,6 +244,7 @@ fn unexpected(response: &Response) -> PartyError {
         Response::Refused(_) => "Refused",
         Response::Audit(_) => "Audit",
         Response::Wait => "Wait",
+        Response::Models(_) => "Models",
     };
     PartyError::Untrue(format!(
         "the coordinator answered {kind}, which does not answer the request"

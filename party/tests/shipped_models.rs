@@ -81,7 +81,7 @@ fn encrypted(name: &str, file: &ModelFile, rows: &[Vec<f64>], expected: &[f64], 
     let program = Arc::new(Program::compile_file(file, bits).unwrap());
     let plan = program.plan();
     println!("{name}: {}, {:?}", plan.preset, plan.precision);
-    let querier = Querier::generate(&program).unwrap();
+    let querier = Querier::generate(program.interface()).unwrap();
     let key = querier.serving_key().unwrap().to_bytes().unwrap();
     let batch = querier.encrypt_batch(rows).unwrap().to_bytes().unwrap();
     let answer = program.answer(&key, &batch, &mut |_, _| {}).unwrap();

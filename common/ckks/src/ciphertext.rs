@@ -191,6 +191,29 @@ impl Ciphertext {
         self.budget = budget;
         Ok(self)
     }
+
+    /// The same ciphertext with larger bounds on its slot values and its noise, for a caller who gives it away: exact bounds tell of the
+    /// numbers by which it was multiplied. Bounds that are not larger stay as they are.
+    ///
+    /// # Errors
+    /// [`CkksError::InvalidNumber`] if the magnitude is not finite or negative, [`CkksError::Overflow`] if the bounds do not fit in the
+    /// modulus.
+    pub fn with_looser_bounds(
+        mut self,
+        context: &Context,
+        magnitude: f64,
+        noise: f64,
+    ) -> Result<Self, CkksError> {
+        check_magnitude(magnitude)?;
+        let budget = Budget {
+            magnitude: self.budget.magnitude.max(magnitude),
+            noise: self.budget.noise.max(noise),
+            ..self.budget
+        };
+        budget.check_fits(context.log2_q(self.level)?)?;
+        self.budget = budget;
+        Ok(self)
+    }
 }
 
 impl Context {

@@ -18,7 +18,18 @@ mod ciphertexts;
 mod keys;
 mod wire;
 
+use crate::preset::Preset;
+
 pub use ciphertexts::CiphertextSet;
+
+/// The standard preset that bytes of an object say they conform to. Nothing else of them is looked at.
+#[must_use]
+pub fn preset_of(bytes: &[u8]) -> Option<Preset> {
+    let digest = wire::preset_digest(bytes)?;
+    Preset::all()
+        .into_iter()
+        .find(|preset| preset.digest().0 == digest)
+}
 
 /// Largest set that is read; the other objects have their own, smaller limits.
 pub const MAX_SET_BYTES: usize = 1 << 31;

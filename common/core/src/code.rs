@@ -90,10 +90,14 @@ codes! {
     BadQuery = 1603, "use the preset that the coordinator names";
     /// An evaluation that failed.
     EvaluationFailed = 1604, "see the operator's log; do not send the same batch again under the same key";
+    /// A version of a model that is not kept here.
+    UnknownModel = 1605, "`party query --list` shows what can be asked";
     /// More is under way than the service takes.
     Busy = 1701, "try again later";
     /// A transfer that was stopped midway because others wait for their turn.
     Interrupted = 1702, "ask again and go on where it stopped; what has arrived is kept";
+    /// More than a party may ask in a time.
+    OverQuota = 1703, "go on when the time that the detail names is over; nothing that was answered is lost";
     /// A fault of the answering side.
     Internal = 1901, "see the log of the answering side";
 }

@@ -4,7 +4,7 @@ use crate::error::{DatasetError, Place, Problem};
 use crate::limits::Limits;
 use crate::picture::{self, Pictures};
 use crate::schema::{Labels, Schema, Target};
-use crate::{Dataset, Groups, Targets};
+use crate::{Dataset, Groups, Inputs, Targets};
 use std::path::{Path, PathBuf};
 
 /// How deep folders may lie in each other.
@@ -51,6 +51,31 @@ pub(crate) fn load(path: &Path, schema: &Schema, limits: &Limits) -> Result<Data
     let (patients, sites) = (groups(&source.patient)?, groups(&source.site)?);
     Dataset::new(schema.clone(), values, targets, patients, sites)
         .map_err(|problem| DatasetError::file(path, problem))
+}
+
+/// The inputs alone, named by the DICOM attribute `source.patient`, or without one by their paths in the folder.
+pub(crate) fn inputs(path: &Path, schema: &Schema, limits: &Limits) -> Result<Inputs, DatasetError> {
+    let mut files = Vec::new();
+    list(path, 0, limits, &mut files)?;
+    if files.is_empty() {
+        return Err(DatasetError::file(path, Problem::Empty));
+    }
+    files.sort();
+    let asked: Vec<&str> = schema.source.patient.as_deref().into_iter().collect();
+    let Pictures { values, attributes } = picture::read_all(&files, &asked, schema, limits)?;
+    let name = |(file, attributes): (&PathBuf, &Vec<Option<String>>)| match asked.first() {
+        None => Ok(file
+            .strip_prefix(path)
+            .unwrap_or(file)
+            .to_string_lossy()
+            .into_owned()),
+        Some(keyword) => attributes.first().cloned().flatten().ok_or_else(|| {
+            let what = format!("the DICOM attribute {keyword}");
+            DatasetError::file(file, Problem::Missing { what })
+        }),
+    };
+    let names = files.iter().zip(&attributes).map(name);
+    Inputs::new(path, schema, values, names.collect::<Result<_, _>>()?)
 }
 
 fn targets(labels: &[String], files: &[PathBuf], schema: &Schema) -> Result<Targets, DatasetError> {

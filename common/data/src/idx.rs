@@ -3,7 +3,7 @@
 use crate::error::{DatasetError, Place, Problem};
 use crate::limits::Limits;
 use crate::schema::{Labels, Schema, Target};
-use crate::{Dataset, Targets};
+use crate::{Dataset, Inputs, Targets};
 use galen_models::Shape;
 use std::path::{Path, PathBuf};
 
@@ -47,12 +47,7 @@ pub(crate) fn load(path: &Path, schema: &Schema, limits: &Limits) -> Result<Data
             },
         ));
     }
-    let image = matches!(schema.input, Shape::Image(_));
-    let values = match inputs.values {
-        Values::Bytes(bytes) if image => bytes.iter().map(|&b| f32::from(b) / 255.0).collect(),
-        Values::Bytes(bytes) => bytes.iter().map(|&b| f32::from(b)).collect(),
-        Values::Numbers(numbers) => numbers.iter().map(|&v| v as f32).collect(),
-    };
+    let values = numbers_of(inputs.values, schema);
     let targets = match schema.target {
         Target::Regression { .. } => Targets::Numbers((0..count).map(|i| labels.values.number(i)).collect()),
         _ => {
@@ -70,6 +65,26 @@ pub(crate) fn load(path: &Path, schema: &Schema, limits: &Limits) -> Result<Data
     };
     Dataset::new(schema.clone(), values, targets, None, None)
         .map_err(|problem| DatasetError::file(path, problem))
+}
+
+/// The inputs alone, numbered from 1.
+pub(crate) fn inputs(path: &Path, schema: &Schema, limits: &Limits) -> Result<Inputs, DatasetError> {
+    let inputs = read(path, limits)?;
+    let Some((&count, shape)) = inputs.dimensions.split_first() else {
+        return Err(not_idx(path, "it has no dimension"));
+    };
+    check_shape(path, shape, schema)?;
+    let names = (1..=count).map(|number| number.to_string()).collect();
+    Inputs::new(path, schema, numbers_of(inputs.values, schema), names)
+}
+
+fn numbers_of(values: Values, schema: &Schema) -> Vec<f32> {
+    let image = matches!(schema.input, Shape::Image(_));
+    match values {
+        Values::Bytes(bytes) if image => bytes.iter().map(|&b| f32::from(b) / 255.0).collect(),
+        Values::Bytes(bytes) => bytes.iter().map(|&b| f32::from(b)).collect(),
+        Values::Numbers(numbers) => numbers.iter().map(|&v| v as f32).collect(),
+    }
 }
 
 fn labels_file(path: &Path, schema: &Schema) -> Result<PathBuf, DatasetError> {

@@ -5,6 +5,8 @@
 //! an error that names the place, and nothing is returned of a data set that is wrong somewhere. What errors say never shows the content
 //! of a cell.
 //!
+//! [`load_inputs`] reads samples without targets, which are only to be evaluated, with what tells them apart.
+//!
 //! [`partition`] divides the samples, [`write_parts`] writes a table out in parts, [`Normalisation`] standardises them, and [`augment`] varies images.
 //!
 //! Everything that is drawn follows from a seed, the same on any number of threads.
@@ -17,6 +19,7 @@ mod divide;
 mod error;
 mod folder;
 mod idx;
+mod inputs;
 mod limits;
 mod load;
 mod normalise;
@@ -33,7 +36,8 @@ pub use dataset::{Dataset, Groups, Targets};
 pub use describe::{ClassCount, Description, ElementRange, SiteCount, ValueRange};
 pub use divide::{Written, write_parts};
 pub use error::{DatasetError, Place, Problem};
+pub use inputs::Inputs;
 pub use limits::Limits;
-pub use load::{Format, load};
+pub use load::{Format, load, load_inputs};
 pub use normalise::{Normalisation, NormalisationError};
 pub use schema::{Class, Fit, MAX_CLASSES, MAX_SAMPLE_VALUES, Schema, SchemaError, Source, Target};

@@ -3,7 +3,7 @@
 use crate::error::{DatasetError, Problem};
 use crate::limits::Limits;
 use crate::schema::Schema;
-use crate::{Dataset, folder, idx, npz, parquet, table};
+use crate::{Dataset, Inputs, folder, idx, npz, parquet, table};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;
@@ -108,5 +108,28 @@ pub fn load(
         Format::Npz => npz::load(path, schema, limits),
         Format::Parquet => parquet::load(path, schema, limits),
         Format::Folder => folder::load(path, schema, limits),
+    }
+}
+
+/// Reads samples that are only to be evaluated: no target is needed, and one that is there is not looked at.
+pub fn load_inputs(
+    path: &Path,
+    format: Option<Format>,
+    schema: &Schema,
+    limits: &Limits,
+) -> Result<Inputs, DatasetError> {
+    schema
+        .check()
+        .map_err(|error| DatasetError::file(path, error.into()))?;
+    let format = match format {
+        Some(format) => format,
+        None => Format::of(path)?,
+    };
+    match format {
+        Format::Idx => idx::inputs(path, schema, limits),
+        Format::Csv => table::inputs(path, schema, limits),
+        Format::Npz => npz::inputs(path, schema, limits),
+        Format::Parquet => parquet::inputs(path, schema, limits),
+        Format::Folder => folder::inputs(path, schema, limits),
     }
 }

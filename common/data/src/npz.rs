@@ -4,7 +4,7 @@ use crate::error::{DatasetError, Place, Problem};
 use crate::limits::Limits;
 use crate::npy::{self, Array};
 use crate::schema::{Labels, Schema, Target};
-use crate::{Dataset, Groups, Targets};
+use crate::{Dataset, Groups, Inputs, Targets};
 use galen_models::Shape;
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -63,6 +63,39 @@ pub(crate) fn load(path: &Path, schema: &Schema, limits: &Limits) -> Result<Data
     let (patients, sites) = (groups(&source.patient)?, groups(&source.site)?);
     Dataset::new(schema.clone(), values, targets, patients, sites)
         .map_err(|problem| DatasetError::at(path, Place::Array(inputs.name, None), problem))
+}
+
+/// The inputs alone: the array that `source.inputs` names, or the only array; `source.patient` names the patients' array.
+pub(crate) fn inputs(path: &Path, schema: &Schema, limits: &Limits) -> Result<Inputs, DatasetError> {
+    let file = File::open(path).map_err(|error| DatasetError::file(path, Problem::Read(error)))?;
+    let mut archive =
+        ZipArchive::new(BufReader::new(file)).map_err(|error| not_npz(path, &error.to_string()))?;
+    let name = match &schema.source.inputs {
+        Some(name) => name.clone(),
+        None => {
+            let names: Vec<String> = archive
+                .file_names()
+                .filter_map(Result::ok)
+                .map(|n| n.trim_end_matches(".npy").to_owned())
+                .collect();
+            let [only] = names.as_slice() else {
+                let what = "source.inputs of the schema, the name of one of several arrays,".into();
+                return Err(DatasetError::file(path, Problem::Missing { what }));
+            };
+            only.clone()
+        }
+    };
+    let inputs = read(path, &mut archive, &name, schema.input.len(), limits)?;
+    let count = inputs.array.dimensions.first().copied().unwrap_or(0);
+    let values = arrange(path, schema.input, &inputs)?;
+    let names = match &schema.source.patient {
+        Some(name) => {
+            let found = column(path, count, read(path, &mut archive, name, 1, limits)?)?;
+            found.array.values.iter().map(f64::to_string).collect()
+        }
+        None => (1..=count).map(|number| number.to_string()).collect(),
+    };
+    Inputs::new(path, schema, values, names)
 }
 
 fn not_npz(path: &Path, reason: &str) -> DatasetError {

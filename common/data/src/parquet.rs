@@ -1,10 +1,10 @@
 //! Parquet files: flat columns of numbers, texts and booleans.
 
-use crate::Dataset;
 use crate::error::{DatasetError, Place, Problem};
 use crate::limits::Limits;
 use crate::rows::{Cell, Rows};
 use crate::schema::Schema;
+use crate::{Dataset, Inputs};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
@@ -17,12 +17,29 @@ use std::path::Path;
 
 /// Reads the columns that the schema names, as of a CSV file with the same header. Nulls and NaN are missing values, booleans are 0 and 1.
 pub(crate) fn load(path: &Path, schema: &Schema, limits: &Limits) -> Result<Dataset, DatasetError> {
-    // A library that reads a format as rich as this one may stumble over what it does not expect.
+    read_safely(path, (schema, true), limits)?.finish()
+}
+
+/// The same of rows that need no target.
+pub(crate) fn inputs(path: &Path, schema: &Schema, limits: &Limits) -> Result<Inputs, DatasetError> {
+    read_safely(path, (schema, false), limits)?.inputs()
+}
+
+/// A library that reads a format as rich as this one may stumble over what it does not expect.
+fn read_safely<'a>(
+    path: &'a Path,
+    schema: (&'a Schema, bool),
+    limits: &'a Limits,
+) -> Result<Rows<'a>, DatasetError> {
     catch_unwind(AssertUnwindSafe(|| read(path, schema, limits)))
         .unwrap_or_else(|_| Err(not_parquet(path, "it is damaged")))
 }
 
-fn read(path: &Path, schema: &Schema, limits: &Limits) -> Result<Dataset, DatasetError> {
+fn read<'a>(
+    path: &'a Path,
+    schema: (&'a Schema, bool),
+    limits: &'a Limits,
+) -> Result<Rows<'a>, DatasetError> {
     let file = File::open(path).map_err(|error| DatasetError::file(path, Problem::Read(error)))?;
     let wrong = |error: ParquetError| not_parquet(path, reason(&error));
     let reader = SerializedFileReader::new(file).map_err(wrong)?;
@@ -68,7 +85,7 @@ fn read(path: &Path, schema: &Schema, limits: &Limits) -> Result<Dataset, Datase
             }
         })?;
     }
-    rows.finish()
+    Ok(rows)
 }
 
 /// Refuses a file that says that it holds too much, before any of it is unpacked.

@@ -4,7 +4,7 @@ use crate::error::{DatasetError, Place, Problem};
 use crate::limits::Limits;
 use crate::picture;
 use crate::schema::{Labels, Schema, Target};
-use crate::{Dataset, Groups, Targets};
+use crate::{Dataset, Groups, Inputs, Targets};
 use galen_models::Shape;
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -25,6 +25,7 @@ pub(crate) struct Rows<'a> {
     limits: &'a Limits,
     labels: Labels,
     columns: Columns,
+    count: usize,
     values: Vec<f32>,
     /// Images of the samples, if the table names any.
     files: Vec<PathBuf>,
@@ -39,21 +40,22 @@ struct Columns {
     inputs: Vec<(usize, String)>,
     /// Instead of inputs: where their files are named.
     file: Option<(usize, String)>,
-    target: (usize, String),
+    /// Not of rows that are only to be evaluated.
+    target: Option<(usize, String)>,
     patient: Option<(usize, String)>,
     site: Option<(usize, String)>,
 }
 
 impl<'a> Rows<'a> {
-    /// For a table with the given columns; `header` is where they are named.
+    /// For a table with the given columns; `header` is where they are named. Rows that are not `labelled` need no target.
     pub(crate) fn new(
         file: &'a Path,
         header: &Place,
         names: &[String],
-        schema: &'a Schema,
+        (schema, labelled): (&'a Schema, bool),
         limits: &'a Limits,
     ) -> Result<Self, DatasetError> {
-        let columns = Columns::find(names, schema)
+        let columns = Columns::find(names, schema, labelled)
             .map_err(|problem| DatasetError::at(file, header.clone(), problem))?;
         Ok(Self {
             file,
@@ -61,6 +63,7 @@ impl<'a> Rows<'a> {
             limits,
             labels: Labels::new(&schema.target),
             columns,
+            count: 0,
             values: Vec::new(),
             files: Vec::new(),
             classes: Vec::new(),
@@ -82,8 +85,9 @@ impl<'a> Rows<'a> {
             Cell::Text(text) if !self.schema.source.missing.iter().any(|m| m == text) => Some(text),
             _ => None,
         };
-        let count = self.classes.len() + self.numbers.len() + 1;
-        self.limits.check(self.file, count, self.schema.input.len())?;
+        self.count += 1;
+        self.limits
+            .check(self.file, self.count, self.schema.input.len())?;
         let gaps = matches!(self.schema.input, Shape::Features(_));
         if let Some(column) = &self.columns.file {
             let Some(name) = text(column) else {
@@ -104,18 +108,19 @@ impl<'a> Rows<'a> {
             };
             self.values.push(value);
         }
-        let target = &self.columns.target;
-        let Some(label) = text(target) else {
-            let what = "the target".into();
-            return fail(&target.1, Problem::Missing { what });
-        };
-        match (&self.schema.target, number(label), self.labels.class(label)) {
-            (Target::Regression { .. }, Some(number), _) => self.numbers.push(number),
-            (Target::Regression { .. }, None, _) => return fail(&target.1, Problem::NotANumber),
-            (_, _, Some(class)) => self.classes.push(class),
-            (_, _, None) => {
-                let labels = self.labels.list();
-                return fail(&target.1, Problem::NotAClass { labels });
+        if let Some(target) = &self.columns.target {
+            let Some(label) = text(target) else {
+                let what = "the target".into();
+                return fail(&target.1, Problem::Missing { what });
+            };
+            match (&self.schema.target, number(label), self.labels.class(label)) {
+                (Target::Regression { .. }, Some(number), _) => self.numbers.push(number),
+                (Target::Regression { .. }, None, _) => return fail(&target.1, Problem::NotANumber),
+                (_, _, Some(class)) => self.classes.push(class),
+                (_, _, None) => {
+                    let labels = self.labels.list();
+                    return fail(&target.1, Problem::NotAClass { labels });
+                }
             }
         }
         let groups = [
@@ -144,10 +149,23 @@ impl<'a> Rows<'a> {
             patient,
             site,
         } = &self.columns;
-        let others = [file.as_ref(), Some(target), patient.as_ref(), site.as_ref()];
+        let others = [file.as_ref(), target.as_ref(), patient.as_ref(), site.as_ref()];
         let all = inputs.iter().chain(others.into_iter().flatten());
         let places: BTreeSet<usize> = all.map(|(place, _)| *place).collect();
         places.into_iter().collect()
+    }
+
+    /// The inputs of all rows, with the patients, or without those the numbers of the rows.
+    pub(crate) fn inputs(mut self) -> Result<Inputs, DatasetError> {
+        if self.columns.file.is_some() {
+            self.values = picture::read_all(&self.files, &[], self.schema, self.limits)?.values;
+        }
+        let names = if self.columns.patient.is_some() {
+            self.patients
+        } else {
+            (1..=self.count).map(|number| number.to_string()).collect()
+        };
+        Inputs::new(self.file, self.schema, self.values, names)
     }
 
     /// The data set of all rows.
@@ -173,7 +191,7 @@ fn number(text: &str) -> Option<f64> {
 }
 
 impl Columns {
-    fn find(names: &[String], schema: &Schema) -> Result<Self, Problem> {
+    fn find(names: &[String], schema: &Schema, labelled: bool) -> Result<Self, Problem> {
         let mut earlier = HashSet::new();
         for name in names {
             if !earlier.insert(name) {
@@ -188,13 +206,24 @@ impl Columns {
             Ok((place, name.clone()))
         };
         let source = &schema.source;
-        let Some(target) = &source.target else {
-            let what = "source.target of the schema, the column of the target,".into();
-            return Err(Problem::Missing { what });
+        let target = match &source.target {
+            Some(target) if labelled => Some(find(target)?),
+            None if labelled => {
+                let what = "source.target of the schema, the column of the target,".into();
+                return Err(Problem::Missing { what });
+            }
+            _ => None,
         };
-        let target = find(target)?;
+        // A column that is there though nobody asks for it is no input.
+        let known = |name: &Option<String>| {
+            let name = name.as_ref()?;
+            Some((names.iter().position(|n| n == name)?, name.clone()))
+        };
         let patient = source.patient.as_ref().map(find).transpose()?;
-        let site = source.site.as_ref().map(find).transpose()?;
+        let site = match &source.site {
+            Some(site) if labelled => Some(find(site)?),
+            _ => None,
+        };
         let file = source.files.as_ref().map(find).transpose()?;
         let inputs: Vec<(usize, String)> = match schema.input {
             _ if file.is_some() => Vec::new(),
@@ -202,7 +231,7 @@ impl Columns {
                 schema.elements.iter().map(find).collect::<Result<_, _>>()?
             }
             _ => {
-                let others = [Some(&target), patient.as_ref(), site.as_ref()];
+                let others = [known(&source.target), known(&source.site), patient.clone()];
                 let is_input = |(place, _): &(usize, String)| others.iter().flatten().all(|o| o.0 != *place);
                 names.iter().cloned().enumerate().filter(is_input).collect()
             }

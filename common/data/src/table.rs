@@ -1,14 +1,27 @@
 //! CSV files with a header line.
 
-use crate::Dataset;
 use crate::error::{DatasetError, Place, Problem};
 use crate::limits::Limits;
 use crate::rows::{Cell, Rows};
 use crate::schema::Schema;
+use crate::{Dataset, Inputs};
 use std::path::Path;
 
 /// Reads a CSV file (comma-separated, UTF-8, quotes as in RFC 4180; `.csv.gz` is decompressed). Spaces around cells do not count.
 pub(crate) fn load(path: &Path, schema: &Schema, limits: &Limits) -> Result<Dataset, DatasetError> {
+    rows(path, (schema, true), limits)?.finish()
+}
+
+/// The same of rows that need no target.
+pub(crate) fn inputs(path: &Path, schema: &Schema, limits: &Limits) -> Result<Inputs, DatasetError> {
+    rows(path, (schema, false), limits)?.inputs()
+}
+
+fn rows<'a>(
+    path: &'a Path,
+    schema: (&'a Schema, bool),
+    limits: &'a Limits,
+) -> Result<Rows<'a>, DatasetError> {
     let bytes = limits.read(path)?;
     let unreadable = |line: u64, error: csv::Error| {
         let problem = Problem::Format {
@@ -42,7 +55,7 @@ pub(crate) fn load(path: &Path, schema: &Schema, limits: &Limits) -> Result<Data
     loop {
         let (more, line) = next(&mut record)?;
         if !more {
-            return rows.finish();
+            return Ok(rows);
         }
         if record.len() != names.len() {
             let problem = Problem::Size {

@@ -1,22 +1,25 @@
 //! Encrypted prediction: a hospital asks a model that it need not hold about patients that it does not show.
 //!
 //! Start with [`Program::compile`]: it turns a [`galen_models::Model`] into the fewest encrypted operations that compute its outputs,
-//! chooses the smallest standard CKKS preset that gives the precision asked for, and says in a [`Plan`] what that costs. Both
-//! sides compile the same program. The hospital is a [`Querier`]: it holds the secret key, encrypts a batch (one ciphertext
-//! per model input, one patient per slot) and decrypts the answer into probabilities. The coordinator calls
-//! [`Program::run`] with the hospital's [`ServingKey`] and sees neither.
+//! chooses the smallest standard CKKS preset that gives the precision asked for, and says in a [`Plan`] what that costs. The
+//! coordinator holds the program. The hospital needs only its [`Interface`], which tells nothing of the weights, and is a
+//! [`Querier`]: it holds the secret key, encrypts a batch (one ciphertext per model input, one patient per slot) and decrypts
+//! the answer. The coordinator calls [`Program::run`] with the hospital's [`ServingKey`] and sees neither patients nor answers.
 //!
 //! [`Program::compile`] bounds everything by what inputs may be, which suits tables. Networks on images have too many values for that:
 //! [`Program::compile_recorded`] goes by the ranges that were seen in training, and says so in the plan.
 //! [`Program::compile_file`] does one or the other by what a [`galen_models::ModelFile`] says.
 //!
 //! To read the code in the order of a query: `lower` (model to fewest operations, `network`, on `sparse` matrices), `circuit` (the operations laid
-//! out over levels and scales, written once for ciphertexts, `encrypted`, and for their `bounds`), `program` and its `plan` (choice of
-//! preset, evaluation), `querier`, `serving` (the querier's public keys).
+//! out over levels and scales, written once for ciphertexts, `encrypted`, and for their `bounds`), `choice` (of preset and layout), `program` and
+//! its `plan`, `interface` and `querier`, `serving` (the querier's public keys). [`Calibration`] turns a plan into seconds.
 
 mod bounds;
+mod calibration;
+mod choice;
 mod circuit;
 mod encrypted;
+mod interface;
 mod lower;
 mod network;
 mod plan;
@@ -25,7 +28,11 @@ mod querier;
 mod serving;
 mod sparse;
 
-pub use plan::{Plan, Precision};
+pub use calibration::Calibration;
+pub use choice::Choice;
+pub use circuit::Residues;
+pub use interface::{Interface, InterfaceError, MAX_INTERFACE_BYTES, Subject};
+pub use plan::{Plan, Precision, Sizes};
 pub use program::{CompileError, Program, Recorded, RunError};
 pub use querier::{AnswerError, Querier, QueryError};
 pub use serving::ServingKey;

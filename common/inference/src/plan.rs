@@ -1,12 +1,14 @@
 //! What a compiled model needs, costs and promises.
 
 use crate::bounds::Bound;
-use crate::circuit::Circuit;
+use crate::circuit::{Circuit, Residues};
 use crate::serving::ServingKey;
 use galen_ckks::context::Context;
+use serde::{Deserialize, Serialize};
 
 /// What precision is promised by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// A bound on the noise that holds for every input within its range, with overwhelming probability.
     Guaranteed,
@@ -16,7 +18,7 @@ pub enum Precision {
 }
 
 /// What a program needs, costs and promises.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Plan {
     /// Name of the standard CKKS preset.
     pub preset: String,
@@ -59,16 +61,45 @@ pub struct Plan {
     pub multiply_adds: u64,
     /// Residues read, multiplied and added for a batch, in thousands: what evaluation time goes by.
     pub cost: u64,
+    /// The same by kind.
+    pub residues: Residues,
     /// Bytes of all ciphertexts that the coordinator holds at one time, at most, the batch included.
     pub peak_bytes: u64,
 }
 
-impl Plan {
-    /// [`Self::cost`] of each patient of a full batch.
-    pub(crate) fn cost_per_patient(&self) -> f64 {
-        self.cost as f64 / self.max_patients as f64
-    }
+/// Bytes that cross the network. All follow from the preset and the numbers of ciphertexts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Sizes {
+    /// Of a batch, whatever the number of patients.
+    pub batch: usize,
+    /// Of a serving key, sent once.
+    pub key: usize,
+    /// Of an answer.
+    pub answer: usize,
+}
 
+impl Sizes {
+    pub(crate) fn new(context: &Context, level: usize, inputs: usize, outputs: usize) -> Self {
+        // Header and stated bounds, see the table in `galen_ckks::codec`.
+        const HEADER: usize = 39;
+        const FIELDS: usize = 63;
+        const SEED: usize = 32;
+        let preset = context.preset();
+        let poly = |level: usize| -> usize {
+            let primes = preset.primes().iter().take(level + 1);
+            primes
+                .map(|&p| (prime_bits(p) * preset.degree()).div_ceil(8))
+                .sum()
+        };
+        Self {
+            batch: HEADER + 4 + inputs * (FIELDS + SEED + poly(level)),
+            key: ServingKey::max_bytes(context),
+            answer: HEADER + 4 + outputs * (FIELDS + 2 * poly(0)),
+        }
+    }
+}
+
+impl Plan {
     pub(crate) fn new(
         context: &Context,
         circuit: &Circuit,
@@ -79,19 +110,11 @@ impl Plan {
     ) -> Self {
         let preset = context.preset();
         let degree = preset.degree();
-        let poly = |level: usize| -> usize {
-            let primes = preset.primes().iter().take(level + 1);
-            primes.map(|&p| (prime_bits(p) * degree).div_ceil(8)).sum()
-        };
-        // Header and stated bounds, see the table in `galen_ckks::codec`.
-        const HEADER: usize = 39;
-        const FIELDS: usize = 63;
-        const SEED: usize = 32;
+        let sizes = Sizes::new(context, circuit.level(), inputs, circuit.outputs());
         let work = circuit.work(degree);
         let unit = f64::from(circuit.shift).exp2();
         let level = circuit.level();
         let largest = answers.iter().map(|a| a.budget.magnitude).fold(0.0, f64::max);
-        let answer_bytes: usize = answers.iter().map(|a| FIELDS + 2 * poly(a.level)).sum();
         let resident =
             circuit.peak_ciphertexts(inputs) * (2 * (level + 1) * degree * size_of::<u64>()) as f64;
         Self {
@@ -108,13 +131,14 @@ impl Plan {
             precision_bits,
             rounded_bits,
             flooding_bits,
-            batch_bytes: HEADER + 4 + inputs * (FIELDS + SEED + poly(level)),
-            serving_key_bytes: ServingKey::max_bytes(context),
-            answer_bytes: HEADER + 4 + answer_bytes,
+            batch_bytes: sizes.batch,
+            serving_key_bytes: sizes.key,
+            answer_bytes: sizes.answer,
             squares: work.squares,
             relinearisations: work.relinearisations,
             multiply_adds: work.multiply_adds,
             cost: work.cost,
+            residues: work.residues,
             peak_bytes: resident as u64,
         }
     }

@@ -1,8 +1,12 @@
 //! A model compiled for encrypted batches: the choice of preset, and the coordinator's half of a query.
 
-use crate::bounds::{Bound, Bounds};
-use crate::circuit::{Circuit, Scales, magnitudes};
+#[cfg(test)]
+use crate::bounds::Bound;
+use crate::bounds::Bounds;
+use crate::choice::{Choice, Compilation, Found};
+use crate::circuit::Circuit;
 use crate::encrypted::Encrypted;
+use crate::interface::{Interface, Subject};
 use crate::lower::{Unsupported, lower};
 use crate::network::Network;
 use crate::plan::{Plan, Precision};
@@ -12,18 +16,12 @@ use galen_ckks::ciphertext::Ciphertext;
 use galen_ckks::codec::CiphertextSet;
 use galen_ckks::context::Context;
 use galen_ckks::evaluate::Evaluator;
-use galen_ckks::preset::Preset;
-use galen_models::{ActivationRange, Model, ModelFile, Range};
+use galen_models::{ActivationRange, Annotations, Model, ModelFile, Range};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The result is made smaller by at most this many binary places to fit the last modulus.
-const MAX_SHIFT: u32 = 24;
-/// Flooding beyond this hides nothing more (statistical security 40 for 2^16 answers, by the rule of
-/// [`rerandomise`](galen_ckks::keys::PublicKey::rerandomise)).
-const MAX_FLOODING: u32 = 30;
 /// Numbers computed on two platforms may differ in their last bits.
-const TOLERANCE: f64 = 1.0 + 1e-9;
+pub(crate) const TOLERANCE: f64 = 1.0 + 1e-9;
 
 /// What was recorded of a model when it was trained: where the inputs of its activations lie.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -42,10 +40,6 @@ impl Recorded {
     }
 }
 
-/// Values are taken to lie within the recorded ranges times this. A patient outside still gets an answer: what must not overflow are
-/// coefficients, each an average over all patients of a batch; precision is what is lost.
-const MARGIN: f64 = 2.0;
-
 /// A model compiled for encrypted batches under one preset. Equal arguments compile to equal programs.
 #[derive(Debug)]
 pub struct Program {
@@ -53,8 +47,11 @@ pub struct Program {
     circuit: Circuit,
     ranges: Vec<Range>,
     /// What is known of the answers as they leave the coordinator.
+    #[cfg(test)]
     answers: Vec<Bound>,
     plan: Plan,
+    choice: Choice,
+    interface: Interface,
 }
 
 /// A model that cannot be compiled.
@@ -91,6 +88,16 @@ pub enum CompileError {
         min: f64,
         /// Largest value.
         max: f64,
+    },
+    /// An earlier choice that does not fit the model any more.
+    #[error(
+        "the choice of {preset} that was kept does not fit the model ({reason}): compile the model again"
+    )]
+    Stale {
+        /// The preset that was chosen.
+        preset: String,
+        /// What does not fit.
+        reason: String,
     },
     /// No standard preset is large enough.
     #[error(
@@ -155,29 +162,9 @@ impl Program {
     /// security.
     pub fn compile(model: &Model, ranges: &[Range], precision_bits: u32) -> Result<Self, CompileError> {
         let network = Self::lower(model, ranges, &Recorded::default())?;
-        let compilation = Compilation {
-            magnitudes: magnitudes(&network, ranges, None),
-            network: &network,
-            ranges,
-            precision_bits,
-            guaranteed: true,
-        };
-        let mut reason = "none has that many levels".to_owned();
-        let levels = network.depth().max(1);
-        for preset in Preset::all().iter().filter(|p| p.max_level() >= levels) {
-            let context = Context::new(preset)?;
-            match compilation.under(&context, levels, Scales::Nominal, f64::INFINITY) {
-                Ok(Some(program)) => return Ok(program),
-                // No cost is too high here.
-                Ok(None) => {}
-                Err(error) => reason = format!("{}: {error}", preset.name()),
-            }
-        }
-        Err(CompileError::NoPreset {
-            levels,
-            precision_bits,
-            reason,
-        })
+        let compilation = Compilation::guaranteed(&network, ranges, precision_bits)?;
+        let found = compilation.smallest()?;
+        Self::new(model, &Annotations::default(), ranges, found)
     }
 
     /// Compiles a model whose activations were `recorded` in training, such that `precision_bits` bits after the binary point of the
@@ -191,69 +178,85 @@ impl Program {
         recorded: &Recorded,
     ) -> Result<Self, CompileError> {
         let network = Self::lower(model, ranges, recorded)?;
-        let compilation = Compilation {
-            magnitudes: magnitudes(&network, ranges, Some(MARGIN)),
-            network: &network,
-            ranges,
-            precision_bits,
-            guaranteed: false,
-        };
-        let mut reason = "none has that many levels".to_owned();
-        let mut best: Option<(f64, Self)> = None;
-        let mut presets = Preset::all();
-        presets.sort_by_key(|p| p.degree());
-        for preset in &presets {
-            // Larger rings hold more patients at the same cost for each; they are for more levels.
-            if best
-                .as_ref()
-                .is_some_and(|(_, program)| program.plan.degree < preset.degree())
-            {
-                break;
-            }
-            let context = Context::new(preset)?;
-            for scales in Scales::choices() {
-                let least = if scales == Scales::Nominal {
-                    network.depth()
-                } else {
-                    1
-                };
-                for level in least..=preset.max_level() {
-                    let most = best.as_ref().map_or(f64::INFINITY, |(cost, _)| *cost);
-                    match compilation.under(&context, level, scales, most) {
-                        Ok(Some(program)) => {
-                            best = Some((program.plan.cost_per_patient(), program));
-                            break;
-                        }
-                        // What costs as much at this level costs more at a higher one.
-                        Ok(None) => break,
-                        Err(CkksError::NoLevelLeft | CkksError::Overflow { .. }) => {}
-                        Err(error) => {
-                            reason = format!("{}: {error}", preset.name());
-                            break;
-                        }
-                    }
-                }
-            }
-        }
-        best.map(|(_, program)| program).ok_or(CompileError::NoPreset {
-            levels: network.depth(),
-            precision_bits,
-            reason,
-        })
+        let compilation = Compilation::expected(&network, ranges, precision_bits)?;
+        let found = compilation.cheapest(&|_, _| {})?;
+        Self::new(model, &Annotations::default(), ranges, found)
     }
 
     /// Compiles a model file by what it says of its inputs and activations: by the recorded ranges if there are any, see
     /// [`Self::compile_recorded`]; otherwise by what the inputs may be, see [`Self::compile`].
     pub fn compile_file(file: &ModelFile, precision_bits: u32) -> Result<Self, CompileError> {
+        Self::compile_watched(file, precision_bits, &|_, _| {})
+    }
+
+    /// [`Self::compile_file`], which tells `progress` the candidates that were tried and how many there are at most at this moment.
+    pub fn compile_watched(
+        file: &ModelFile,
+        precision_bits: u32,
+        progress: &dyn Fn(u32, u32),
+    ) -> Result<Self, CompileError> {
+        Self::of_file(file, precision_bits, |compilation| {
+            if compilation.is_guaranteed() {
+                compilation.smallest()
+            } else {
+                compilation.cheapest(progress)
+            }
+        })
+    }
+
+    /// The program that [`Self::compile_file`] chose before: only that one is laid out and checked.
+    ///
+    /// # Errors
+    /// [`CompileError::Stale`] if the choice does not fit the file: it was made for another one, or by another version of the compiler.
+    pub fn from_choice(file: &ModelFile, precision_bits: u32, choice: &Choice) -> Result<Self, CompileError> {
+        Self::of_file(file, precision_bits, |compilation| compilation.chosen(choice))
+    }
+
+    fn of_file(
+        file: &ModelFile,
+        precision_bits: u32,
+        find: impl FnOnce(&Compilation<'_>) -> Result<Found, CompileError>,
+    ) -> Result<Self, CompileError> {
         let annotations = &file.annotations;
         let ranges = annotations
             .input_ranges(file.model.spec())
             .ok_or(CompileError::NotRecorded)?;
-        if annotations.activations.is_empty() {
-            return Self::compile(&file.model, &ranges, precision_bits);
-        }
         let recorded = Recorded::of(&annotations.activations);
-        Self::compile_recorded(&file.model, &ranges, precision_bits, &recorded)
+        let network = Self::lower(&file.model, &ranges, &recorded)?;
+        let compilation = if annotations.activations.is_empty() {
+            Compilation::guaranteed(&network, &ranges, precision_bits)?
+        } else {
+            Compilation::expected(&network, &ranges, precision_bits)?
+        };
+        let found = find(&compilation)?;
+        Self::new(&file.model, annotations, &ranges, found)
+    }
+
+    fn new(
+        model: &Model,
+        annotations: &Annotations,
+        ranges: &[Range],
+        found: Found,
+    ) -> Result<Self, CompileError> {
+        let Found {
+            context,
+            circuit,
+            answers,
+            plan,
+            choice,
+        } = found;
+        let subject = Subject::of(model, annotations);
+        let interface = Interface::of_program(&context, &circuit, subject, ranges, &answers, &plan);
+        Ok(Self {
+            interface,
+            context,
+            circuit,
+            ranges: ranges.to_vec(),
+            #[cfg(test)]
+            answers,
+            plan,
+            choice,
+        })
     }
 
     fn lower(model: &Model, ranges: &[Range], recorded: &Recorded) -> Result<Network, CompileError> {
@@ -301,27 +304,20 @@ impl Program {
         self.circuit.input_scale()
     }
 
-    /// Binary places by which answers are smaller than outputs.
-    pub(crate) fn shift(&self) -> u32 {
-        self.circuit.shift
+    /// What a querier needs to know, and nothing else.
+    pub fn interface(&self) -> &Interface {
+        &self.interface
     }
 
-    /// What answers must be like.
-    pub(crate) fn check_answers(&self, answers: &[Ciphertext]) -> bool {
-        let planned = |(answer, bound): (&Ciphertext, &Bound)| {
-            let budget = &bound.budget;
-            answer.level() == bound.level
-                && answer.degree() == bound.degree
-                && answer.scale() == budget.scale
-                && answer.magnitude_bound() <= budget.magnitude * TOLERANCE
-                && answer.noise_bound() <= budget.noise * TOLERANCE
-        };
-        answers.len() == self.answers.len() && answers.iter().zip(&self.answers).all(planned)
+    /// What was chosen at compilation; [`Self::from_choice`] makes this program from it again.
+    pub fn choice(&self) -> &Choice {
+        &self.choice
     }
 
     /// Evaluates a batch without seeing it: one ciphertext per model input, made by a [`Querier`](crate::Querier) of this program. The answer is
     /// one ciphertext of level 0 per output with a patient per slot, re-randomised under the querier's public key: its polynomials say nothing
-    /// of how it was computed; its noise, which the querier sees, is flooded as far as [`Plan::flooding_bits`] says.
+    /// of how it was computed; its noise, which the querier sees, is flooded as far as [`Plan::flooding_bits`] says; the bounds that it
+    /// states are those of the [`Interface`].
     ///
     /// `progress` gets steps done and steps in all. Everything about the inputs is checked before anything is computed.
     pub fn run(
@@ -331,26 +327,44 @@ impl Program {
         progress: &mut dyn FnMut(u32, u32),
     ) -> Result<Vec<Ciphertext>, RunError> {
         self.check_inputs(key, inputs)?;
+        let bare = self.bare(key, inputs, progress)?;
+        let stated = |answer: &Ciphertext| {
+            let answer = self.rerandomised(key, answer)?;
+            Ok(self.interface.stated(answer)?)
+        };
+        bare.iter().map(stated).collect()
+    }
+
+    fn arithmetic<'a>(&self, key: &'a ServingKey) -> Encrypted<'a> {
         let evaluator = Evaluator::new(&self.context);
-        let arithmetic = Encrypted {
+        Encrypted {
             evaluator: match self.plan.precision {
                 Precision::Guaranteed => evaluator,
                 Precision::Expected => evaluator.with_min_precision(f64::NEG_INFINITY),
             },
             relin: key.relin(),
-        };
-        let results = self.circuit.run(&arithmetic, inputs, progress)?;
+        }
+    }
+
+    /// What the circuit computes. It must not be given away as it is.
+    fn bare(
+        &self,
+        key: &ServingKey,
+        inputs: &[Ciphertext],
+        progress: &mut dyn FnMut(u32, u32),
+    ) -> Result<Vec<Ciphertext>, CkksError> {
+        self.circuit.run(&self.arithmetic(key), inputs, progress)
+    }
+
+    fn rerandomised(&self, key: &ServingKey, bare: &Ciphertext) -> Result<Ciphertext, CkksError> {
         let public = key.public();
-        let rerandomised = |result: &Ciphertext| {
-            Ok(match self.plan.flooding_bits {
-                Some(bits) => public.rerandomise(result, bits)?,
-                None => {
-                    let zero = public.encrypt_zero(result.level(), result.scale())?;
-                    arithmetic.evaluator.add(result, &zero)?
-                }
-            })
-        };
-        results.iter().map(rerandomised).collect()
+        match self.plan.flooding_bits {
+            Some(bits) => public.rerandomise(bare, bits),
+            None => {
+                let zero = public.encrypt_zero(bare.level(), bare.scale())?;
+                self.arithmetic(key).evaluator.add(bare, &zero)
+            }
+        }
     }
 
     /// The same on the bytes of a serving key and of a batch.
@@ -408,113 +422,6 @@ impl Program {
     }
 }
 
-/// What a network is compiled for.
-struct Compilation<'a> {
-    network: &'a Network,
-    magnitudes: Vec<Vec<f64>>,
-    ranges: &'a [Range],
-    precision_bits: u32,
-    guaranteed: bool,
-}
-
-impl Compilation<'_> {
-    /// The program under a preset, with inputs at `level`, if it costs less than `most` for a patient ([`Plan::cost_per_patient`]); errors
-    /// with what stands against it. Costs are known before bounds are, which take longer.
-    fn under(
-        &self,
-        context: &Arc<Context>,
-        level: usize,
-        scales: Scales,
-        most: f64,
-    ) -> Result<Option<Program>, CkksError> {
-        let bounds = Bounds::new(context, self.guaranteed);
-        // The last modulus leaves a few bits above the scale; results that could be larger are computed smaller.
-        let (mut shift, mut needed) = (0, f64::INFINITY);
-        let (circuit, bare) = loop {
-            let circuit = Circuit::new(context, self.network, &self.magnitudes, level, scales, shift)?;
-            if circuit.work(context.degree()).cost as f64 / context.slots() as f64 >= most {
-                return Ok(None);
-            }
-            let fresh = |r: &Range| bounds.fresh(level, circuit.input_scale(), r.magnitude());
-            let inputs = self
-                .ranges
-                .iter()
-                .map(fresh)
-                .collect::<Result<Vec<Bound>, CkksError>>()?;
-            let bare = circuit.run(&bounds, &inputs, &mut |_, _| {});
-            // The fresh zero of re-randomisation must fit as well.
-            let fitting = bare.and_then(|bare| {
-                bare.iter()
-                    .try_for_each(|b| bounds.rerandomised(b, None).map(drop))?;
-                Ok(bare)
-            });
-            match fitting {
-                Ok(bare) => break (circuit, bare),
-                // Only if it is the results that do not fit does a shift help.
-                Err(CkksError::Overflow { needed_bits, .. }) if shift < MAX_SHIFT && needed_bits < needed => {
-                    shift += 1;
-                    needed = needed_bits;
-                }
-                Err(error) => return Err(error),
-            }
-        };
-        // As much flooding as the precision asked for leaves room for, if any.
-        let enough = |flooding: Option<u32>| {
-            let answers = bare
-                .iter()
-                .map(|b| bounds.rerandomised(b, flooding))
-                .collect::<Result<Vec<Bound>, CkksError>>()?;
-            let planned_bits = least_bits(&answers, self.guaranteed) - f64::from(shift);
-            let requested_bits = f64::from(self.precision_bits);
-            if planned_bits >= requested_bits {
-                return Ok(answers);
-            }
-            Err(CkksError::Precision {
-                planned_bits,
-                requested_bits,
-            })
-        };
-        let (mut flooding_bits, mut answers) = (None, enough(None)?);
-        for bits in 0..=MAX_FLOODING {
-            let Ok(flooded) = enough(Some(bits)) else { break };
-            (flooding_bits, answers) = (Some(bits), flooded);
-        }
-        let precision = if self.guaranteed {
-            Precision::Guaranteed
-        } else {
-            Precision::Expected
-        };
-        let precision_bits = least_bits(&answers, self.guaranteed) - f64::from(shift);
-        let plan = Plan::new(
-            context,
-            &circuit,
-            self.network.inputs(),
-            &answers,
-            (precision, precision_bits, self.precision_bits),
-            flooding_bits,
-        );
-        Ok(Some(Program {
-            context: Arc::clone(context),
-            circuit,
-            ranges: self.ranges.to_vec(),
-            answers,
-            plan,
-        }))
-    }
-}
-
-/// The bits after the binary point of the least precise answer.
-fn least_bits(answers: &[Bound], guaranteed: bool) -> f64 {
-    let bits = |b: &Bound| {
-        if guaranteed {
-            b.budget.precision_bits()
-        } else {
-            b.expected_bits()
-        }
-    };
-    answers.iter().map(bits).fold(f64::INFINITY, f64::min)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -537,7 +444,7 @@ mod tests {
                 Range::new(0.0, 0.0),
             ];
             let program = Arc::new(Program::compile(&model, &ranges, 12).unwrap());
-            let querier = Querier::generate(&program).unwrap();
+            let querier = Querier::generate(program.interface()).unwrap();
             let key = querier.serving_key().unwrap();
             let batch = querier.encrypt_batch(&[[1.0, 0.5, -1.0, 0.0]]).unwrap();
             let mut steps = Vec::new();
@@ -549,7 +456,16 @@ mod tests {
             let [answer] = answers.as_slice() else {
                 panic!("{} answers", answers.len());
             };
-            assert_eq!(*answer.budget(), program.answers[0].budget, "{hidden:?}");
+            let bare = program.bare(&key, batch.ciphertexts(), &mut |_, _| {}).unwrap();
+            let exact = program.rerandomised(&key, &bare[0]).unwrap();
+            assert_eq!(*exact.budget(), program.answers[0].budget, "{hidden:?}");
+            // What is given away states no more than the interface does.
+            let (stated, planned) = (answer.budget(), exact.budget());
+            assert!(stated.magnitude >= planned.magnitude && stated.noise >= planned.noise);
+            assert_eq!(
+                stated.magnitude * f64::from(1 << program.circuit.shift),
+                program.interface().largest_output()
+            );
             assert_eq!((answer.level(), answer.degree()), (0, 1));
             let total = steps.len() as u32;
             let expected: Vec<(u32, u32)> = (1..=total).map(|done| (done, total)).collect();
@@ -562,5 +478,94 @@ mod tests {
             assert!(plan.precision_bits >= 12.0, "{plan:?}");
             assert!(plan.log2_qp <= plan.security_bound);
         }
+    }
+
+    /// The answers of a linear layer, solved for its weights: from the second halves alone, which are no secret, since those of a batch are
+    /// expanded from seeds.
+    fn solved(inputs: &[Ciphertext], answer: &Ciphertext, q: u64) -> Option<Vec<u64>> {
+        let q = u128::from(q);
+        let half = |ct: &Ciphertext, at: usize| u128::from(ct.parts()[1].residues(0)[at]);
+        let equation = |at: usize| -> Vec<u128> {
+            let knowns = inputs.iter().map(|ct| half(ct, at));
+            knowns.chain([half(answer, at)]).collect()
+        };
+        let inverse = |x: u128| {
+            // Fermat: x^(q-2).
+            let (mut power, mut result, mut exponent) = (x, 1, q - 2);
+            while exponent > 0 {
+                if exponent % 2 == 1 {
+                    result = result * power % q;
+                }
+                power = power * power % q;
+                exponent /= 2;
+            }
+            result
+        };
+        let n = inputs.len();
+        let mut rows: Vec<Vec<u128>> = (0..n).map(equation).collect();
+        for column in 0..n {
+            let pivot = (column..n).find(|&r| rows[r][column] != 0)?;
+            rows.swap(column, pivot);
+            let scale = inverse(rows[column][column]);
+            rows[column].iter_mut().for_each(|x| *x = *x * scale % q);
+            let reduced = rows[column].clone();
+            for (_, row) in rows.iter_mut().enumerate().filter(|(r, _)| *r != column) {
+                let factor = q - row[column];
+                row.iter_mut()
+                    .zip(&reduced)
+                    .for_each(|(x, y)| *x = (*x + factor * y) % q);
+            }
+        }
+        let weights: Vec<u128> = rows.iter().map(|row| row[n]).collect();
+        // They must explain every other coefficient, too.
+        let fits = (n..n + 64).all(|at| {
+            let equation = equation(at);
+            let sum = equation
+                .iter()
+                .zip(&weights)
+                .map(|(a, w)| a * w % q)
+                .sum::<u128>();
+            sum % q == equation[n]
+        });
+        fits.then(|| weights.iter().map(|&w| w as u64).collect())
+    }
+
+    /// Why answers are re-randomised: the weights of a linear layer lie open in a bare answer.
+    #[test]
+    fn a_bare_answer_gives_the_weights_away_and_a_rerandomised_one_does_not() {
+        let weights = [0.75, -1.5, 0.3125];
+        let spec: ModelSpec = toml::from_str("input = 3\nlayers = [{ dense = { outputs = 1 } }]").unwrap();
+        let model = Model::new(spec, [&weights[..], &[0.25]].concat()).unwrap();
+        let ranges = [Range::new(-1.0, 1.0); 3];
+        let program = Program::compile_recorded(&model, &ranges, 6, &Recorded::default()).unwrap();
+        let querier = Querier::generate(program.interface()).unwrap();
+        let key = querier.serving_key().unwrap();
+        let batch = querier
+            .encrypt_batch(&[[0.5, -0.5, 1.0], [0.0, 1.0, 0.25]])
+            .unwrap();
+        let inputs = batch.ciphertexts();
+        let bare = program.bare(&key, inputs, &mut |_, _| {}).unwrap().remove(0);
+        let q = program.context().preset().primes()[0];
+        let found = solved(inputs, &bare, q).expect("a bare answer fits its weights");
+        // Weights enter as integers; nothing was divided on the way.
+        let unit = bare.scale() / inputs[0].scale();
+        for (found, weight) in found.iter().zip(weights) {
+            let centred = if *found > q / 2 {
+                *found as f64 - q as f64
+            } else {
+                *found as f64
+            };
+            let recovered = centred / unit * f64::from(1 << program.circuit.shift);
+            assert!((recovered - weight).abs() < 0.01, "{recovered} for {weight}");
+        }
+        let answers = program.run(&key, inputs, &mut |_, _| {}).unwrap();
+        assert_eq!(solved(inputs, &answers[0], q), None);
+        // The values are the same.
+        let set = CiphertextSet::new(answers).unwrap().to_bytes().unwrap();
+        let outputs = querier.outputs(&set, 2).unwrap();
+        assert!(
+            (outputs[0][0] - (0.375 + 0.75 + 0.3125 + 0.25)).abs() < 0.05,
+            "{outputs:?}"
+        );
     }
 }

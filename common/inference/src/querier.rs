@@ -1,20 +1,20 @@
 //! The hospital's half of a query: it alone can read its patients and the answers.
 
+use crate::interface::Interface;
 use crate::plan::Precision;
-use crate::program::Program;
 use crate::serving::ServingKey;
 use galen_ckks::CkksError;
 use galen_ckks::ciphertext::Ciphertext;
 use galen_ckks::codec::CiphertextSet;
 use galen_ckks::keys::SecretKey;
 use galen_models::metrics::sigmoid;
-use std::sync::Arc;
+use rayon::prelude::*;
 use zeroize::Zeroizing;
 
-/// Holds a secret key for one program.
+/// Holds a secret key, and knows of a model what its [`Interface`] says.
 #[derive(Debug)]
 pub struct Querier {
-    program: Arc<Program>,
+    interface: Interface,
     key: SecretKey,
 }
 
@@ -68,19 +68,19 @@ pub struct AnswerError;
 
 impl Querier {
     /// With a fresh secret key.
-    pub fn generate(program: &Arc<Program>) -> Result<Self, CkksError> {
-        let key = SecretKey::generate(program.context())?;
+    pub fn generate(interface: &Interface) -> Result<Self, CkksError> {
+        let key = SecretKey::generate(interface.context())?;
         Ok(Self {
-            program: Arc::clone(program),
+            interface: interface.clone(),
             key,
         })
     }
 
     /// With a secret key that was stored; errors if it belongs to another preset.
-    pub fn open(program: &Arc<Program>, secret: &[u8]) -> Result<Self, CkksError> {
-        let key = SecretKey::from_secret_bytes(program.context(), secret)?;
+    pub fn open(interface: &Interface, secret: &[u8]) -> Result<Self, CkksError> {
+        let key = SecretKey::from_secret_bytes(interface.context(), secret)?;
         Ok(Self {
-            program: Arc::clone(program),
+            interface: interface.clone(),
             key,
         })
     }
@@ -90,9 +90,9 @@ impl Querier {
         self.key.to_secret_bytes()
     }
 
-    /// The program.
-    pub fn program(&self) -> &Arc<Program> {
-        &self.program
+    /// What is known of the model.
+    pub fn interface(&self) -> &Interface {
+        &self.interface
     }
 
     /// What the coordinator needs, once. Always the same for the same secret key.
@@ -100,12 +100,12 @@ impl Querier {
         ServingKey::new(self.key.relin_key()?, self.key.public_key()?)
     }
 
-    /// Encrypts 1 to [`Plan::max_patients`](crate::Plan::max_patients) rows of model inputs: one ciphertext per input, one patient per slot.
+    /// Encrypts 1 to [`Interface::max_patients`] rows of model inputs: one ciphertext per input, one patient per slot.
     ///
     /// Errors before anything is encrypted if a value lies outside its public range.
-    pub fn encrypt_batch<R: AsRef<[f64]>>(&self, rows: &[R]) -> Result<CiphertextSet, QueryError> {
-        let context = self.program.context();
-        let ranges = self.program.ranges();
+    pub fn encrypt_batch<R: AsRef<[f64]> + Sync>(&self, rows: &[R]) -> Result<CiphertextSet, QueryError> {
+        let context = self.interface.context();
+        let ranges = self.interface.ranges();
         if rows.is_empty() || rows.len() > context.slots() {
             return Err(QueryError::Patients {
                 patients: rows.len(),
@@ -133,15 +133,15 @@ impl Querier {
                 });
             }
         }
-        let level = self.program.level();
-        let scale = self.program.input_scale();
-        let mut ciphertexts = Vec::with_capacity(ranges.len());
-        for (input, range) in ranges.iter().enumerate() {
+        let (level, scale) = (self.interface.level(), self.interface.scale());
+        let encrypt = |(input, range): (usize, &galen_models::Range)| {
             let column: Vec<f64> = rows.iter().map(|row| row.as_ref()[input]).collect();
             let column = Zeroizing::new(column);
             let plaintext = context.encode_at(&column, range.magnitude(), level, scale)?;
-            ciphertexts.push(self.key.encrypt(&plaintext)?);
-        }
+            self.key.encrypt(&plaintext)
+        };
+        let ciphertexts = ranges.par_iter().enumerate().map(encrypt);
+        let ciphertexts = ciphertexts.collect::<Result<Vec<_>, CkksError>>()?;
         Ok(CiphertextSet::new(ciphertexts)?)
     }
 
@@ -169,28 +169,27 @@ impl Querier {
     }
 
     fn columns(&self, answer: &[u8], patients: usize) -> Option<Vec<Vec<f64>>> {
-        let context = self.program.context();
-        let plan = self.program.plan();
-        if answer.len() > plan.answer_bytes {
+        let context = self.interface.context();
+        if answer.len() > self.interface.sizes().answer {
             return None;
         }
         let answer = CiphertextSet::from_bytes(context, answer).ok()?;
         let answers = answer.ciphertexts();
-        if !self.program.check_answers(answers) || answers.iter().any(|a| a.slots() < patients) {
+        if !self.interface.accepts(answers) || answers.iter().any(|a| a.slots() < patients) {
             return None;
         }
         answers
-            .iter()
+            .par_iter()
             .map(|answer| self.column(answer, patients))
             .collect()
     }
 
     fn column(&self, answer: &Ciphertext, patients: usize) -> Option<Vec<f64>> {
-        let (plan, shift) = (self.program.plan(), self.program.shift());
+        let (rounded, shift) = (self.interface.rounded_bits(), self.interface.shift());
         let plaintext = self.key.decrypt(answer).ok()?;
-        let context = self.program.context();
-        let bits = plan.rounded_bits + shift;
-        let values = match plan.precision {
+        let context = self.interface.context();
+        let bits = rounded + shift;
+        let values = match self.interface.precision() {
             Precision::Guaranteed => context.decode_rounded(&plaintext, bits).ok()?,
             // The static bound, which the context goes by, is above what is expected.
             Precision::Expected => {
@@ -200,9 +199,10 @@ impl Querier {
             }
         };
         let unit = f64::from(shift).exp2();
-        let slack = (-f64::from(plan.rounded_bits)).exp2();
+        let slack = (-f64::from(rounded)).exp2();
         let outputs: Vec<f64> = values.iter().take(patients).map(|v| v * unit).collect();
-        let possible = |output: &f64| output.abs() <= plan.logit_bound + slack;
+        let largest = self.interface.largest_output() + slack;
+        let possible = |output: &f64| output.abs() <= largest;
         (outputs.len() == patients && outputs.iter().all(possible)).then_some(outputs)
     }
 }

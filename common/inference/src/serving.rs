@@ -1,8 +1,10 @@
 //! What a querier registers once, so that the coordinator can evaluate its batches.
 
 use galen_ckks::CkksError;
+use galen_ckks::codec;
 use galen_ckks::context::Context;
 use galen_ckks::keys::{KeyDigest, PublicKey, RelinKey};
+use galen_ckks::preset::Preset;
 use std::sync::Arc;
 
 /// The relinearisation key, and the public key under which answers are re-randomised. Neither decrypts anything.
@@ -45,6 +47,11 @@ impl ServingKey {
         let mut bytes = self.public.to_bytes()?;
         bytes.extend(self.relin.to_bytes()?);
         Ok(bytes)
+    }
+
+    /// The standard preset that the bytes of a serving key say they belong to.
+    pub fn preset_of(bytes: &[u8]) -> Option<Preset> {
+        codec::preset_of(bytes)
     }
 
     /// From bytes. Refuses whatever [`ServingKey::to_bytes`] does not write under this preset.

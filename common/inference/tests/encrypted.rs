@@ -75,7 +75,7 @@ proptest! {
         let ranges: Vec<Range> = (0..inputs).map(|i| if i % 2 == 0 { Range::new(-2.0, 2.0) } else { Range::new(0.0, 1.0) }).collect();
         let program = compile(&model, &ranges, bits);
         let rows = rows(&ranges, patients, seed);
-        let answers = ask(&program, &Querier::generate(&program).unwrap(), &rows);
+        let answers = ask(&program, &Querier::generate(program.interface()).unwrap(), &rows);
         let error = largest_error(&model, &rows, &answers);
         prop_assert!(error <= allowed(bits), "{} for {:?}", error, program.plan());
     }
@@ -107,7 +107,7 @@ fn other_layer_orders_compile_too() {
         let ranges = [Range::new(-1.0, 1.0); 3];
         let program = compile(&model, &ranges, 12);
         let rows = rows(&ranges, 5, 1);
-        let answers = ask(&program, &Querier::generate(&program).unwrap(), &rows);
+        let answers = ask(&program, &Querier::generate(program.interface()).unwrap(), &rows);
         assert!(largest_error(&model, &rows, &answers) <= allowed(12), "{seed}");
     }
 }
@@ -128,7 +128,7 @@ fn the_heart_model_encrypted() {
     let bits = study.serving.precision_bits;
     let program = compile(&trained.model, &ranges, bits);
     println!("{:#?}", program.plan());
-    let querier = Querier::generate(&program).unwrap();
+    let querier = Querier::generate(program.interface()).unwrap();
     let mut largest = 0.0f64;
     for hospital in &hospitals {
         let rows = trained.preprocessor.rows(&hospital.held_out).unwrap();
@@ -215,7 +215,7 @@ struct Sides {
 
 fn sides() -> Sides {
     let program = compile(&mlp(2, &[2], 1), &[Range::new(-2.0, 2.0); 2], 8);
-    let querier = Querier::generate(&program).unwrap();
+    let querier = Querier::generate(program.interface()).unwrap();
     let key = querier.serving_key().unwrap();
     let batch = querier.encrypt_batch(&[[0.5, -1.0], [1.0, 2.0]]).unwrap();
     Sides {
@@ -281,7 +281,7 @@ fn batches_that_are_not_the_program_s_are_refused() {
     ));
     assert!(matches!(run(&key, &[]), Err(RunError::Inputs { .. })));
 
-    let other = Querier::generate(&program).unwrap();
+    let other = Querier::generate(program.interface()).unwrap();
     let foreign = other.serving_key().unwrap();
     assert!(matches!(
         run(&foreign, good),
@@ -325,11 +325,11 @@ fn batches_that_are_not_the_program_s_are_refused() {
     // Another preset.
     let larger = compile(&mlp(2, &[2, 2], 1), &[Range::new(-2.0, 2.0); 2], 8);
     assert_ne!(larger.plan().preset, program.plan().preset);
-    let theirs = Querier::generate(&larger).unwrap();
+    let theirs = Querier::generate(larger.interface()).unwrap();
     let batch = theirs.encrypt_batch(&[[0.0, 0.0]]).unwrap();
     assert!(matches!(run(&key, batch.ciphertexts()), Err(RunError::Ckks(_))));
     assert!(ServingKey::from_bytes(context, &theirs.serving_key().unwrap().to_bytes().unwrap()).is_err());
-    assert!(Querier::open(&larger, &querier.secret_bytes()).is_err());
+    assert!(Querier::open(larger.interface(), &querier.secret_bytes()).is_err());
 }
 
 #[test]
@@ -349,7 +349,7 @@ fn damaged_bytes_are_refused_or_come_to_nothing() {
     let long = [batch.clone(), vec![0]].concat();
     assert!(matches!(answer(&key, &long), Err(RunError::TooLong { .. })));
     // Two halves of different keys.
-    let other = Querier::generate(&program)
+    let other = Querier::generate(program.interface())
         .unwrap()
         .serving_key()
         .unwrap()
@@ -382,7 +382,7 @@ fn unusable_answers_give_one_error() {
         read(&batch.ciphertexts()[0].to_bytes().unwrap(), 2),
         Err(AnswerError)
     );
-    let other = Querier::generate(&program).unwrap();
+    let other = Querier::generate(program.interface()).unwrap();
     assert_eq!(other.decrypt_batch(&bytes, 2), Err(AnswerError));
     // Random polynomials decrypt to something far outside the model's range.
     let mut noise = bytes.clone();
@@ -420,7 +420,7 @@ fn a_stored_key_serves_again() {
         key,
         batch,
     } = sides();
-    let again = Querier::open(&program, &querier.secret_bytes()).unwrap();
+    let again = Querier::open(program.interface(), &querier.secret_bytes()).unwrap();
     assert_eq!(
         again.serving_key().unwrap().to_bytes().unwrap(),
         key.to_bytes().unwrap()

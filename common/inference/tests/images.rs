@@ -47,7 +47,7 @@ fn largest_error(text: &str, bits: u32) -> (f64, Arc<Program>) {
     let again = Program::compile_recorded(&model, &ranges, bits, &recorded).unwrap();
     assert_eq!(program.plan(), again.plan());
     println!("{:#?}", program.plan());
-    let querier = Querier::generate(&program).unwrap();
+    let querier = Querier::generate(program.interface()).unwrap();
     let key = querier.serving_key().unwrap().to_bytes().unwrap();
     let batch = querier.encrypt_batch(&images).unwrap().to_bytes().unwrap();
     assert_eq!(batch.len(), program.plan().batch_bytes);

@@ -72,7 +72,7 @@ fn a_trained_file_is_all_that_the_compiler_needs() {
     let read = ModelFile::from_safetensors(&file.to_safetensors().unwrap()).unwrap();
     let program = Arc::new(Program::compile_file(&read, 8).unwrap());
     assert_eq!(program.plan().precision, Precision::Expected);
-    let querier = Querier::generate(&program).unwrap();
+    let querier = Querier::generate(program.interface()).unwrap();
     let key = querier.serving_key().unwrap().to_bytes().unwrap();
     let test = images(100, 2);
     let rows: Vec<Vec<f64>> = test

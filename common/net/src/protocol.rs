@@ -92,6 +92,18 @@ pub enum Request {
         /// Number of lines that the asker has.
         from: u64,
     },
+    /// Asks which models can be queried. Answered by `Models`.
+    Models,
+    /// Takes a query back. Answered by `Query`: a query that has ended stays as it ended.
+    Cancel {
+        /// The batch blob's digest, which names the query.
+        batch: Digest,
+    },
+    /// Says that the answer to a query has arrived and is not needed here any more. Answered by `Ok`.
+    Acknowledge {
+        /// The batch blob's digest, which names the query.
+        batch: Digest,
+    },
 }
 
 /// What the coordinator answers.
@@ -131,6 +143,8 @@ pub enum Response {
     /// Not an answer yet: the request waits for its turn, and the answer follows. Sent again and again, so that nobody's patience ends in
     /// a queue.
     Wait,
+    /// Every version of a model that is answered.
+    Models(Vec<Offer>),
 }
 
 /// A signed statement by a party. The domain of each is a constant in `galen-sums`.
@@ -216,6 +230,8 @@ pub enum BlobKind {
     Answer,
     /// What a custodian's statement seals to the receivers, one text after the other in the order of their names.
     Sealed,
+    /// What a querier needs to know of a model (`galen_inference::Interface`).
+    Interface,
 }
 
 /// The state of the study as every party may see it.
@@ -358,6 +374,24 @@ pub struct Serving {
     pub preset: String,
 }
 
+/// A version of a model that can be queried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// Name of the model, as the operator chose it; [`STUDY_MODEL`] is the model that the study trained.
+    pub name: String,
+    /// Names the version in a [`Request::Query`]: the digest of the interface, or of the study's released model.
+    pub version: Digest,
+    /// The blob of its interface.
+    pub interface: Digest,
+    /// Whether it is the latest version of its name.
+    pub current: bool,
+    /// Milliseconds for a batch: those of the last one, or an estimate.
+    pub batch_ms: u64,
+}
+
+/// Name of the model that the study trained, among those that can be queried.
+pub const STUDY_MODEL: &str = "study";
+
 /// Whether an evaluation key is registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum KeyState {
@@ -365,6 +399,8 @@ pub enum KeyState {
     Missing,
     /// Registered.
     Present,
+    /// A later one took its place.
+    Stale,
 }
 
 /// State of a query.
@@ -389,4 +425,6 @@ pub enum QueryState {
     },
     /// It failed.
     Failed(Refusal),
+    /// It was taken back.
+    Cancelled,
 }

@@ -2,6 +2,7 @@
 
 mod audit;
 mod init;
+mod model;
 mod output;
 mod serve;
 mod status;
@@ -47,6 +48,7 @@ In order:
   coordinator serve --dir DIR               run it; each hospital: party serve
   coordinator status --dir DIR              see how far it is
   coordinator audit show --dir DIR          see what was opened to whom
+  coordinator model add FILE --dir DIR      let hospitals ask another model, encrypted
 
 When a hospital joins or leaves, with the daemon stopped:
   coordinator study succeed --dir DIR ...   draft the successor; then freeze it, and let all sign it";
@@ -86,6 +88,9 @@ enum Command {
     /// Read the audit log: who was let do what, and what was opened to whom.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Models that parties may ask, encrypted: plan, add, list, remove.
+    #[command(subcommand)]
+    Model(ModelCommand),
     /// Show where the study stands, also while the daemon runs.
     #[command(long_about = status::LONG)]
     Status {
@@ -144,6 +149,32 @@ enum AuditCommand {
     },
 }
 
+#[derive(Subcommand)]
+enum ModelCommand {
+    /// Say what evaluating a model costs, and whether it can be evaluated.
+    #[command(long_about = model::PLAN)]
+    Plan(model::PlanArgs),
+    /// Compile a model and have the daemon answer it.
+    #[command(long_about = model::ADD)]
+    Add(model::AddArgs),
+    /// Show the models that are answered.
+    #[command(long_about = model::LIST)]
+    List {
+        /// The coordinator's folder.
+        #[arg(long)]
+        dir: PathBuf,
+    },
+    /// Remove a model, or one version of it.
+    #[command(long_about = model::REMOVE)]
+    Remove {
+        /// Name, or digest of a version.
+        model: String,
+        /// The coordinator's folder.
+        #[arg(long)]
+        dir: PathBuf,
+    },
+}
+
 /// How results are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -180,6 +211,10 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Audit(AuditCommand::Export { dir, out }) => ("audit export", audit::export(&dir, &out)),
         Command::Serve { dir, hold_before } => ("serve", serve::run(&dir, hold_before)),
         Command::Study(StudyCommand::Succeed(args)) => ("study succeed", succeed::run(&args)),
+        Command::Model(ModelCommand::Plan(args)) => ("model plan", model::plan(&args)),
+        Command::Model(ModelCommand::Add(args)) => ("model add", model::add(&args)),
+        Command::Model(ModelCommand::List { dir }) => ("model list", model::list(&dir)),
+        Command::Model(ModelCommand::Remove { model, dir }) => ("model remove", model::remove(&dir, &model)),
         Command::Status { dir } => ("status", status::run(&dir)),
     };
     output::finish(name, cli.format, result)
@@ -215,7 +250,7 @@ mod tests {
             .map(|c| c.get_name().to_owned())
             .filter(|name| name != "help")
             .collect::<Vec<_>>();
-        assert_eq!(named, ["init", "study", "serve", "audit", "status"]);
+        assert_eq!(named, ["init", "study", "serve", "audit", "model", "status"]);
     }
 
     #[test]

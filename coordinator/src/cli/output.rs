@@ -131,6 +131,13 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<(&'static str, &'s
             succession::Error::Study(_) => Some(STUDY),
         };
     }
+    if super::model::is_model_error(cause) {
+        return Some((
+            "C105",
+            "docs/inference.md tells which models can be evaluated, and what to change",
+            3,
+        ));
+    }
     if cause.is::<ConfigError>() {
         return Some(FILE);
     }

@@ -2,6 +2,7 @@
 
 use super::output::Outcome;
 use crate::home::Home;
+use crate::serving::QueryCounts;
 use crate::status::Status;
 use anyhow::Context;
 use galen_core::study::Purpose;
@@ -31,6 +32,13 @@ pub(crate) fn run(dir: &Path) -> anyhow::Result<Outcome> {
         text: describe(&status, SystemClock.now_ms()),
         data: serde_json::to_value(&status)?,
     })
+}
+
+fn counted(q: &QueryCounts) -> String {
+    format!(
+        "{} waiting, {} running, {} done, {} failed, {} taken back",
+        q.queued, q.running, q.done, q.failed, q.cancelled
+    )
 }
 
 fn describe(status: &Status, now_ms: u64) -> String {
@@ -77,13 +85,23 @@ fn describe(status: &Status, now_ms: u64) -> String {
         );
     }
     if let Some(model) = status.serving {
-        let q = status.queries;
         let _ = writeln!(out, "serving   model {}", model.short());
+    }
+    for model in status.models.iter().filter(|model| model.added_ms > 0) {
         let _ = writeln!(
             out,
-            "queries   {} waiting, {} running, {} done, {} failed",
-            q.queued, q.running, q.done, q.failed
+            "model     {} {}{}, {}",
+            model.name,
+            model.version.short(),
+            if model.current { "" } else { " (earlier)" },
+            model.preset
         );
+    }
+    if !status.models.is_empty() {
+        let _ = writeln!(out, "queries   {}", counted(&status.queries));
+        for (party, counts) in &status.queries_by_party {
+            let _ = writeln!(out, "  {party:<12} {}", counted(counts));
+        }
     }
     if let Some(closed) = &status.closed {
         let _ = writeln!(out, "closed    {}", closed.reason);

@@ -1,25 +1,40 @@
-//! Encrypted queries: the served model, and a queue of batches that outlives a restart.
+//! Encrypted queries: the models that are answered, and a queue of batches that outlives a restart.
 //!
-//! The coordinator learns who asks, when, under which key, and how large the batch is; inputs and answers stay encrypted under the
-//! querier's own key. `served` holds the compiled program, `queue` the persisted queries, and this file joins them.
+//! The coordinator learns who asks, when, which version of which model, under which key, and how large the batch is; inputs and answers
+//! stay encrypted under the querier's own key. `registry` holds the models that the operator added, `served` compiled programs, `keys` the
+//! queriers' evaluation keys, `queue` the persisted queries, `uploads` the batches that arrived before their queries, and this file joins them.
 
+mod keys;
 mod queue;
+pub mod registry;
 mod served;
+mod uploads;
 
-pub use queue::{Progress, QueryCounts, QueryRecord};
+pub use keys::check as check_key;
+pub use queue::{Outcome, Progress, QueryCounts, QueryRecord, Quotas};
 
+use crate::home::HomeError;
 use crate::rounds::engine::{Engine, EngineError};
 use galen_core::{Code, Digest, PartyId, Refusal, faults};
-use galen_net::protocol::{BlobKind, KeyState, QueryState, Serving};
+use galen_net::protocol::{BlobKind, KeyState, Offer, QueryState, STUDY_MODEL, Serving};
 use galen_store::StoreError;
+use keys::Keys;
 use queue::Queue;
+use registry::{Arrival, Asked, ModelRecord, Registry};
+use serde::{Deserialize, Serialize};
 use served::Served;
+use std::collections::BTreeMap;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use tokio::sync::Notify;
+use uploads::Uploads;
 
 /// How often a query may be started: a restart of the coordinator is not its fault, again and again is.
 const MAX_STARTS: u32 = 3;
+/// Programs of registered models that are held in memory.
+const LOADED: usize = 4;
 
 /// Why the service itself cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +46,9 @@ pub enum ServiceError {
     /// The rounds' engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The folder of models cannot be written.
+    #[error(transparent)]
+    Folder(#[from] HomeError),
     /// The released model cannot be served.
     #[error("the released model {model} cannot be served: {reason}")]
     Model {
@@ -41,28 +59,81 @@ pub enum ServiceError {
     },
 }
 
+/// What the service takes and keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// What parties may ask.
+    pub quotas: Quotas,
+    /// Milliseconds for which ended queries, their answers, and batches without a query are kept.
+    pub keep_ms: u64,
+    /// Versions of a model that are kept.
+    pub versions: u32,
+}
+
+/// A model that is answered, for the operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelStatus {
+    /// Its name.
+    pub name: String,
+    /// The version.
+    pub version: Digest,
+    /// Whether it is the latest one of its name.
+    pub current: bool,
+    /// Name of the CKKS preset.
+    pub preset: String,
+    /// Bytes of a batch.
+    pub batch_bytes: u64,
+    /// Milliseconds for a batch.
+    pub batch_ms: u64,
+    /// When it was registered, in milliseconds since the epoch; 0 for the study's own.
+    pub added_ms: u64,
+}
+
+/// The study's own model.
+#[derive(Clone)]
+struct Own {
+    version: Digest,
+    interface: Digest,
+    served: Arc<Served>,
+}
+
 /// The query service of a study.
 pub struct Service {
     engine: Arc<Engine>,
-    served: Mutex<Option<Arc<Served>>>,
+    limits: Limits,
+    own: Mutex<Option<Own>>,
+    registry: Mutex<Registry>,
+    loaded: Mutex<Vec<(Digest, Arc<Served>)>>,
+    /// Milliseconds of the last batch of each version.
+    measured: Mutex<BTreeMap<Digest, u64>>,
+    keys: Mutex<Keys>,
     queue: Mutex<Queue>,
+    uploads: Mutex<Uploads>,
     wake: Notify,
 }
 
 impl Service {
     /// Opens the service; if a model was served before, it is served again.
-    pub fn open(engine: &Arc<Engine>, max_waiting: u32) -> Result<Self, ServiceError> {
-        let queue = Queue::open(engine.store(), max_waiting)?;
+    pub fn open(engine: &Arc<Engine>, limits: Limits) -> Result<Self, ServiceError> {
+        let store = engine.store();
+        let queue = Queue::open(store, limits.quotas)?;
+        for batch in queue.ended() {
+            // The process may have ended between recording the outcome and deleting the batch.
+            store.blobs().delete(&batch)?;
+        }
+        let uploads = Uploads::open(store, &queue, engine.now_ms())?;
         let service = Self {
             engine: Arc::clone(engine),
-            served: Mutex::default(),
+            limits,
+            own: Mutex::default(),
+            registry: Mutex::new(Registry::open(store, engine.own(), limits.versions)?),
+            loaded: Mutex::default(),
+            measured: Mutex::default(),
+            keys: Mutex::new(Keys::open(store)?),
             queue: Mutex::new(queue),
+            uploads: Mutex::new(uploads),
             wake: Notify::new(),
         };
-        for query in service.queue().ended() {
-            // The process may have ended between recording the outcome and deleting the batch.
-            engine.store().blobs().delete(&query)?;
-        }
         if let Some(model) = engine.state().serving
             && let Err(error) = service.load(model)
         {
@@ -72,7 +143,7 @@ impl Service {
         Ok(service)
     }
 
-    /// Starts serving a model whose blob is stored.
+    /// Starts serving the study's own model, whose blob is stored.
     pub fn start(&self, model: Digest) -> Result<(), ServiceError> {
         self.load(model)?;
         self.engine.serve(model)?;
@@ -80,30 +151,92 @@ impl Service {
         Ok(())
     }
 
-    fn load(&self, model: Digest) -> Result<(), ServiceError> {
-        let bytes = self.engine.store().blobs().read(&model)?;
+    fn load(&self, version: Digest) -> Result<(), ServiceError> {
+        let blobs = self.engine.store().blobs();
         let bits = self.engine.study().study().serving.precision_bits;
-        let served =
-            Served::load(model, &bytes, bits).map_err(|reason| ServiceError::Model { model, reason })?;
-        *self.served.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(served));
+        let unserved = |reason: String| ServiceError::Model {
+            model: version,
+            reason,
+        };
+        let served = Served::released(&blobs.read(&version)?, bits).map_err(unserved)?;
+        let interface = served.program().interface().to_bytes();
+        let interface = interface.map_err(|error| unserved(error.to_string()))?;
+        let interface = blobs.put_bytes(&interface, BlobKind::Interface as u16, self.engine.own())?;
+        *locked(&self.own) = Some(Own {
+            version,
+            interface,
+            served: Arc::new(served),
+        });
         Ok(())
     }
 
-    /// The served model.
+    /// The study's own model, if it is served.
     pub fn serving(&self) -> Option<Serving> {
-        self.served().map(|served| Serving {
-            model: served.model,
-            preset: served.preset().to_owned(),
+        locked(&self.own).as_ref().map(|own| Serving {
+            model: own.version,
+            preset: own.served.program().plan().preset.clone(),
         })
     }
 
-    /// Whether a party's evaluation key is registered.
+    /// Every version of a model that is answered.
+    pub fn models(&self) -> Vec<ModelStatus> {
+        let measured = locked(&self.measured);
+        let registry = locked(&self.registry);
+        let own = locked(&self.own).clone();
+        let own = own.map(|own| {
+            let plan = own.served.program().plan();
+            ModelStatus {
+                name: STUDY_MODEL.into(),
+                version: own.version,
+                current: true,
+                preset: plan.preset.clone(),
+                batch_bytes: plan.batch_bytes as u64,
+                batch_ms: measured.get(&own.version).copied().unwrap_or(0),
+                added_ms: 0,
+            }
+        });
+        let registered = registry.models().iter().map(|(version, record)| ModelStatus {
+            name: record.name.clone(),
+            version: *version,
+            current: registry.is_current(version),
+            preset: record.choice.preset().to_owned(),
+            batch_bytes: record.batch_bytes,
+            batch_ms: measured.get(version).copied().unwrap_or(record.batch_ms),
+            added_ms: record.added_ms,
+        });
+        own.into_iter().chain(registered).collect()
+    }
+
+    /// The same for queriers.
+    pub fn offers(&self) -> Vec<Offer> {
+        let own = locked(&self.own).as_ref().map(|own| (own.version, own.interface));
+        let offer = |model: ModelStatus| Offer {
+            interface: match own {
+                Some((version, interface)) if version == model.version => interface,
+                _ => model.version,
+            },
+            name: model.name,
+            version: model.version,
+            current: model.current,
+            batch_ms: model.batch_ms,
+        };
+        self.models().into_iter().map(offer).collect()
+    }
+
+    /// How a party's evaluation key is doing.
     pub fn key_status(&self, party: &PartyId, key: &Digest) -> Result<KeyState, Refusal> {
-        Ok(if self.holds(party, key, BlobKind::EvaluationKey)? {
-            KeyState::Present
-        } else {
-            KeyState::Missing
-        })
+        locked(&self.keys).status(party, key, |old| locked(&self.queue).needs(old))
+    }
+
+    /// Whether a party may send a batch.
+    pub fn admit_batch(&self, party: &PartyId, batch: &Digest) -> Result<(), Refusal> {
+        let now_ms = self.engine.now_ms();
+        let queue = locked(&self.queue);
+        if queue.names(party, batch) {
+            return Ok(());
+        }
+        queue.check_quotas(party, now_ms)?;
+        locked(&self.uploads).admit(party, batch, self.limits.quotas.waiting, now_ms)
     }
 
     /// Takes in a query; a repeat gives the state of the first.
@@ -117,22 +250,57 @@ impl Service {
         if let Ok(state) = self.status(party, &batch) {
             return Ok(state);
         }
-        let served = self
-            .served()
-            .ok_or_else(|| Refusal::new(Code::NoModel, "no model is served"))?;
-        if served.model != model {
+        let models = self.models();
+        let asked = models.iter().find(|known| known.version == model);
+        let asked = asked.ok_or_else(|| match models.is_empty() {
+            true => Refusal::new(Code::NoModel, "no model is served"),
+            false => Refusal::new(
+                Code::UnknownModel,
+                format!("version {} of a model is not kept here", model.short()),
+            ),
+        })?;
+        match self.key_status(party, &key)? {
+            KeyState::Present => {}
+            KeyState::Missing => {
+                return Err(Refusal::new(Code::NoKey, "this evaluation key is not registered"));
+            }
+            KeyState::Stale => {
+                return Err(Refusal::new(
+                    Code::NoKey,
+                    "a later evaluation key took the place of this one",
+                ));
+            }
+        }
+        let preset = locked(&self.keys).preset(party, &key).map_err(|e| e.refusal())?;
+        if preset.as_deref() != Some(&asked.preset) {
             return Err(Refusal::new(
                 Code::BadQuery,
-                format!("model {} is served, not {}", served.model.short(), model.short()),
+                format!(
+                    "the evaluation key is of another preset than the model's, {}",
+                    asked.preset
+                ),
             ));
         }
-        if !self.holds(party, &key, BlobKind::EvaluationKey)? {
-            return Err(Refusal::new(Code::NoKey, "this evaluation key is not registered"));
+        let info = self
+            .engine
+            .store()
+            .blobs()
+            .info(&batch)
+            .map_err(|e| e.refusal())?;
+        let info = info.filter(|info| info.kind == BlobKind::Batch as u16 && info.has_owner(party));
+        let info = info.ok_or_else(|| Refusal::new(Code::BlobUnknown, "send the batch before the query"))?;
+        if info.len != asked.batch_bytes {
+            return Err(Refusal::new(
+                Code::BadQuery,
+                format!(
+                    "the batch has {} bytes, the model takes {}",
+                    info.len, asked.batch_bytes
+                ),
+            ));
         }
-        if !self.holds(party, &batch, BlobKind::Batch)? {
-            return Err(Refusal::new(Code::BlobUnknown, "send the batch before the query"));
-        }
-        let state = self.queue().submit(party, model, key, batch)?;
+        let now_ms = self.engine.now_ms();
+        let state = locked(&self.queue).submit(party, (model, key, batch), now_ms)?;
+        locked(&self.uploads).attached(party, &batch);
         faults::reach("coordinator.query.accepted");
         self.wake.notify_one();
         Ok(state)
@@ -140,12 +308,37 @@ impl Service {
 
     /// How a query is doing.
     pub fn status(&self, party: &PartyId, batch: &Digest) -> Result<QueryState, Refusal> {
-        self.queue().state(party, batch)
+        locked(&self.queue).state(party, batch)
+    }
+
+    /// Takes a query back. If it is being evaluated, what comes of it is dropped.
+    pub fn cancel(&self, party: &PartyId, batch: &Digest) -> Result<QueryState, Refusal> {
+        let (state, runs) = locked(&self.queue).cancel(party, batch, self.engine.now_ms())?;
+        if !runs {
+            let blobs = self.engine.store().blobs();
+            blobs.delete(batch).map_err(|e| e.refusal())?;
+        }
+        Ok(state)
+    }
+
+    /// Deletes an answer that has arrived.
+    pub fn acknowledge(&self, party: &PartyId, batch: &Digest) -> Result<(), Refusal> {
+        let answer = locked(&self.queue).acknowledge(party, batch)?;
+        if let Some(answer) = answer {
+            let blobs = self.engine.store().blobs();
+            blobs.delete(&answer).map_err(|e| e.refusal())?;
+        }
+        Ok(())
     }
 
     /// Queries by state.
     pub fn counts(&self) -> QueryCounts {
-        self.queue().counts()
+        locked(&self.queue).counts()
+    }
+
+    /// Queries by party and state.
+    pub fn counts_by_party(&self) -> BTreeMap<PartyId, QueryCounts> {
+        locked(&self.queue).counts_by_party()
     }
 
     /// Resolves when there may be work.
@@ -153,12 +346,57 @@ impl Service {
         self.wake.notified().await;
     }
 
+    /// Takes in what the operator put into the folder of models.
+    pub fn look(&self, folder: &Path) -> Result<(), ServiceError> {
+        for arrival in Arrival::all(folder) {
+            let version = *arrival.version();
+            // Takes seconds for a large model, during which nothing is locked.
+            let asked = arrival.read().and_then(|asked| match &asked {
+                Asked::Add(package) => match locked(&self.registry).against(package) {
+                    Some(reason) => Err(reason),
+                    None => Ok(asked),
+                },
+                Asked::Remove(_) => Ok(asked),
+            });
+            let needed = |version: &Digest| locked(&self.queue).needs(version);
+            let (gone, refused) = match asked {
+                Ok(Asked::Add(package)) => {
+                    let gone = locked(&self.registry).take_in(*package, &needed, self.engine.now_ms())?;
+                    tracing::info!(version = %version.short(), "model registered");
+                    (gone, None)
+                }
+                Ok(Asked::Remove(version)) => {
+                    locked(&self.registry).remove(&version)?;
+                    tracing::info!(version = %version.short(), "model removed");
+                    (vec![version], None)
+                }
+                Err(reason) => {
+                    tracing::error!(version = %version.short(), %reason, "the model is not registered");
+                    (Vec::new(), Some(reason))
+                }
+            };
+            locked(&self.loaded).retain(|(held, _)| !gone.contains(held));
+            arrival.done(refused.as_deref())?;
+        }
+        Ok(())
+    }
+
+    /// Forgets what is too old: ended queries with their answers, and batches without a query.
+    pub fn sweep(&self) -> Result<(), ServiceError> {
+        let before = self.engine.now_ms().saturating_sub(self.limits.keep_ms);
+        let blobs = self.engine.store().blobs();
+        for query in locked(&self.queue).forget(before)? {
+            if let Some((_, Outcome::Answered(answer))) = query.outcome {
+                blobs.delete(&answer)?;
+            }
+        }
+        locked(&self.uploads).sweep(blobs, before)?;
+        Ok(())
+    }
+
     /// Evaluates the next query, if there is one; blocks meanwhile.
     pub fn work(&self) -> Result<bool, ServiceError> {
-        let Some(served) = self.served() else {
-            return Ok(false);
-        };
-        let Some(query) = self.queue().start()? else {
+        let Some(query) = locked(&self.queue).start()? else {
             return Ok(false);
         };
         let outcome = if query.starts > MAX_STARTS {
@@ -168,48 +406,78 @@ impl Service {
                 "the evaluation was interrupted too often",
             ))
         } else {
-            let evaluated = panic::catch_unwind(AssertUnwindSafe(|| self.evaluate(&served, &query)));
+            let evaluated = panic::catch_unwind(AssertUnwindSafe(|| self.evaluate(&query)));
             evaluated
                 .unwrap_or_else(|_| Err(Refusal::new(Code::EvaluationFailed, "the evaluation broke off")))
         };
-        if let Err(refusal) = &outcome {
-            tracing::warn!(party = %query.party, %refusal, "query failed");
+        let blobs = self.engine.store().blobs();
+        let outcome = match outcome {
+            Ok(answer) => Outcome::Answered(answer),
+            Err(refusal) => {
+                tracing::warn!(party = %query.party, %refusal, "query failed");
+                Outcome::Failed(refusal)
+            }
+        };
+        let answer = match outcome {
+            Outcome::Answered(answer) => Some(answer),
+            _ => None,
+        };
+        let wanted = locked(&self.queue).finish(&query, outcome, self.engine.now_ms())?;
+        if let (false, Some(answer)) = (wanted, answer) {
+            blobs.delete(&answer)?;
         }
-        self.queue().finish(&query, outcome)?;
-        self.engine.store().blobs().delete(&query.batch)?;
+        blobs.delete(&query.batch)?;
         faults::reach("coordinator.query.done");
         Ok(true)
     }
 
-    fn evaluate(&self, served: &Served, query: &QueryRecord) -> Result<Digest, Refusal> {
-        if query.model != served.model {
-            return Err(Refusal::new(Code::NoModel, "another model is served since"));
-        }
+    fn evaluate(&self, query: &QueryRecord) -> Result<Digest, Refusal> {
+        let served = self.program(&query.model)?;
         let blobs = self.engine.store().blobs();
         let key = blobs.read(&query.key).map_err(|e| e.refusal())?;
         let batch = blobs.read(&query.batch).map_err(|e| e.refusal())?;
-        let progress = self.queue().progress(query);
+        let progress = locked(&self.queue).progress(query);
+        let began = Instant::now();
         let answer = served.evaluate(&key, &batch, &mut |done, total| progress.set(done, total))?;
+        let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        locked(&self.measured).insert(query.model, took);
         blobs
             .put_bytes(&answer, BlobKind::Answer as u16, &query.party)
             .map_err(|e| e.refusal())
     }
 
-    fn holds(&self, party: &PartyId, digest: &Digest, kind: BlobKind) -> Result<bool, Refusal> {
-        let info = self
-            .engine
-            .store()
-            .blobs()
-            .info(digest)
-            .map_err(|e| e.refusal())?;
-        Ok(info.is_some_and(|info| info.kind == kind as u16 && info.has_owner(party)))
+    /// The program of a version, made if it is not held.
+    fn program(&self, version: &Digest) -> Result<Arc<Served>, Refusal> {
+        if let Some(own) = locked(&self.own).as_ref().filter(|own| own.version == *version) {
+            return Ok(Arc::clone(&own.served));
+        }
+        let mut loaded = locked(&self.loaded);
+        if let Some(at) = loaded.iter().position(|(held, _)| held == version) {
+            // Those that were asked last are held.
+            let entry = loaded.remove(at);
+            let served = Arc::clone(&entry.1);
+            loaded.push(entry);
+            return Ok(served);
+        }
+        drop(loaded);
+        let record: Option<ModelRecord> = locked(&self.registry).models().get(version).cloned();
+        let record =
+            record.ok_or_else(|| Refusal::new(Code::UnknownModel, "the model was removed meanwhile"))?;
+        let file = self.engine.store().blobs().read(&record.file);
+        let served = Served::registered(&file.map_err(|e| e.refusal())?, &record).map_err(|reason| {
+            tracing::error!(model = %record.name, %reason, "a registered model cannot be evaluated");
+            Refusal::new(Code::EvaluationFailed, "the model cannot be evaluated")
+        })?;
+        let served = Arc::new(served);
+        let mut loaded = locked(&self.loaded);
+        if loaded.len() >= LOADED {
+            loaded.remove(0);
+        }
+        loaded.push((*version, Arc::clone(&served)));
+        Ok(served)
     }
+}
 
-    fn served(&self) -> Option<Arc<Served>> {
-        self.served.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn queue(&self) -> std::sync::MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,7 +7,7 @@ use galen_coordinator::lanes::Lanes;
 use galen_coordinator::requests::Desk;
 use galen_coordinator::rounds::engine::Engine;
 use galen_coordinator::rounds::state::StudyState;
-use galen_coordinator::serving::Service;
+use galen_coordinator::serving::{Limits, Quotas, Service};
 use galen_core::{Clock, Digest, PartyId, Refusal};
 use galen_net::BlobSink;
 use galen_net::NetError;
@@ -32,6 +32,15 @@ pub struct Coordinator {
 const LOOK_MS: u64 = 500;
 
 const LIMITS: QueryLimits = QueryLimits { batch: 0, key: 0 };
+/// Nobody asks anything in a simulation.
+const SERVICE: Limits = Limits {
+    quotas: Quotas {
+        waiting: 1,
+        hourly: 0,
+    },
+    keep_ms: 1,
+    versions: 1,
+};
 
 impl Coordinator {
     /// A machine that is not started yet.
@@ -51,7 +60,7 @@ impl Coordinator {
         let engine = Engine::open(cast.study.clone(), cast.coordinator()?, store, Arc::clone(clock))?;
         let engine = Arc::new(engine);
         self.desk = Some(Desk {
-            service: Arc::new(Service::open(&engine, 1)?),
+            service: Arc::new(Service::open(&engine, SERVICE)?),
             engine,
             limits: LIMITS,
             lanes: Lanes::default(),

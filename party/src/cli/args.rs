@@ -2,10 +2,12 @@
 
 mod data;
 mod model;
+mod query;
 mod train;
 
 pub(super) use data::{DataAction, DescribeArgs, Division, SplitArgs};
 pub(super) use model::{ExportArgs, ImportArgs, ModelAction, ModelShowArgs};
+pub(super) use query::QueryArgs;
 pub(super) use train::TrainArgs;
 
 use super::output::Format;
@@ -99,15 +101,19 @@ pub(super) enum Command {
     Status(DirArgs),
     /// Have patients evaluated, encrypted
     #[command(
-        long_about = "Encrypts patients under this hospital's own key, has the coordinator evaluate the model on them blindly, and \
-        decrypts the probabilities.\n\n\
-        Needs: the role of a querier, a finished study whose model the coordinator serves, and either a CSV file with the columns of \
-        the study (the column of the class may be left out) or --held-out for this hospital's own held-out patients. The \
-        key is made once and kept encrypted; its public evaluation part (some megabytes) is uploaded once.\n\n\
-        Probabilities are rounded to the precision that the study plans; raw decryptions are never written, because they would leak \
-        the key when passed on.\n\n\
-        Example:\n  party query --dir /srv/galen --csv new-patients.csv --out probabilities.csv\n\n\
-        Next: the CSV has one line per patient: its number in the file and the probability."
+        long_about = "Encrypts patients under this hospital's own key, has the coordinator evaluate a model on them blindly, and \
+        decrypts the results.\n\n\
+        Needs: the role of a querier, and patients. MODEL is a name that --list shows, or the digest of a version; its patients are \
+        --data: a table, an archive of arrays, IDX images, or a folder of images, described by --schema where the shape of a sample does not say it all. \
+        Without MODEL the study's own model is asked, once it is trained: --csv FILE with the columns of the study (the class may be left \
+        out), or --held-out. The key is made once and kept encrypted; its public evaluation part (some megabytes) is uploaded once.\n\n\
+        Results are rounded to the precision that is planned; raw decryptions are never written, because they would leak \
+        the key when passed on. A query that was interrupted goes on when the same command is given again.\n\n\
+        Example:\n  party query --list --dir /srv/galen\n  \
+        party query heart --data new.csv --schema heart.toml --dir /srv/galen --dry-run\n  \
+        party query heart --data new.csv --schema heart.toml --dir /srv/galen --out results.csv\n  \
+        party query --csv new-patients.csv --dir /srv/galen --out probabilities.csv\n\n\
+        Next: the CSV has one line per patient: what tells it apart in the file, label, probabilities and scores."
     )]
     Query(QueryArgs),
     /// Print every opened sum
@@ -340,29 +346,6 @@ pub(super) struct DirArgs {
     /// The party's folder
     #[arg(long)]
     pub(super) dir: PathBuf,
-}
-
-/// Arguments of `query`.
-#[derive(Debug, Args)]
-pub(super) struct QueryArgs {
-    /// The party's folder
-    #[arg(long)]
-    pub(super) dir: PathBuf,
-    /// Patients: a CSV file with the study's columns; the class may be left out
-    #[arg(long, required_unless_present = "held_out", conflicts_with = "held_out")]
-    pub(super) csv: Option<PathBuf>,
-    /// Patients: this hospital's held-out ones
-    #[arg(long)]
-    pub(super) held_out: bool,
-    /// Where the probabilities go, as CSV; without it, to standard output
-    #[arg(long)]
-    pub(super) out: Option<PathBuf>,
-    /// Check everything and say what would be sent, but send nothing
-    #[arg(long)]
-    pub(super) dry_run: bool,
-    /// Make a new key first: after an answer that was not usable
-    #[arg(long)]
-    pub(super) new_key: bool,
 }
 
 /// Commands about data sets.

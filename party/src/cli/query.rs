@@ -3,16 +3,19 @@
 use super::args::QueryArgs;
 use super::output::Output;
 use crate::PartyError;
-use crate::home;
+use crate::home::{self, Home};
 use crate::query::report::{self, Report};
-use crate::query::{self, Question, Stage};
+use crate::query::{self, Asked, KeyStatus, ModelQuestion, Question, Samples, Stage};
 use anyhow::Context;
 use galen_core::SystemClock;
 use galen_core::telemetry::{self, LogFormat};
+use galen_inference::Precision;
+use galen_net::protocol::Offer;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Runtime;
 
 /// Asks the model.
 pub(super) fn run(args: &QueryArgs, output: &Output) -> anyhow::Result<()> {
@@ -21,15 +24,38 @@ pub(super) fn run(args: &QueryArgs, output: &Output) -> anyhow::Result<()> {
     if let Some(out) = &args.out {
         check_target(out)?;
     }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the async runtime")?;
+    if args.list {
+        let models = runtime.block_on(query::list(&home))?;
+        return output.say(listed(&models), || list_text(&models));
+    }
+    if args.cancel {
+        let queries = runtime.block_on(query::cancel(&home))?;
+        let text = format!("Took back {queries} queries.");
+        return output.say(serde_json::json!({ "cancelled": queries }), || text);
+    }
+    if let (Some(model), Some(data)) = (&args.model, &args.data) {
+        let question = ModelQuestion {
+            model: model.clone(),
+            samples: Samples {
+                data: data.clone(),
+                schema: args.schema.clone(),
+                stored_as: args.stored_as,
+            },
+            clip: args.clip,
+            dry_run: args.dry_run,
+            new_key: args.new_key,
+        };
+        return ask(&home, question, args, &runtime, output);
+    }
     let question = Question {
         csv: args.csv.clone(),
         dry_run: args.dry_run,
         new_key: args.new_key,
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("the async runtime")?;
     let bar = progress_bar()?;
     let shown = bar.clone();
     let asked = query::run(&home, question, Arc::new(SystemClock), move |stage| {
@@ -44,6 +70,121 @@ pub(super) fn run(args: &QueryArgs, output: &Output) -> anyhow::Result<()> {
         report.out = Some(out.clone());
     }
     output.say(&report, || text(&report))
+}
+
+/// Asks a model that the coordinator serves.
+fn ask(
+    home: &Home,
+    question: ModelQuestion,
+    args: &QueryArgs,
+    runtime: &Runtime,
+    output: &Output,
+) -> anyhow::Result<()> {
+    let bar = progress_bar()?;
+    let shown = bar.clone();
+    let clock = Arc::new(SystemClock);
+    let asked = query::ask_model(home, question, clock, move |stage| show(&shown, stage));
+    let asked = runtime.block_on(asked);
+    bar.finish_and_clear();
+    let mut asked = asked?;
+    if let Some(out) = &args.out
+        && let Some(table) = asked.table.take()
+    {
+        home::write_durably(out, &table.to_csv()?)?;
+        asked.out = Some(out.clone());
+    }
+    let text = match &asked.table {
+        Some(table) => String::from_utf8_lossy(&table.to_csv()?).into_owned(),
+        None => describe(&asked),
+    };
+    output.say(asked, || text)
+}
+
+/// What is or would be asked, for people.
+fn describe(asked: &Asked) -> String {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let promised = match asked.precision {
+        Precision::Guaranteed => "guaranteed",
+        Precision::Expected => "expected of patients like those in training",
+    };
+    let mut lines = vec![
+        format!(
+            "model       {} version {} {}",
+            asked.name, asked.version, asked.title
+        ),
+        format!(
+            "preset      {}: N = {}, log2 QP = {} of {} allowed at 128-bit security, {} levels",
+            asked.preset, asked.n, asked.log2_qp, asked.bound, asked.levels
+        ),
+        format!(
+            "precision   {:.1} bits after the binary point, {promised}; rounded to {}",
+            asked.precision_bits, asked.rounded_bits
+        ),
+        format!(
+            "patients    {} in {} batches of up to {}{}",
+            asked.patients,
+            asked.batches,
+            asked.max_patients,
+            match asked.clipped_values {
+                0 => String::new(),
+                values => format!("; {values} values clipped"),
+            }
+        ),
+        format!(
+            "key         {} at the coordinator, {:.1} MiB",
+            match asked.key {
+                KeyStatus::Missing => "missing",
+                KeyStatus::Present => "present",
+                KeyStatus::Stale => "stale",
+            },
+            mib(asked.key_bytes)
+        ),
+        format!(
+            "traffic     {:.1} MiB up, {:.2} MiB down",
+            mib(asked.upload_bytes),
+            mib(asked.download_bytes)
+        ),
+    ];
+    match (asked.dry_run, &asked.out) {
+        (true, _) => {
+            lines.push(format!(
+                "memory      about {:.0} MiB here",
+                mib(asked.memory_bytes)
+            ));
+            lines.push(format!(
+                "time        about {:.2} s of evaluation at the coordinator, and {:.2} s of encryption here",
+                asked.evaluation_seconds,
+                asked.encryption_seconds.unwrap_or(0.0)
+            ));
+            lines.push("Nothing of the patients was sent.".into());
+        }
+        (false, Some(out)) => lines.push(format!("Wrote {} in {:.1} s.", out.display(), asked.seconds)),
+        (false, None) => {}
+    }
+    lines.join("\n")
+}
+
+fn listed(models: &[Offer]) -> serde_json::Value {
+    let model = |offer: &Offer| {
+        serde_json::json!({
+            "name": offer.name,
+            "version": offer.version,
+            "current": offer.current,
+            "batch_ms": offer.batch_ms,
+        })
+    };
+    serde_json::json!({ "models": models.iter().map(model).collect::<Vec<_>>() })
+}
+
+fn list_text(models: &[Offer]) -> String {
+    if models.is_empty() {
+        return "The coordinator serves no model yet.".into();
+    }
+    let line = |offer: &Offer| {
+        let earlier = if offer.current { "" } else { " (earlier)" };
+        format!("{:<16} {}{earlier}", offer.name, offer.version)
+    };
+    models.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Whether answers can be written there is asked before the coordinator is.
@@ -83,6 +224,9 @@ fn show(bar: &ProgressBar, stage: Stage) {
         Stage::Encrypting => ("encrypting".to_owned(), 0, 0),
         Stage::Connecting => ("connecting".to_owned(), 0, 0),
         Stage::Sending(done, total) => ("sending".to_owned(), done, total),
+        Stage::Busy => ("the coordinator has too much to do, waiting".to_owned(), 0, 0),
+        Stage::Fetching(done, total) => ("receiving".to_owned(), done, total),
+        Stage::Answered(done, total) => ("batches answered".to_owned(), done as u64, total as u64),
         Stage::Waiting(ahead) => (format!("waiting behind {ahead} queries"), 0, 0),
         Stage::Evaluating(done, total) => (
             "the coordinator evaluates".to_owned(),

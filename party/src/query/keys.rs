@@ -4,11 +4,10 @@
 //! not usable is suspect and used no more; replacing it erases it.
 
 use crate::error::PartyError;
-use galen_inference::{Program, Querier};
+use galen_inference::{Interface, Querier};
 use galen_store::{Repository, Store, Table};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 const KEYS: Table<KeyEntry> = Table::new("query-keys", *b"QKEY", 1);
 const SECRETS: Table<Vec<u8>> = Table::new("query-secrets", *b"QSEC", 1);
@@ -58,12 +57,12 @@ impl Keys {
         Ok(())
     }
 
-    /// The querier of a program, under the key of its preset; the first call, and a call that asks for a new key, makes it.
+    /// The querier of a model, under the key of its preset; the first call, and a call that asks for a new key, makes it.
     ///
     /// # Errors
     /// [`PartyError::NotYet`] if the key is suspect and no new one is asked for.
-    pub fn querier(&self, program: &Arc<Program>, new: bool) -> Result<Querier, PartyError> {
-        let preset = program.plan().preset.as_str();
+    pub fn querier(&self, interface: &Interface, new: bool) -> Result<Querier, PartyError> {
+        let preset = interface.preset();
         match self.keys.get(preset)? {
             Some(entry) if entry.suspect && !new => Err(PartyError::NotYet(
                 "an answer under the present key was not usable, so the key is not used again: make another with --new-key"
@@ -73,16 +72,16 @@ impl Keys {
                 let bytes = self.secrets.get_erasable(self.store.erasable(), name(preset, entry.number))?;
                 let bytes = bytes.ok_or_else(|| PartyError::Internal("the querier's key is not stored".into()))?;
                 let bytes = zeroize::Zeroizing::new(bytes);
-                Querier::open(program, &bytes).map_err(PartyError::internal)
+                Querier::open(interface, &bytes).map_err(PartyError::internal)
             }
-            known => self.make(program, known),
+            known => self.make(interface, known),
         }
     }
 
-    fn make(&self, program: &Arc<Program>, known: Option<KeyEntry>) -> Result<Querier, PartyError> {
-        let preset = program.plan().preset.as_str();
+    fn make(&self, interface: &Interface, known: Option<KeyEntry>) -> Result<Querier, PartyError> {
+        let preset = interface.preset();
         let number = known.map_or(0, |entry| entry.number.wrapping_add(1));
-        let querier = Querier::generate(program).map_err(PartyError::internal)?;
+        let querier = Querier::generate(interface).map_err(PartyError::internal)?;
         let name_now = name(preset, number);
         self.store.erasable().create(&name_now)?;
         let mut batch = self.store.database().batch();
@@ -99,6 +98,16 @@ impl Keys {
         batch.commit()?;
         self.erase_replaced()?;
         Ok(querier)
+    }
+
+    /// Whether there is a key for a preset that may be used.
+    pub fn is_usable(&self, preset: &str) -> Result<bool, PartyError> {
+        Ok(self.keys.get(preset)?.is_some_and(|entry| !entry.suspect))
+    }
+
+    /// Whether a key for a preset was ever made.
+    pub fn is_known(&self, preset: &str) -> Result<bool, PartyError> {
+        Ok(self.keys.contains(preset)?)
     }
 
     /// Marks the key of a preset as suspect. Durable when this returns.
@@ -123,13 +132,14 @@ fn name(preset: &str, number: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use galen_inference::Program;
     use galen_models::{Model, ModelSpec, Range};
 
     #[test]
     fn a_key_is_made_once_and_a_suspect_one_is_replaced_and_erased() {
         let temp = tempfile::tempdir().unwrap();
         let model = Model::initial(ModelSpec::residual_mlp(2, &[2], 0.1, 2).unwrap(), 1).unwrap();
-        let program = Arc::new(Program::compile(&model, &[Range::new(-1.0, 1.0); 2], 8).unwrap());
+        let program = Program::compile(&model, &[Range::new(-1.0, 1.0); 2], 8).unwrap();
         let open = || {
             let store = Store::open(temp.path()).unwrap();
             (Keys::open(&store).unwrap(), store)
@@ -137,18 +147,18 @@ mod tests {
         let name = |querier: Querier| querier.serving_key().unwrap().digest();
         let first = {
             let (keys, _) = open();
-            name(keys.querier(&program, false).unwrap())
+            name(keys.querier(program.interface(), false).unwrap())
         };
         let (keys, store) = open();
-        assert_eq!(name(keys.querier(&program, false).unwrap()), first);
+        assert_eq!(name(keys.querier(program.interface(), false).unwrap()), first);
         keys.suspect(&program.plan().preset).unwrap();
         assert!(matches!(
-            keys.querier(&program, false),
+            keys.querier(program.interface(), false),
             Err(PartyError::NotYet(_))
         ));
-        let second = name(keys.querier(&program, true).unwrap());
+        let second = name(keys.querier(program.interface(), true).unwrap());
         assert_ne!(second, first);
-        assert_eq!(name(keys.querier(&program, false).unwrap()), second);
+        assert_eq!(name(keys.querier(program.interface(), false).unwrap()), second);
         assert_eq!(
             store.erasable().names().unwrap().len(),
             1,
@@ -161,13 +171,13 @@ mod tests {
     fn what_a_kill_left_of_other_keys_is_erased_and_the_present_one_is_kept() {
         let temp = tempfile::tempdir().unwrap();
         let model = Model::initial(ModelSpec::residual_mlp(2, &[2], 0.1, 2).unwrap(), 1).unwrap();
-        let program = Arc::new(Program::compile(&model, &[Range::new(-1.0, 1.0); 2], 8).unwrap());
+        let program = Program::compile(&model, &[Range::new(-1.0, 1.0); 2], 8).unwrap();
         let preset = program.plan().preset.clone();
         let querier = {
             let store = Store::open(temp.path()).unwrap();
             let keys = Keys::open(&store).unwrap();
-            keys.querier(&program, false).unwrap();
-            let querier = keys.querier(&program, true).unwrap();
+            keys.querier(program.interface(), false).unwrap();
+            let querier = keys.querier(program.interface(), true).unwrap();
             for number in [0, 2] {
                 store.erasable().create(&name(&preset, number)).unwrap();
             }
@@ -176,10 +186,10 @@ mod tests {
         let store = Store::open(temp.path()).unwrap();
         let keys = Keys::open(&store).unwrap();
         assert_eq!(store.erasable().names().unwrap(), [name(&preset, 1)]);
-        let kept = keys.querier(&program, false).unwrap();
+        let kept = keys.querier(program.interface(), false).unwrap();
         assert_eq!(kept.serving_key().unwrap().digest(), querier);
         store.erasable().create(&name(&preset, 0)).unwrap();
-        keys.querier(&program, true).unwrap();
+        keys.querier(program.interface(), true).unwrap();
         assert_eq!(store.erasable().names().unwrap(), [name(&preset, 2)]);
     }
 }

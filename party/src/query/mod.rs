@@ -4,11 +4,23 @@
 //! rounds what comes back; encrypting and decrypting are `galen_inference`'s. [`run`] joins them. Rules (design, 3.4): probabilities are
 //! rounded to the planned precision before anybody sees them, an answer that is not usable is one uniform error whatever
 //! went wrong, and the key under which it came is used no more.
+//!
+//! The study's own model is one that a contributor derives itself, and [`run`] asks. Of any other model the party knows what its interface
+//! says: `ask` fetches and checks that, `cohort` reads samples of any kind, `journal` remembers what was sent and answered, so that a query
+//! goes on after an interruption, and `results` writes the table.
 
+mod ask;
+mod cohort;
+mod journal;
 pub mod keys;
 pub mod patients;
 pub mod report;
+mod results;
 mod submit;
+
+pub use ask::{Asked, KeyStatus, ModelQuestion, cancel, list};
+pub use cohort::Samples;
+pub use results::Table;
 
 use crate::config::Config;
 use crate::consent;
@@ -55,10 +67,16 @@ pub enum Stage {
     Connecting,
     /// Sending the evaluation key or a batch: bytes done, bytes in all.
     Sending(u64, u64),
+    /// The coordinator has too much to do, and takes the batch later.
+    Busy,
     /// Waiting behind this many other queries.
     Waiting(u32),
     /// The coordinator evaluates: steps done, steps in all.
     Evaluating(u32, u32),
+    /// Fetching an answer: bytes done, bytes in all.
+    Fetching(u64, u64),
+    /// Another batch is answered: batches answered, batches in all.
+    Answered(usize, usize),
     /// Decrypting.
     Decrypting,
 }
@@ -131,11 +149,14 @@ pub async fn run(
     )?;
     let mut connection = Connection::new(client, consent, Arc::clone(&stage));
     let serving = connection.serving().await?;
-    let planned = prepared.querier.program().plan();
-    if (serving.model, &serving.preset) != (prepared.model, &planned.preset) {
+    let planned = prepared.querier.interface();
+    if (serving.model, serving.preset.as_str()) != (prepared.model, planned.preset()) {
         return Err(PartyError::Untrue(format!(
             "the coordinator serves model {} under {}, this party derived {} for {}",
-            serving.model, serving.preset, prepared.model, planned.preset
+            serving.model,
+            serving.preset,
+            prepared.model,
+            planned.preset()
         )));
     }
     connection.register(&prepared.serving_key).await?;
@@ -145,7 +166,7 @@ pub async fn run(
             prepared.model,
             &prepared.serving_key,
             batch,
-            planned.answer_bytes as u64,
+            planned.sizes().answer as u64,
         );
         replies.push(reply.await?);
     }
@@ -162,10 +183,25 @@ pub async fn run(
         };
         report.answers = prepared.numbers.iter().zip(probabilities).map(answer).collect();
         report.seconds = seconds(clock.as_ref(), started_ms);
-        add_to_totals(&folder, &report)?;
+        add_to_totals(
+            &folder,
+            (report.bytes_sent, report.bytes_received),
+            report.seconds,
+        )?;
         Ok(report)
     })
     .await
+}
+
+/// Asks a model of the coordinator's, and returns the table of results with its figures. If the same was asked before and not finished, it
+/// goes on where it stopped.
+pub async fn ask_model(
+    home: &Home,
+    question: ModelQuestion,
+    clock: Arc<dyn Clock>,
+    stage: impl Fn(Stage) + Send + Sync + 'static,
+) -> Result<Asked, PartyError> {
+    ask::ask(home, question, clock, Arc::new(stage)).await
 }
 
 fn seconds(clock: &dyn Clock, started_ms: u64) -> f64 {
@@ -199,9 +235,9 @@ impl Prepared {
         let expected = model.probabilities(&rows).map_err(PartyError::internal)?;
         let released = derived.released(plan).map_err(PartyError::internal)?;
         let program = Program::compile(&model, &preprocessor.input_ranges(), plan.serving.precision_bits);
-        let program = Arc::new(program.map_err(PartyError::internal)?);
+        let program = program.map_err(PartyError::internal)?;
         let keys = Keys::open(&Store::open(folder)?)?;
-        let querier = keys.querier(&program, new_key)?;
+        let querier = keys.querier(program.interface(), new_key)?;
         let serving_key = querier
             .serving_key()
             .and_then(|key| key.to_bytes())
@@ -227,23 +263,23 @@ impl Prepared {
     }
 
     fn batches(&self) -> std::slice::Chunks<'_, Vec<f64>> {
-        self.rows
-            .chunks(self.querier.program().plan().max_patients.max(1))
+        self.rows.chunks(self.querier.interface().max_patients().max(1))
     }
 
     fn report(&self, batches: &[Arc<[u8]>], dry_run: bool) -> Report {
-        let plan = self.querier.program().plan();
+        let interface = self.querier.interface();
+        let preset = interface.context().preset();
         Report {
             patients: self.rows.len(),
             model: self.model,
-            preset: plan.preset.clone(),
-            n: plan.degree,
-            log2_qp: plan.log2_qp,
-            bound: plan.security_bound,
+            preset: preset.name().to_owned(),
+            n: preset.degree(),
+            log2_qp: preset.log2_qp(),
+            bound: preset.security_bound().unwrap_or(0),
             key: Digest::of(&self.serving_key),
             batches: batches.len(),
-            precision_bits: plan.rounded_bits,
-            decimals: report::decimals(plan.rounded_bits),
+            precision_bits: interface.rounded_bits(),
+            decimals: report::decimals(interface.rounded_bits()),
             largest_difference: None,
             key_bytes: self.serving_key.len() as u64,
             batch_bytes: batches.iter().map(|batch| batch.len() as u64).sum(),
@@ -261,19 +297,19 @@ impl Prepared {
     /// # Errors
     /// [`PartyError::Answer`], whatever is wrong with an answer; the key is suspect from then on.
     fn decrypt(&self, replies: &[Vec<u8>]) -> Result<(Vec<f64>, f64), PartyError> {
-        let plan = self.querier.program().plan();
+        let interface = self.querier.interface();
         let usable = || {
             let mut probabilities = Vec::with_capacity(self.rows.len());
             for (reply, rows) in replies.iter().zip(self.batches()) {
                 probabilities.extend(self.querier.decrypt_batch(reply, rows.len()).ok()?);
             }
             let difference = largest_difference(&probabilities, &self.expected)?;
-            (difference <= tolerance(plan.rounded_bits)).then_some((probabilities, difference))
+            (difference <= tolerance(interface.rounded_bits())).then_some((probabilities, difference))
         };
         match usable() {
             Some(answer) => Ok(answer),
             None => {
-                self.keys.suspect(&plan.preset)?;
+                self.keys.suspect(interface.preset())?;
                 Err(PartyError::Answer)
             }
         }
@@ -321,11 +357,11 @@ pub fn totals(home: &Home) -> Result<Option<Entry>, PartyError> {
         .map_err(|error| PartyError::home(path, error.to_string()))
 }
 
-fn add_to_totals(home: &Home, report: &Report) -> Result<(), PartyError> {
+fn add_to_totals(home: &Home, (sent, received): (u64, u64), seconds: f64) -> Result<(), PartyError> {
     let mut entry = totals(home)?.unwrap_or_default();
-    entry.bytes_sent += report.bytes_sent;
-    entry.bytes_received += report.bytes_received;
-    entry.seconds += report.seconds;
+    entry.bytes_sent += sent;
+    entry.bytes_received += received;
+    entry.seconds += seconds;
     let text = serde_json::to_vec(&entry).map_err(PartyError::internal)?;
     home::write_whole(&home.query().join("totals.json"), &text)
 }
@@ -349,29 +385,8 @@ mod tests {
         let home = Home::create(temp.path()).unwrap();
         assert_eq!(totals(&home).unwrap(), None);
         home::make_private(&home.query()).unwrap();
-        let report = Report {
-            patients: 1,
-            model: Digest::default(),
-            preset: String::new(),
-            n: 0,
-            log2_qp: 0,
-            bound: 0,
-            key: Digest::default(),
-            batches: 1,
-            precision_bits: 16,
-            decimals: 5,
-            largest_difference: None,
-            key_bytes: 0,
-            batch_bytes: 0,
-            bytes_sent: 10,
-            bytes_received: 4,
-            seconds: 0.5,
-            dry_run: false,
-            out: None,
-            answers: Vec::new(),
-        };
-        add_to_totals(&home, &report).unwrap();
-        add_to_totals(&home, &report).unwrap();
+        add_to_totals(&home, (10, 4), 0.5).unwrap();
+        add_to_totals(&home, (10, 4), 0.5).unwrap();
         let total = totals(&home).unwrap().unwrap();
         assert_eq!(
             (total.bytes_sent, total.bytes_received, total.seconds),

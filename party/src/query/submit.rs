@@ -5,7 +5,7 @@ use crate::error::PartyError;
 use crate::link::Link;
 use crate::sinks::MemorySink;
 use galen_core::{Code, Digest, Signed};
-use galen_net::protocol::{BlobKind, KeyState, QueryState, Serving};
+use galen_net::protocol::{BlobKind, KeyState, Offer, QueryState, Serving};
 use galen_net::{Client, NetError, Peer};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,9 @@ pub(super) type Watch = Arc<dyn Fn(Stage) + Send + Sync>;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a running query is asked about.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// How long to wait when the coordinator has too much to do.
+const BUSY: Duration = Duration::from_secs(2);
 
 /// A connection that is made again when it is lost.
 pub(super) struct Connection {
@@ -58,6 +61,8 @@ impl Connection {
                     let progress = move |done, total| stage(Stage::Sending(done, total));
                     link.put(digest, Arc::clone(key), BlobKind::EvaluationKey, progress)
                         .await?;
+                    // The coordinator reads it now.
+                    link.key_status(digest).await?;
                 }
                 Ok(())
             };
@@ -76,47 +81,139 @@ impl Connection {
         batch: &Arc<[u8]>,
         max_reply: u64,
     ) -> Result<Vec<u8>, PartyError> {
-        let (key, name) = (Digest::of(key), Digest::of(batch));
+        self.submit(model, Digest::of(key), batch).await?;
+        self.collect(Digest::of(batch), max_reply).await
+    }
+
+    /// Sends a batch, and asks for it to be evaluated. Waits while the coordinator has too much to do.
+    pub(super) async fn submit(
+        &mut self,
+        model: Digest,
+        key: Digest,
+        batch: &Arc<[u8]>,
+    ) -> Result<(), PartyError> {
+        let name = Digest::of(batch);
         let mut again = false;
         loop {
             let link = self.link().await?;
             let stage = Arc::clone(&self.stage);
-            let answered = async {
+            let submitted = async {
                 // A query that was submitted before the connection was lost goes on by itself, and its batch may be gone already.
-                let known = if again {
-                    known(link.query_status(name).await)?
-                } else {
-                    None
-                };
-                let mut state = match known {
-                    Some(state) => state,
-                    None => {
-                        let stage = Arc::clone(&stage);
-                        let progress = move |done, total| stage(Stage::Sending(done, total));
-                        link.put(name, Arc::clone(batch), BlobKind::Batch, progress)
-                            .await?;
-                        link.query(model, key, name).await?
+                if again && known(link.query_status(name).await)?.is_some() {
+                    return Ok(());
+                }
+                let progress = move |done, total| stage(Stage::Sending(done, total));
+                link.put(name, Arc::clone(batch), BlobKind::Batch, progress)
+                    .await?;
+                link.query(model, key, name).await.map(drop)
+            };
+            match submitted.await {
+                Err(error) if is_busy(&error) => {
+                    (self.stage)(Stage::Busy);
+                    tokio::time::sleep(BUSY).await;
+                }
+                submitted => {
+                    if self.unless_lost(submitted)?.is_some() {
+                        return Ok(());
                     }
-                };
+                }
+            }
+            again = true;
+        }
+    }
+
+    /// Waits for a batch's evaluation; returns the encrypted answer.
+    pub(super) async fn collect(&mut self, batch: Digest, max_reply: u64) -> Result<Vec<u8>, PartyError> {
+        loop {
+            let link = self.link().await?;
+            let stage = Arc::clone(&self.stage);
+            let answered = async {
                 let answer = loop {
-                    match state {
+                    match link.query_status(batch).await? {
                         QueryState::Done { answer } => break answer,
                         QueryState::Failed(refusal) => return Err(NetError::Refused(refusal).into()),
+                        QueryState::Cancelled => {
+                            return Err(PartyError::NotYet("the query was taken back".into()));
+                        }
                         QueryState::Queued { ahead } => stage(Stage::Waiting(ahead)),
                         QueryState::Running { done, total } => stage(Stage::Evaluating(done, total)),
                     }
                     tokio::time::sleep(LOOK).await;
-                    state = link.query_status(name).await?;
                 };
                 let sink = MemorySink::new(answer, max_reply);
-                link.get(answer, sink.clone(), |_, _| {}).await?;
+                link.get(answer, sink.clone(), |done, total| {
+                    stage(Stage::Fetching(done, total))
+                })
+                .await?;
                 Ok(sink.take())
             };
             let answered = answered.await;
             if let Some(reply) = self.unless_lost(answered)? {
                 return Ok(reply);
             }
-            again = true;
+        }
+    }
+
+    /// How a batch is doing; `None` if the coordinator does not know it.
+    pub(super) async fn state(&mut self, batch: Digest) -> Result<Option<QueryState>, PartyError> {
+        loop {
+            let link = self.link().await?;
+            let state = known(link.query_status(batch).await);
+            if let Some(state) = self.unless_lost(state)? {
+                return Ok(state);
+            }
+        }
+    }
+
+    /// The models that can be asked.
+    pub(super) async fn models(&mut self) -> Result<Vec<Offer>, PartyError> {
+        loop {
+            let link = self.link().await?;
+            if let Some(models) = self.unless_lost(link.models().await)? {
+                return Ok(models);
+            }
+        }
+    }
+
+    /// A blob of at most this many bytes.
+    pub(super) async fn fetch(&mut self, digest: Digest, most: u64) -> Result<Vec<u8>, PartyError> {
+        loop {
+            let link = self.link().await?;
+            let sink = MemorySink::new(digest, most);
+            let fetched = link.get(digest, sink.clone(), |_, _| {}).await;
+            if self.unless_lost(fetched)?.is_some() {
+                return Ok(sink.take());
+            }
+        }
+    }
+
+    /// Whether an evaluation key is registered.
+    pub(super) async fn key_state(&mut self, key: Digest) -> Result<KeyState, PartyError> {
+        loop {
+            let link = self.link().await?;
+            if let Some(state) = self.unless_lost(link.key_status(key).await)? {
+                return Ok(state);
+            }
+        }
+    }
+
+    /// Takes a batch back; one that the coordinator does not know is gone anyhow.
+    pub(super) async fn cancel(&mut self, batch: Digest) -> Result<(), PartyError> {
+        loop {
+            let link = self.link().await?;
+            let cancelled = known(link.cancel(batch).await);
+            if self.unless_lost(cancelled)?.is_some() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Lets the coordinator delete an answer. Whatever comes of it, the answer is here.
+    pub(super) async fn acknowledge(&mut self, batch: Digest) {
+        if let Ok(link) = self.link().await
+            && let Err(error) = link.acknowledge(batch).await
+        {
+            tracing::debug!(%error, "an answer was not acknowledged");
         }
     }
 
@@ -161,6 +258,10 @@ impl Connection {
             Err(error) => Err(error),
         }
     }
+}
+
+fn is_busy(error: &PartyError) -> bool {
+    error.refusal().is_some_and(|refusal| refusal.code == Code::Busy)
 }
 
 /// The state of a query, unless the coordinator does not know it.

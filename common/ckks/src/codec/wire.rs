@@ -32,6 +32,12 @@ pub(super) fn header(tag: Tag, preset: &[u8; 32]) -> Vec<u8> {
     out
 }
 
+/// Digest of the preset in a header of this version.
+pub(super) fn preset_digest(bytes: &[u8]) -> Option<[u8; 32]> {
+    let rest = bytes.strip_prefix(&MAGIC)?.strip_prefix(&VERSION.to_le_bytes())?;
+    rest.get(1..)?.first_chunk().copied()
+}
+
 pub(super) fn poly_len(ring: &Ring) -> usize {
     ring.moduli()
         .iter()

@@ -127,7 +127,7 @@ fn measure(name: &str, file: &ModelFile, options: &Options) -> Result<(), Box<dy
 
     let patients = plan.max_patients;
     let rows = images(options.images.as_deref(), file.model.spec().inputs(), patients)?;
-    let querier = Querier::generate(&program)?;
+    let querier = Querier::generate(program.interface())?;
     let key = querier.serving_key()?;
     let begin = Instant::now();
     let batch = querier.encrypt_batch(&rows)?;

@@ -1,10 +1,10 @@
 //! Levels and scales of a network's nodes.
 
-use super::{BLOCK, Scales, Source, State, Step};
+use super::{Blocks, Scales, Source, State, Step};
 use crate::network::{Network, NodeId, Term};
-use crate::sparse::Sparse;
 use galen_ckks::CkksError;
 use galen_ckks::context::{Context, Target};
+use std::sync::Arc;
 
 /// Squares are relinearised before a linear layer unless that has fewer outputs than squares by this factor: reading a third
 /// component, at one more prime, costs about as much as two do.
@@ -77,6 +77,7 @@ impl Layout<'_> {
     pub(super) fn sum(
         &mut self,
         terms: &[Term],
+        blocks: &Arc<Blocks>,
         constants: &[f64],
         magnitudes: &[f64],
     ) -> Result<(), CkksError> {
@@ -155,12 +156,9 @@ impl Layout<'_> {
         }
         let widths: Vec<usize> = terms.iter().map(|t| self.network.len(t.node)).collect();
         debug_assert!(terms.iter().zip(&widths).all(|(t, &w)| t.map.inputs() == w));
-        let maps: Vec<&Sparse> = terms.iter().map(|t| &t.map).collect();
-        let map = Sparse::beside(&maps, constants.len());
         let step = Step::Sum {
             sources,
-            blocks: map.blocks(BLOCK),
-            map,
+            blocks: Arc::clone(blocks),
             constants: constants.to_vec(),
             magnitudes: magnitudes.to_vec(),
             target,

@@ -1,15 +1,18 @@
 //! A lowered model laid out over levels and scales, and its evaluation, written once for everything that can be computed with.
 
+mod blocks;
 mod layout;
 
+pub(crate) use self::blocks::Blocks;
 use self::layout::Layout;
 use crate::network::{Network, Node, NodeId, Term};
-use crate::sparse::Sparse;
 use galen_ckks::CkksError;
 use galen_ckks::context::{Context, Target};
 use galen_ckks::linear::LinearMap;
 use galen_models::Range;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Sums that are computed, divided and reported together.
 const BLOCK: usize = 64;
@@ -35,7 +38,7 @@ pub(crate) trait Arithmetic: Sync {
 }
 
 /// How scales are chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Scales {
     /// Every value has the nominal scale of its level; a linear layer takes one level and a square another.
     Nominal,
@@ -72,9 +75,8 @@ enum Step {
     Input,
     Sum {
         sources: Vec<Source>,
-        map: Sparse,
-        /// Rows that are computed together.
-        blocks: Vec<Vec<usize>>,
+        /// The matrix.
+        blocks: Arc<Blocks>,
         constants: Vec<f64>,
         /// Bounds on the elements.
         magnitudes: Vec<f64>,
@@ -117,15 +119,30 @@ pub(crate) struct Work {
     pub(crate) multiply_adds: u64,
     /// Residues read, multiplied and added, in units of a thousand coefficients: what time goes by.
     pub(crate) cost: u64,
+    /// The same by kind.
+    pub(crate) residues: Residues,
+}
+
+/// Residues that are worked on, by what is done to them, in units of 1024 coefficients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Residues {
+    /// Multiplied by a scalar and added.
+    pub scalar: u64,
+    /// Squared, of one polynomial in, three out.
+    pub squared: u64,
+    /// Of ciphertexts that are relinearised.
+    pub switched: u64,
+    /// Of ciphertexts that are divided by a prime.
+    pub divided: u64,
 }
 
 impl Circuit {
-    /// Lays a network out with inputs at `level`. `magnitudes` bounds the elements of every node. Errors with
+    /// Lays a network out with inputs at `level`. `blocks` are those of [`Blocks::all`], `magnitudes` bounds the elements of every node. Errors with
     /// [`CkksError::NoLevelLeft`] if there are too few levels.
     pub(crate) fn new(
         context: &Context,
         network: &Network,
-        magnitudes: &[Vec<f64>],
+        (blocks, magnitudes): (&[Arc<Blocks>], &[Vec<f64>]),
         level: usize,
         scales: Scales,
         shift: u32,
@@ -163,9 +180,12 @@ impl Circuit {
                         .collect();
                     let constants: Vec<f64> = constants.iter().map(|c| c * factor).collect();
                     let magnitudes: Vec<f64> = magnitudes[id].iter().map(|m| m * factor).collect();
-                    layout.sum(&terms, &constants, &magnitudes)?;
+                    let blocks = Arc::new(Blocks::new(&terms, constants.len())?);
+                    layout.sum(&terms, &blocks, &constants, &magnitudes)?;
                 }
-                Node::Sum { terms, constants, .. } => layout.sum(terms, constants, &magnitudes[id])?,
+                Node::Sum { terms, constants, .. } => {
+                    layout.sum(terms, &blocks[id], constants, &magnitudes[id])?;
+                }
             }
         }
         Ok(Self {
@@ -199,14 +219,14 @@ impl Circuit {
     pub(crate) fn work(&self, degree: usize) -> Work {
         let mut work = Work::default();
         // Relinearising: digits, forth and back, through a few transforms; about this many residues for each of a ciphertext.
-        const SWITCH: usize = 60;
-        let mut units = 0;
+        const SWITCH: u64 = 60;
+        let mut residues = Residues::default();
         for step in &self.steps {
             match step {
                 Step::Input => {}
                 Step::Sum {
                     sources,
-                    map,
+                    blocks,
                     constants,
                     target,
                     divisions,
@@ -215,28 +235,41 @@ impl Circuit {
                     let degree_two = sources.iter().any(|s| s.raw);
                     let parts = if degree_two { 3 } else { 2 };
                     let primes = target.level + 1;
-                    if !(map.is_diagonal() && map.is_unit()) {
-                        work.multiply_adds += map.terms() as u64;
-                        units += map.terms() * parts * primes;
+                    if !blocks.is_free() {
+                        work.multiply_adds += blocks.terms() as u64;
+                        residues.scalar += (blocks.terms() * parts * primes) as u64;
                     }
                     if degree_two {
                         work.relinearisations += constants.len() as u64;
-                        units += constants.len() * primes * SWITCH;
+                        residues.switched += (constants.len() * primes) as u64;
                     }
-                    units += constants.len() * divisions * primes * SWITCH / 4;
+                    residues.divided += (constants.len() * divisions * primes) as u64;
                 }
                 Step::Square { of, divisions, .. } => {
                     let (count, primes) = (self.len(*of), self.level + 1);
                     work.squares += count as u64;
-                    units += 3 * count * primes;
+                    residues.squared += (count * primes) as u64;
                     if divisions.is_some() {
                         work.relinearisations += count as u64;
-                        units += count * primes * SWITCH;
+                        residues.switched += (count * primes) as u64;
                     }
                 }
             }
         }
-        work.cost = (units * (degree / 1024)) as u64;
+        let coefficients = (degree / 1024) as u64;
+        let Residues {
+            scalar,
+            squared,
+            switched,
+            divided,
+        } = residues;
+        work.cost = (scalar + 3 * squared + (switched * SWITCH) + (divided * SWITCH / 4)) * coefficients;
+        work.residues = Residues {
+            scalar: scalar * coefficients,
+            squared: squared * coefficients,
+            switched: switched * coefficients,
+            divided: divided * coefficients,
+        };
         work
     }
 
@@ -282,6 +315,14 @@ impl Circuit {
         (1..self.steps.len()).map(blocks).sum::<usize>() as u32
     }
 
+    /// Steps of the last node.
+    pub(crate) fn last_steps(&self) -> u32 {
+        match self.steps.last() {
+            Some(Step::Sum { blocks, .. }) => blocks.len() as u32,
+            _ => 0,
+        }
+    }
+
     /// Runs the circuit on one value per model input. Results have level 0 and degree 1. `progress` gets steps done and steps in
     /// all.
     pub(crate) fn run<A: Arithmetic>(
@@ -304,7 +345,6 @@ impl Circuit {
                 Step::Input => {}
                 Step::Sum {
                     sources,
-                    map,
                     blocks,
                     constants,
                     magnitudes,
@@ -329,22 +369,21 @@ impl Circuit {
                             Ok(value)
                         }
                     };
-                    let copied = map.is_diagonal() && map.is_ones();
                     let mut all: Vec<(usize, A::Value)> = Vec::with_capacity(constants.len());
-                    for block in blocks {
-                        let values: Result<Vec<A::Value>, CkksError> = if copied {
-                            block.par_iter().map(|&i| finish(i, read[i])).collect()
+                    for block in blocks.iter() {
+                        let values: Result<Vec<A::Value>, CkksError> = if blocks.is_copy() {
+                            block.rows.par_iter().map(|&i| finish(i, read[i])).collect()
                         } else {
-                            let (columns, part) = map.of_rows(block).packed();
-                            let used: Vec<&A::Value> = columns.iter().map(|&j| read[j]).collect();
-                            let sums = arithmetic.apply(&part.to_map()?, &used, *target)?;
+                            let used: Vec<&A::Value> = block.columns.iter().map(|&j| read[j]).collect();
+                            let sums = arithmetic.apply(&block.map, &used, *target)?;
                             block
+                                .rows
                                 .par_iter()
                                 .zip(&sums)
                                 .map(|(&i, sum)| finish(i, sum))
                                 .collect()
                         };
-                        all.extend(block.iter().copied().zip(values?));
+                        all.extend(block.rows.iter().copied().zip(values?));
                         step_done();
                     }
                     all.sort_by_key(|&(i, _)| i);
@@ -470,12 +509,14 @@ mod tests {
         let network = lower(&model, &|_| None).unwrap();
         let ranges = vec![Range::new(-1.0, 1.0); 25];
         let magnitudes = magnitudes(&network, &ranges, None);
+        let blocks = Blocks::all(&network).unwrap();
         let row: Vec<f64> = (0..25).map(|i| f64::from(i * 7 % 11) / 5.0 - 1.0).collect();
         let expected = network.evaluate(&row);
         let context = Context::new(&Preset::by_name("n32768_q50_12x40_p7x44").unwrap()).unwrap();
         for scales in Scales::choices() {
             for shift in [0, 2] {
-                let circuit = Circuit::new(&context, &network, &magnitudes, 12, scales, shift).unwrap();
+                let given = (blocks.as_slice(), magnitudes.as_slice());
+                let circuit = Circuit::new(&context, &network, given, 12, scales, shift).unwrap();
                 let found = circuit.run(&Plain, &row, &mut |_, _| {}).unwrap();
                 for (a, b) in found.iter().zip(&expected) {
                     let a = a * f64::from(shift).exp2();

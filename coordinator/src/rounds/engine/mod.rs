@@ -193,6 +193,16 @@ impl Engine {
         &self.study
     }
 
+    /// The coordinator's name in the study.
+    pub fn own(&self) -> &PartyId {
+        &self.own
+    }
+
+    /// Milliseconds since the epoch by this engine's clock.
+    pub fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
     /// The studies before this one, oldest first.
     pub fn former(&self) -> &[Former] {
         &self.lineage.former

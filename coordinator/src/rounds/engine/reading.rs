@@ -177,6 +177,8 @@ impl Engine {
             // Of a member that is gone, receivers compute the fingerprint themselves.
             kind if kind == BlobKind::Contribution as u16 => receiver && self.is_in_open_set(digest),
             kind if kind == BlobKind::Answer as u16 => info.has_owner(party),
+            // It tells what every member may know of a model.
+            kind if kind == BlobKind::Interface as u16 => true,
             _ => false,
         };
         if allowed {

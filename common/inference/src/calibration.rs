@@ -1,0 +1,152 @@
+//! How long a plan takes on this machine, from a second of measurements.
+
+use crate::plan::Plan;
+use galen_ckks::CkksError;
+use galen_ckks::ciphertext::Ciphertext;
+use galen_ckks::context::{Context, Target};
+use galen_ckks::evaluate::Evaluator;
+use galen_ckks::keys::{RelinKey, SecretKey};
+use galen_ckks::linear::LinearMap;
+use galen_ckks::preset::Preset;
+use rayon::prelude::*;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long each kind of operation is repeated.
+const LONG_ENOUGH: Duration = Duration::from_millis(120);
+/// Memory of the ciphertexts that are measured with.
+const MEMORY: usize = 128 << 20;
+/// Small enough for the last modulus of every preset, also when squared.
+const SCALE: f64 = (1u32 << 14) as f64;
+
+/// Seconds for a residue in every coefficient of 1024, by what is done to it, all threads at work; see [`Residues`](crate::Residues).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Calibration {
+    scalar: f64,
+    squared: f64,
+    switched: f64,
+    divided: f64,
+    encrypted: f64,
+}
+
+impl Calibration {
+    /// Measures this machine under a plan's preset and at its level, with the threads of the present pool.
+    pub fn measure(plan: &Plan) -> Result<Self, CkksError> {
+        Self::at(&Context::new(&Preset::by_name(&plan.preset)?)?, plan.levels)
+    }
+
+    /// The same for a preset and the level of its inputs.
+    pub fn at(context: &Arc<Context>, level: usize) -> Result<Self, CkksError> {
+        let key = SecretKey::generate(context)?;
+        let relin = key.relin_key()?;
+        let evaluator = Evaluator::new(context).with_min_precision(f64::NEG_INFINITY);
+        let bytes = 2 * (level + 1) * context.degree() * size_of::<u64>();
+        let count = (MEMORY / bytes).clamp(4, 32);
+        let residues = (count * (level + 1) * context.degree() / 1024) as f64;
+        let plaintext = context.encode_at(&[0.5, -0.25], 1.0, level, SCALE)?;
+        let encrypt = || -> Result<Vec<Ciphertext>, CkksError> {
+            (0..count)
+                .into_par_iter()
+                .map(|_| key.encrypt(&plaintext))
+                .collect()
+        };
+        let fresh = encrypt()?;
+        let encrypted = seconds(|| encrypt().map(drop))?;
+        let map = weights(count)?;
+        let target = Target {
+            level,
+            scale: 64.0 * SCALE,
+        };
+        let inputs: Vec<&Ciphertext> = fresh.iter().collect();
+        let scalar = seconds(|| evaluator.apply(&map, &inputs, target).map(drop))?;
+        let square = |a: &Ciphertext| evaluator.square(a);
+        let squares: Vec<Ciphertext> = fresh.par_iter().map(square).collect::<Result<_, _>>()?;
+        let squared = seconds(|| fresh.par_iter().map(square).try_for_each(|r| r.map(drop)))?;
+        let switched = seconds(|| relinearise(&evaluator, &squares, &relin))?;
+        let divided = if level == 0 {
+            0.0
+        } else {
+            // Scales must not fall below 1 by the division.
+            let prime = context.preset().primes().get(level).copied().unwrap_or(1);
+            let large = context.encode_at(&[0.5, -0.25], 1.0, level, prime as f64 * 16.0)?;
+            let large = key.encrypt(&large)?;
+            let divide = |_| evaluator.rescale_assign(&mut large.clone());
+            seconds(|| (0..count).into_par_iter().map(divide).try_for_each(|r| r))?
+        };
+        Ok(Self {
+            // Two polynomials of each input for each output.
+            scalar: scalar / (2.0 * residues * count as f64),
+            squared: squared / residues,
+            switched: switched / residues,
+            divided: divided / residues,
+            encrypted: encrypted / residues,
+        })
+    }
+
+    /// Seconds for evaluating a batch, about.
+    pub fn evaluation(&self, plan: &Plan) -> f64 {
+        let residues = &plan.residues;
+        [
+            (residues.scalar, self.scalar),
+            (residues.squared, self.squared),
+            (residues.switched, self.switched),
+            (residues.divided, self.divided),
+        ]
+        .iter()
+        .map(|&(count, each)| count as f64 * each)
+        .sum()
+    }
+
+    /// Seconds for encrypting a batch of so many ciphertexts, about. Encoding, which depends on the number of patients, comes to it.
+    pub fn encryption(&self, inputs: usize, level: usize, degree: usize) -> f64 {
+        (inputs * (level + 1) * degree / 1024) as f64 * self.encrypted
+    }
+}
+
+/// A dense matrix with weights like those of a network.
+fn weights(size: usize) -> Result<LinearMap, CkksError> {
+    let weight = |i: usize| (i * 37 % 101) as f64 / 50.0 - 1.0;
+    LinearMap::dense(size, (0..size * size).map(weight).collect())
+}
+
+fn relinearise(evaluator: &Evaluator, squares: &[Ciphertext], key: &RelinKey) -> Result<(), CkksError> {
+    let each = |a: &Ciphertext| evaluator.relinearise(a, key).map(drop);
+    squares.par_iter().map(each).try_for_each(|r| r)
+}
+
+/// Seconds of a run, the first one, which fills caches and tables, left out.
+fn seconds(mut run: impl FnMut() -> Result<(), CkksError>) -> Result<f64, CkksError> {
+    run()?;
+    let (begin, mut runs) = (Instant::now(), 0u32);
+    while begin.elapsed() < LONG_ENOUGH || runs == 0 {
+        run()?;
+        runs += 1;
+    }
+    Ok(begin.elapsed().as_secs_f64() / f64::from(runs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Program;
+    use galen_models::{Model, ModelSpec, Range};
+
+    #[test]
+    fn every_kind_of_work_takes_time() {
+        let model = Model::initial(ModelSpec::residual_mlp(3, &[2], 0.1, 2).unwrap(), 1).unwrap();
+        let program = Program::compile(&model, &[Range::new(-1.0, 1.0); 3], 8).unwrap();
+        let plan = program.plan();
+        let measured = Calibration::measure(plan).unwrap();
+        for each in [
+            measured.scalar,
+            measured.squared,
+            measured.switched,
+            measured.divided,
+            measured.encrypted,
+        ] {
+            assert!(each > 0.0 && each.is_finite());
+        }
+        assert!(measured.evaluation(plan) > 0.0);
+        assert!(measured.encryption(plan.inputs, plan.levels, plan.degree) > 0.0);
+    }
+}

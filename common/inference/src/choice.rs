@@ -1,0 +1,316 @@
+//! The choice of preset, level and layout of scales.
+
+use crate::bounds::{Bound, Bounds};
+use crate::circuit::{Blocks, Circuit, Scales, magnitudes};
+use crate::network::Network;
+use crate::plan::{Plan, Precision};
+use crate::program::CompileError;
+use galen_ckks::CkksError;
+use galen_ckks::context::Context;
+use galen_ckks::preset::Preset;
+use galen_models::Range;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// The result is made smaller by at most this many binary places to fit the last modulus.
+pub(crate) const MAX_SHIFT: u32 = 24;
+/// Flooding beyond this hides nothing more (statistical security 40 for 2^16 answers, by the rule of
+/// [`rerandomise`](galen_ckks::keys::PublicKey::rerandomise)).
+pub(crate) const MAX_FLOODING: u32 = 30;
+/// Values are taken to lie within the recorded ranges times this. A patient outside still gets an answer: what must not overflow are
+/// coefficients, each an average over all patients of a batch; precision is what is lost.
+const MARGIN: f64 = 2.0;
+/// Candidates that are tried at the same time. Not the number of threads, on which nothing may depend.
+const TOGETHER: usize = 8;
+
+/// What a model was compiled to: with it, a program is made again without trying anything else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Choice {
+    preset: String,
+    level: usize,
+    scales: Scales,
+}
+
+impl Choice {
+    /// Name of the CKKS preset.
+    pub fn preset(&self) -> &str {
+        &self.preset
+    }
+}
+
+/// What a network is compiled for.
+pub(crate) struct Compilation<'a> {
+    network: &'a Network,
+    blocks: Vec<Arc<Blocks>>,
+    magnitudes: Vec<Vec<f64>>,
+    ranges: &'a [Range],
+    precision_bits: u32,
+    guaranteed: bool,
+}
+
+/// A program without its model.
+pub(crate) struct Found {
+    pub(crate) context: Arc<Context>,
+    pub(crate) circuit: Circuit,
+    pub(crate) answers: Vec<Bound>,
+    pub(crate) plan: Plan,
+    pub(crate) choice: Choice,
+}
+
+/// One way to lay a network out.
+struct Candidate {
+    context: Arc<Context>,
+    level: usize,
+    scales: Scales,
+    /// [`Plan::cost`] for each patient of a full batch.
+    cost: f64,
+}
+
+impl<'a> Compilation<'a> {
+    /// Precision by bounds that hold for all inputs within their ranges.
+    pub(crate) fn guaranteed(
+        network: &'a Network,
+        ranges: &'a [Range],
+        precision_bits: u32,
+    ) -> Result<Self, CkksError> {
+        Ok(Self {
+            blocks: Blocks::all(network)?,
+            magnitudes: magnitudes(network, ranges, None),
+            network,
+            ranges,
+            precision_bits,
+            guaranteed: true,
+        })
+    }
+
+    /// Precision as it is expected of inputs like those that were recorded.
+    pub(crate) fn expected(
+        network: &'a Network,
+        ranges: &'a [Range],
+        precision_bits: u32,
+    ) -> Result<Self, CkksError> {
+        Ok(Self {
+            blocks: Blocks::all(network)?,
+            magnitudes: magnitudes(network, ranges, Some(MARGIN)),
+            network,
+            ranges,
+            precision_bits,
+            guaranteed: false,
+        })
+    }
+
+    pub(crate) fn is_guaranteed(&self) -> bool {
+        self.guaranteed
+    }
+
+    /// Under the smallest preset that does.
+    pub(crate) fn smallest(&self) -> Result<Found, CompileError> {
+        let mut reason = "none has that many levels".to_owned();
+        let levels = self.network.depth().max(1);
+        for preset in Preset::all().iter().filter(|p| p.max_level() >= levels) {
+            let context = Context::new(preset)?;
+            match self.under(&context, levels, Scales::Nominal) {
+                Ok(found) => return Ok(found),
+                Err(error) => reason = format!("{}: {error}", preset.name()),
+            }
+        }
+        Err(self.none(levels, reason))
+    }
+
+    /// The cheapest way for a patient, among those in the smallest ring that has any: larger rings hold more patients at the same cost
+    /// for each, and are for more levels.
+    ///
+    /// What a candidate costs is known from its layout; whether it is precise enough takes much longer to find out. So candidates are
+    /// tried in the order of their costs, and the first one that does is taken. `progress` is told how many were tried, of how many.
+    pub(crate) fn cheapest(&self, progress: &dyn Fn(u32, u32)) -> Result<Found, CompileError> {
+        let mut reason = "none has that many levels".to_owned();
+        let mut presets = Preset::all();
+        presets.sort_by_key(Preset::degree);
+        for ring in presets.chunk_by(|a, b| a.degree() == b.degree()) {
+            let mut candidates = Vec::new();
+            for preset in ring {
+                candidates.extend(self.candidates(&Context::new(preset)?));
+            }
+            // Stable: of equally cheap ones the first is taken.
+            candidates.sort_by(|a, b| a.cost.total_cmp(&b.cost));
+            // What fails for another reason than too little room does not do better with more levels.
+            let mut hopeless: HashSet<(String, Scales)> = HashSet::new();
+            let total = candidates.len() as u32;
+            for (start, some) in (0u32..).step_by(TOGETHER).zip(candidates.chunks(TOGETHER)) {
+                progress(start, total);
+                let kind = |c: &Candidate| (c.context.preset().name().to_owned(), c.scales);
+                let tried: Vec<Option<Result<Found, CkksError>>> = some
+                    .par_iter()
+                    .map(|c| {
+                        let hope = !hopeless.contains(&kind(c));
+                        hope.then(|| self.under(&c.context, c.level, c.scales))
+                    })
+                    .collect();
+                for (candidate, result) in some.iter().zip(tried) {
+                    let kind = kind(candidate);
+                    match result {
+                        // Not if a cheaper one of this chunk has shown it to be hopeless: which ones are tried together must not matter.
+                        Some(Ok(found)) if !hopeless.contains(&kind) => return Ok(found),
+                        Some(Err(CkksError::NoLevelLeft | CkksError::Overflow { .. })) | None => {}
+                        Some(Err(error)) => {
+                            reason = format!("{}: {error}", kind.0);
+                            hopeless.insert(kind);
+                        }
+                        Some(Ok(_)) => {}
+                    }
+                }
+            }
+        }
+        Err(self.none(self.network.depth(), reason))
+    }
+
+    /// The one that was found before.
+    pub(crate) fn chosen(&self, choice: &Choice) -> Result<Found, CompileError> {
+        let found = Preset::by_name(&choice.preset)
+            .and_then(|preset| Context::new(&preset))
+            .and_then(|context| self.under(&context, choice.level, choice.scales));
+        found.map_err(|error| CompileError::Stale {
+            preset: choice.preset.clone(),
+            reason: error.to_string(),
+        })
+    }
+
+    fn none(&self, levels: usize, reason: String) -> CompileError {
+        CompileError::NoPreset {
+            levels,
+            precision_bits: self.precision_bits,
+            reason,
+        }
+    }
+
+    /// Every layout under a preset that has the levels for it.
+    fn candidates(&self, context: &Arc<Context>) -> Vec<Candidate> {
+        let each = |(scales, level): (Scales, usize)| {
+            let circuit = self.circuit(context, level, scales, 0).ok()?;
+            let cost = circuit.work(context.degree()).cost as f64 / context.slots() as f64;
+            Some(Candidate {
+                context: Arc::clone(context),
+                level,
+                scales,
+                cost,
+            })
+        };
+        let all: Vec<(Scales, usize)> = Scales::choices()
+            .flat_map(|scales| {
+                let nominal = scales == Scales::Nominal;
+                let least = if nominal { self.network.depth() } else { 1 };
+                (least..=context.preset().max_level()).map(move |level| (scales, level))
+            })
+            .collect();
+        all.into_par_iter().filter_map(each).collect()
+    }
+
+    fn circuit(
+        &self,
+        context: &Context,
+        level: usize,
+        scales: Scales,
+        shift: u32,
+    ) -> Result<Circuit, CkksError> {
+        let given = (self.blocks.as_slice(), self.magnitudes.as_slice());
+        Circuit::new(context, self.network, given, level, scales, shift)
+    }
+
+    /// The program under a preset, with inputs at `level`; errors with what stands against it.
+    fn under(&self, context: &Arc<Context>, level: usize, scales: Scales) -> Result<Found, CkksError> {
+        let bounds = Bounds::new(context, self.guaranteed);
+        // The last modulus leaves a few bits above the scale; results that could be larger are computed smaller.
+        let (mut shift, mut needed) = (0, f64::INFINITY);
+        let (circuit, bare) = loop {
+            let circuit = self.circuit(context, level, scales, shift)?;
+            let fresh = |r: &Range| bounds.fresh(level, circuit.input_scale(), r.magnitude());
+            let inputs = self
+                .ranges
+                .iter()
+                .map(fresh)
+                .collect::<Result<Vec<Bound>, CkksError>>()?;
+            let mut left = u32::MAX;
+            let bare = circuit.run(&bounds, &inputs, &mut |done, total| left = total - done);
+            // The fresh zero of re-randomisation must fit as well.
+            let fitting = bare.and_then(|bare| {
+                bare.iter()
+                    .try_for_each(|b| bounds.rerandomised(b, None).map(drop))?;
+                Ok(bare)
+            });
+            match fitting {
+                Ok(bare) => break (circuit, bare),
+                // Only if it is the results that do not fit does a shift help; a place of it makes them smaller by at most a bit.
+                Err(CkksError::Overflow {
+                    needed_bits,
+                    available_bits,
+                }) if left <= circuit.last_steps() && shift < MAX_SHIFT && needed_bits < needed => {
+                    let places = (needed_bits - available_bits).ceil().max(1.0);
+                    shift = (shift + places.min(f64::from(MAX_SHIFT)) as u32).min(MAX_SHIFT);
+                    needed = needed_bits;
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        // As much flooding as the precision asked for leaves room for, if any.
+        let enough = |flooding: Option<u32>| {
+            let answers = bare
+                .iter()
+                .map(|b| bounds.rerandomised(b, flooding))
+                .collect::<Result<Vec<Bound>, CkksError>>()?;
+            let planned_bits = least_bits(&answers, self.guaranteed) - f64::from(shift);
+            let requested_bits = f64::from(self.precision_bits);
+            if planned_bits >= requested_bits {
+                return Ok(answers);
+            }
+            Err(CkksError::Precision {
+                planned_bits,
+                requested_bits,
+            })
+        };
+        let (mut flooding_bits, mut answers) = (None, enough(None)?);
+        for bits in 0..=MAX_FLOODING {
+            let Ok(flooded) = enough(Some(bits)) else { break };
+            (flooding_bits, answers) = (Some(bits), flooded);
+        }
+        let precision = if self.guaranteed {
+            Precision::Guaranteed
+        } else {
+            Precision::Expected
+        };
+        let precision_bits = least_bits(&answers, self.guaranteed) - f64::from(shift);
+        let plan = Plan::new(
+            context,
+            &circuit,
+            self.network.inputs(),
+            &answers,
+            (precision, precision_bits, self.precision_bits),
+            flooding_bits,
+        );
+        Ok(Found {
+            context: Arc::clone(context),
+            circuit,
+            answers,
+            plan,
+            choice: Choice {
+                preset: context.preset().name().to_owned(),
+                level,
+                scales,
+            },
+        })
+    }
+}
+
+/// The bits after the binary point of the least precise answer.
+fn least_bits(answers: &[Bound], guaranteed: bool) -> f64 {
+    let bits = |b: &Bound| {
+        if guaranteed {
+            b.budget.precision_bits()
+        } else {
+            b.expected_bits()
+        }
+    };
+    answers.iter().map(bits).fold(f64::INFINITY, f64::min)
+}

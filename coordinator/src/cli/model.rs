@@ -1,0 +1,321 @@
+//! `coordinator model`: the models that parties may ask, and what evaluating one would cost.
+
+use super::output::Outcome;
+use crate::home::Home;
+use crate::serving::ModelStatus;
+use crate::serving::registry::{self, Package};
+use crate::status::Status;
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use galen_core::{Clock, Digest, SystemClock};
+use galen_inference::{Calibration, CompileError, Plan, Precision, Program};
+use galen_models::{MAX_FILE_BYTES, ModelError, ModelFile};
+use galen_rns::threads;
+use serde_json::json;
+use std::fmt::Write;
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+pub(crate) const PLAN: &str = "\
+Compiles a model and says what a batch of it needs, before anything is encrypted: CKKS preset and its security, levels, precision, bytes that cross the network, memory, operations, and the time that it takes on this machine, from a calibration of a second or two.
+
+A model file (.safetensors) must say where its inputs lie: `party train` writes such files.
+
+Example: coordinator model plan model.safetensors --format json";
+
+pub(crate) const ADD: &str = "\
+Compiles a model, which takes seconds for tables and up to minutes for networks on images, and hands it to the daemon, also while that runs. Parties ask for it by its name, or by the digest of a version; the last versions of a name are kept (keep_versions in config.toml).
+
+Example: coordinator model add model.safetensors --name heart --dir coordinator
+Next:    coordinator model list --dir coordinator; each hospital: party query heart --data patients.csv --schema heart.toml";
+
+pub(crate) const LIST: &str = "\
+Shows the models that parties may ask, with their versions, as the daemon last said, and what waits for the daemon to be done.
+
+Example: coordinator model list --dir coordinator";
+
+pub(crate) const REMOVE: &str = "\
+Has the daemon remove all versions of a name, or the version of a digest (or of its first 8 digits and more). Queries that wait for it fail.
+
+Example: coordinator model remove heart --dir coordinator";
+
+/// Older than this, the daemon that wrote the status does not run any more.
+const STALE_MS: u64 = 10_000;
+/// How long the daemon may take to make a program that was compiled before.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Arguments of `model plan`.
+#[derive(Args)]
+pub(crate) struct PlanArgs {
+    /// A model (.safetensors).
+    file: PathBuf,
+    /// Bits after the binary point of the outputs that are to be right.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=24))]
+    precision_bits: u32,
+    /// Threads; 0 for one per core.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+}
+
+/// Arguments of `model add`.
+#[derive(Args)]
+pub(crate) struct AddArgs {
+    #[command(flatten)]
+    plan: PlanArgs,
+    /// The coordinator's folder.
+    #[arg(long)]
+    dir: PathBuf,
+    /// Name by which parties ask; that of the file without one.
+    #[arg(long)]
+    name: Option<String>,
+}
+
+/// A compiled model with what it costs here.
+struct Planned {
+    bytes: Vec<u8>,
+    program: Program,
+    seconds: f64,
+}
+
+fn compile(args: &PlanArgs) -> anyhow::Result<Planned> {
+    threads::set_default(args.threads).context("--threads")?;
+    let path = args.file.display().to_string();
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(&args.file).with_context(|| path.clone())?;
+    file.take(MAX_FILE_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)
+        .with_context(|| path.clone())?;
+    let file = ModelFile::from_safetensors(&bytes).with_context(|| path.clone())?;
+    let show = std::io::stderr().is_terminal();
+    let progress = |tried: u32, of: u32| {
+        if show {
+            eprint!("\rcompiling: {tried} of at most {of} ways tried ");
+        }
+    };
+    let program = Program::compile_watched(&file, args.precision_bits, &progress);
+    if show {
+        eprint!("\r\x1b[K");
+    }
+    let program = program.with_context(|| path.clone())?;
+    let calibration = Calibration::measure(program.plan()).map_err(CompileError::from)?;
+    Ok(Planned {
+        seconds: calibration.evaluation(program.plan()),
+        bytes,
+        program,
+    })
+}
+
+pub(crate) fn plan(args: &PlanArgs) -> anyhow::Result<Outcome> {
+    let planned = compile(args)?;
+    Ok(Outcome {
+        text: describe(planned.program.plan(), planned.seconds),
+        data: data(&planned),
+    })
+}
+
+fn data(planned: &Planned) -> serde_json::Value {
+    let plan = planned.program.plan();
+    json!({ "plan": plan, "seconds_per_batch": planned.seconds, "patients_per_hour": hourly(plan, planned.seconds) })
+}
+
+fn hourly(plan: &Plan, seconds: f64) -> f64 {
+    plan.max_patients as f64 * 3600.0 / seconds
+}
+
+fn describe(plan: &Plan, seconds: f64) -> String {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let mut out = String::new();
+    let promised = match plan.precision {
+        Precision::Guaranteed => "guaranteed",
+        Precision::Expected => "expected of patients like those in training",
+    };
+    let _ = writeln!(
+        out,
+        "preset      {}: N = {}, log2 QP = {} of {} allowed at 128-bit security",
+        plan.preset, plan.degree, plan.log2_qp, plan.security_bound
+    );
+    let _ = writeln!(
+        out,
+        "levels      {}; {} inputs, {} outputs",
+        plan.levels, plan.inputs, plan.outputs
+    );
+    let _ = writeln!(
+        out,
+        "precision   {:.1} bits after the binary point, {promised}; rounded to {}; flooding {}",
+        plan.precision_bits,
+        plan.rounded_bits,
+        plan.flooding_bits
+            .map_or("none: there is no room".to_owned(), |bits| format!("{bits} bits"))
+    );
+    let _ = writeln!(
+        out,
+        "traffic     batch {:.1} MiB up, answer {:.2} MiB down, key {:.1} MiB once",
+        mib(plan.batch_bytes as u64),
+        mib(plan.answer_bytes as u64),
+        mib(plan.serving_key_bytes as u64)
+    );
+    let _ = writeln!(
+        out,
+        "work        {} multiply-adds, {} squares, {} relinearisations",
+        plan.multiply_adds, plan.squares, plan.relinearisations
+    );
+    let _ = writeln!(
+        out,
+        "memory      {:.0} MiB of ciphertexts at most",
+        mib(plan.peak_bytes)
+    );
+    let _ = write!(
+        out,
+        "time        about {seconds:.2} s for a batch of 1 to {} patients on {} threads, {:.0} patients an hour",
+        plan.max_patients,
+        threads::current(),
+        hourly(plan, seconds)
+    );
+    out
+}
+
+pub(crate) fn add(args: &AddArgs) -> anyhow::Result<Outcome> {
+    let home = Home::new(&args.dir);
+    home.config().context("run `coordinator init` first")?;
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => {
+            let stem = args.plan.file.file_stem().unwrap_or_default();
+            stem.to_string_lossy().to_lowercase()
+        }
+    };
+    registry::check_name(&name).map_err(anyhow::Error::msg)?;
+    let planned = compile(&args.plan)?;
+    let mut data = data(&planned);
+    let mut text = describe(planned.program.plan(), planned.seconds);
+    let milliseconds = (planned.seconds * 1000.0).ceil() as u64;
+    let package = Package::new(
+        &name,
+        args.plan.precision_bits,
+        &planned.program,
+        milliseconds,
+        planned.bytes,
+    )
+    .map_err(anyhow::Error::msg)?;
+    let version = package.version();
+    package.put(&home.models_path())?;
+    let taken = wait(&home, &version)?;
+    let said = if taken {
+        "the daemon answers it"
+    } else {
+        "no daemon runs in this folder: it is answered when one is started"
+    };
+    let _ = write!(
+        out_line(&mut text),
+        "model       {name} version {version}: {said}"
+    );
+    if let Some(data) = data.as_object_mut() {
+        data.insert("name".into(), json!(name));
+        data.insert("version".into(), json!(version));
+        data.insert("served".into(), json!(taken));
+    }
+    Ok(Outcome { text, data })
+}
+
+fn out_line(text: &mut String) -> &mut String {
+    text.push('\n');
+    text
+}
+
+/// Waits until the daemon has taken the version in; false if none runs.
+fn wait(home: &Home, version: &Digest) -> anyhow::Result<bool> {
+    let began = Instant::now();
+    while let Some(status) = running(home) {
+        if status.models.iter().any(|model| model.version == *version) {
+            return Ok(true);
+        }
+        for (failed, kind, reason) in registry::pending(&home.models_path()) {
+            ensure!(
+                failed != *version || kind != "failed",
+                "the daemon does not take the model: {reason}"
+            );
+        }
+        if began.elapsed() > PATIENCE {
+            bail!("the daemon does not take the model in; its log has the reason");
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(false)
+}
+
+/// The status of the daemon, if one runs.
+fn running(home: &Home) -> Option<Status> {
+    let status = read(home)?;
+    let age = SystemClock.now_ms().saturating_sub(status.updated_ms);
+    (age <= STALE_MS).then_some(status)
+}
+
+fn read(home: &Home) -> Option<Status> {
+    serde_json::from_slice(&std::fs::read(home.status_path()).ok()?).ok()
+}
+
+pub(crate) fn list(dir: &Path) -> anyhow::Result<Outcome> {
+    let home = Home::new(dir);
+    home.config().context("run `coordinator init` first")?;
+    let models = read(&home).map(|status| status.models).unwrap_or_default();
+    let pending = registry::pending(&home.models_path());
+    let mut text = String::new();
+    for model in &models {
+        let _ = writeln!(
+            text,
+            "{:<16} {} {}{}, {:.1} MiB a batch, {:.2} s",
+            model.name,
+            model.version,
+            model.preset,
+            if model.current { "" } else { " (earlier)" },
+            model.batch_bytes as f64 / f64::from(1 << 20),
+            model.batch_ms as f64 / 1000.0
+        );
+    }
+    for (version, kind, reason) in &pending {
+        let said = match *kind {
+            "failed" => format!("was refused: {reason}"),
+            kind => format!("waits for the daemon to {kind} it"),
+        };
+        let _ = writeln!(text, "{version} {said}");
+    }
+    if text.is_empty() {
+        text = "no models; `coordinator model add` registers one".into();
+    }
+    let waiting: Vec<_> = pending
+        .iter()
+        .map(|(version, kind, reason)| json!({ "version": version, "asked": kind, "reason": reason }))
+        .collect();
+    Ok(Outcome {
+        text: text.trim_end().to_owned(),
+        data: json!({ "models": models, "pending": waiting }),
+    })
+}
+
+pub(crate) fn remove(dir: &Path, which: &str) -> anyhow::Result<Outcome> {
+    let home = Home::new(dir);
+    home.config().context("run `coordinator init` first")?;
+    let models = read(&home).map(|status| status.models).unwrap_or_default();
+    let named = |model: &&ModelStatus| {
+        let hex = model.version.to_hex();
+        model.added_ms > 0 && (model.name == which || (which.len() >= 8 && hex.starts_with(which)))
+    };
+    let versions: Vec<Digest> = models.iter().filter(named).map(|m| m.version).collect();
+    ensure!(
+        !versions.is_empty(),
+        "no registered model is called \"{which}\"; `coordinator model list` shows them"
+    );
+    for version in &versions {
+        registry::ask_removal(&home.models_path(), version)?;
+    }
+    Ok(Outcome {
+        text: format!("{} versions are removed by the daemon.", versions.len()),
+        data: json!({ "versions": versions }),
+    })
+}
+
+/// What is wrong with a model, for the code of an error.
+pub(super) fn is_model_error(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.is::<CompileError>() || cause.is::<ModelError>()
+}

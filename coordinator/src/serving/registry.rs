@@ -1,0 +1,434 @@
+//! The models that the operator registered, and the folder through which they come.
+//!
+//! Only one process can open the store, and the daemon has it. So `coordinator model add` compiles a model in its own process and puts
+//! what came of it into the folder `models/`, where the daemon looks every second; without a daemon it lies there until one is started. A version is
+//! named by the digest of its interface, which says the digest of network and weights, the precision and the parameters.
+
+use crate::home::{self, HomeError};
+use galen_core::{Digest, PartyId};
+use galen_inference::{Choice, Interface, Program};
+use galen_models::ModelFile;
+use galen_net::protocol::{BlobKind, STUDY_MODEL};
+use galen_store::{BlobStore, Repository, Store, StoreError, Table};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const MODELS: Table<ModelRecord> = Table::new("models", *b"MODL", 1);
+/// Version of a package.
+const FORMAT: u32 = 1;
+
+/// A registered version of a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelRecord {
+    /// Name of the model.
+    pub name: String,
+    /// Later versions have larger numbers.
+    pub order: u64,
+    /// When it was taken in, in milliseconds since the epoch.
+    pub added_ms: u64,
+    /// Blob of the model file.
+    pub file: Digest,
+    /// Bits after the binary point that were asked for.
+    pub precision_bits: u32,
+    /// Preset and layout.
+    pub choice: Choice,
+    /// Bytes of every batch.
+    pub batch_bytes: u64,
+    /// Milliseconds for a batch, as estimated.
+    pub batch_ms: u64,
+}
+
+/// A compiled model on its way to the daemon.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Package {
+    format: u32,
+    name: String,
+    precision_bits: u32,
+    choice: Choice,
+    batch_ms: u64,
+    batch_bytes: u64,
+    interface: Vec<u8>,
+    file: Vec<u8>,
+}
+
+impl Package {
+    /// Of a program and the file that it was compiled from.
+    pub fn new(
+        name: &str,
+        precision_bits: u32,
+        program: &Program,
+        batch_ms: u64,
+        file: Vec<u8>,
+    ) -> Result<Self, String> {
+        check_name(name)?;
+        Ok(Self {
+            format: FORMAT,
+            name: name.to_owned(),
+            precision_bits,
+            choice: program.choice().clone(),
+            batch_ms,
+            batch_bytes: program.plan().batch_bytes as u64,
+            interface: program.interface().to_bytes().map_err(|e| e.to_string())?,
+            file,
+        })
+    }
+
+    /// Names the version.
+    pub fn version(&self) -> Digest {
+        Digest::of(&self.interface)
+    }
+
+    /// Puts it where the daemon finds it.
+    pub fn put(&self, folder: &Path) -> Result<(), HomeError> {
+        let path = waiting(folder, &self.version(), ADD);
+        home::make_folder(&path)?;
+        let bytes = postcard::to_stdvec(self).map_err(|e| HomeError::Io {
+            path: path.clone(),
+            source: std::io::Error::other(e),
+        })?;
+        let _ = fs::remove_file(waiting(folder, &self.version(), FAILED));
+        home::write_durably(&path, &bytes)
+    }
+}
+
+const ADD: &str = "add";
+const REMOVE: &str = "remove";
+const FAILED: &str = "failed";
+
+fn waiting(folder: &Path, version: &Digest, what: &str) -> PathBuf {
+    folder.join(version.to_hex()).with_extension(what)
+}
+
+/// Asks the daemon to remove a version.
+pub fn ask_removal(folder: &Path, version: &Digest) -> Result<(), HomeError> {
+    let path = waiting(folder, version, REMOVE);
+    home::make_folder(&path)?;
+    home::write_durably(&path, b"")
+}
+
+/// What waits in the folder for the daemon, and what it refused, with its reason.
+pub fn pending(folder: &Path) -> Vec<(Digest, &'static str, String)> {
+    let mut all = Vec::new();
+    for path in files(folder) {
+        let version = path.file_stem().and_then(|s| s.to_str()?.parse().ok());
+        let kind = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+        let known = [ADD, REMOVE, FAILED].into_iter().find(|known| *known == kind);
+        if let (Some(version), Some(kind)) = (version, known) {
+            let reason = if kind == FAILED {
+                fs::read_to_string(&path).unwrap_or_default()
+            } else {
+                String::new()
+            };
+            all.push((version, kind, reason));
+        }
+    }
+    all
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    files.sort();
+    files
+}
+
+/// Names of models are like those of parties.
+pub fn check_name(name: &str) -> Result<(), String> {
+    PartyId::new(name).map_err(|_| {
+        format!(
+            "\"{name}\" cannot name a model: 1 to 32 characters of a-z, 0-9 and '-', starting with a letter"
+        )
+    })?;
+    if name == STUDY_MODEL {
+        return Err(format!(
+            "\"{name}\" is the model that the study trains; choose another name"
+        ));
+    }
+    Ok(())
+}
+
+/// The registered models.
+pub(super) struct Registry {
+    records: Repository<ModelRecord>,
+    blobs: BlobStore,
+    owner: PartyId,
+    keep: usize,
+    models: BTreeMap<Digest, ModelRecord>,
+}
+
+impl Registry {
+    pub(super) fn open(store: &Store, owner: &PartyId, keep: u32) -> Result<Self, StoreError> {
+        let records = store.database().repository(&MODELS)?;
+        let mut models = BTreeMap::new();
+        for entry in records.iter() {
+            let (key, record) = entry?;
+            if let Ok(bytes) = key.as_slice().try_into() {
+                models.insert(Digest(bytes), record);
+            }
+        }
+        Ok(Self {
+            records,
+            blobs: store.blobs().clone(),
+            owner: owner.clone(),
+            keep: keep.max(1) as usize,
+            models,
+        })
+    }
+
+    /// All versions, by their digests.
+    pub(super) fn models(&self) -> &BTreeMap<Digest, ModelRecord> {
+        &self.models
+    }
+
+    /// Whether a version is the latest of its name.
+    pub(super) fn is_current(&self, version: &Digest) -> bool {
+        self.models.get(version).is_some_and(|record| {
+            let same = self.models.values().filter(|other| other.name == record.name);
+            same.map(|other| other.order).max() == Some(record.order)
+        })
+    }
+
+    /// What stands against a package: its version is that of another name. A version has one name.
+    pub(super) fn against(&self, package: &Package) -> Option<String> {
+        let known = self.models.get(&package.version())?;
+        (known.name != package.name).then(|| {
+            format!(
+                "the same model is registered as \"{}\"; remove that first",
+                known.name
+            )
+        })
+    }
+
+    /// Registers a package, and removes the versions that are too many, unless queries wait for them; returns those.
+    pub(super) fn take_in(
+        &mut self,
+        package: Package,
+        needed: &dyn Fn(&Digest) -> bool,
+        now_ms: u64,
+    ) -> Result<Vec<Digest>, StoreError> {
+        let version = package.version();
+        let file = self
+            .blobs
+            .put_bytes(&package.file, BlobKind::Model as u16, &self.owner)?;
+        self.blobs
+            .put_bytes(&package.interface, BlobKind::Interface as u16, &self.owner)?;
+        let order = self.models.values().map(|m| m.order + 1).max().unwrap_or(0);
+        let record = ModelRecord {
+            name: package.name,
+            order,
+            added_ms: now_ms,
+            file,
+            precision_bits: package.precision_bits,
+            choice: package.choice,
+            batch_bytes: package.batch_bytes,
+            batch_ms: package.batch_ms,
+        };
+        self.records.put(version.0, &record)?;
+        self.models.insert(version, record);
+        self.trim(needed)
+    }
+
+    /// Removes the versions beyond those that are kept, unless queries wait for them.
+    fn trim(&mut self, needed: &dyn Fn(&Digest) -> bool) -> Result<Vec<Digest>, StoreError> {
+        let mut by_name: BTreeMap<&str, Vec<(u64, Digest)>> = BTreeMap::new();
+        for (version, record) in &self.models {
+            let all = by_name.entry(&record.name).or_default();
+            all.push((record.order, *version));
+        }
+        let mut surplus = Vec::new();
+        for versions in by_name.values_mut() {
+            versions.sort_unstable();
+            let keep = versions.len().saturating_sub(self.keep);
+            surplus.extend(versions.iter().take(keep).map(|(_, version)| *version));
+        }
+        surplus.retain(|version| !needed(version));
+        for version in &surplus {
+            self.remove(version)?;
+        }
+        Ok(surplus)
+    }
+
+    /// Removes a version, if it is there.
+    pub(super) fn remove(&mut self, version: &Digest) -> Result<(), StoreError> {
+        let Some(record) = self.models.remove(version) else {
+            return Ok(());
+        };
+        self.records.delete(version.0)?;
+        // Another version may be of the same file.
+        if !self.models.values().any(|other| other.file == record.file) {
+            self.blobs.delete(&record.file)?;
+        }
+        self.blobs.delete(version)
+    }
+}
+
+/// What the folder asks for.
+pub(super) enum Asked {
+    /// To register a model.
+    Add(Box<Package>),
+    /// To remove a version.
+    Remove(Digest),
+}
+
+/// A request in the folder.
+pub(super) struct Arrival {
+    folder: PathBuf,
+    path: PathBuf,
+    version: Digest,
+}
+
+impl Arrival {
+    /// All of them.
+    pub(super) fn all(folder: &Path) -> Vec<Self> {
+        let wanted = |path: &PathBuf| path.extension().is_some_and(|e| e == ADD || e == REMOVE);
+        let arrival = |path: PathBuf| {
+            Some(Self {
+                version: path.file_stem()?.to_str()?.parse().ok()?,
+                folder: folder.to_owned(),
+                path,
+            })
+        };
+        files(folder)
+            .into_iter()
+            .filter(wanted)
+            .filter_map(arrival)
+            .collect()
+    }
+
+    /// Names the version.
+    pub(super) fn version(&self) -> &Digest {
+        &self.version
+    }
+
+    /// What is asked, checked; takes seconds for a large model.
+    pub(super) fn read(&self) -> Result<Asked, String> {
+        if self.path.extension().is_some_and(|e| e == REMOVE) {
+            return Ok(Asked::Remove(self.version));
+        }
+        check_package(&self.path, &self.version).map(|package| Asked::Add(Box::new(package)))
+    }
+
+    /// It is done, or refused for a reason, which stays in its place.
+    pub(super) fn done(&self, refused: Option<&str>) -> Result<(), HomeError> {
+        if let Some(reason) = refused {
+            home::write_durably(&waiting(&self.folder, &self.version, FAILED), reason.as_bytes())?;
+        }
+        home::remove_durably(&self.path)
+    }
+}
+
+/// Reads a package, and makes its program once: what is registered can be served.
+fn check_package(path: &Path, version: &Digest) -> Result<Package, String> {
+    let bytes = fs::read(path).map_err(|e| e.to_string())?;
+    let package: Package =
+        postcard::from_bytes(&bytes).map_err(|_| "this is no package of `coordinator model add`")?;
+    if package.format != FORMAT {
+        return Err(format!(
+            "a package of version {}, this program reads {FORMAT}",
+            package.format
+        ));
+    }
+    check_name(&package.name)?;
+    if package.version() != *version {
+        return Err("the package is of another version than its name says".into());
+    }
+    let interface = Interface::from_bytes(&package.interface).map_err(|e| e.to_string())?;
+    let file = ModelFile::from_safetensors(&package.file).map_err(|e| e.to_string())?;
+    let program =
+        Program::from_choice(&file, package.precision_bits, &package.choice).map_err(|e| e.to_string())?;
+    if *program.interface() != interface || interface.sizes().batch as u64 != package.batch_bytes {
+        return Err("it was compiled by another version of Galen: add it again".into());
+    }
+    Ok(package)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use galen_models::{Model, ModelSpec, Range};
+
+    fn package(name: &str, seed: u64) -> Package {
+        let spec = ModelSpec::residual_mlp(3, &[2], 0.1, 2).unwrap();
+        let mut file = ModelFile::from(Model::initial(spec, seed).unwrap());
+        file.annotations.inputs = vec![Range::new(-1.0, 1.0)];
+        let program = Program::compile_file(&file, 8).unwrap();
+        Package::new(name, 8, &program, 5, file.to_safetensors().unwrap()).unwrap()
+    }
+
+    fn open(dir: &Path) -> (Store, Registry) {
+        let store = Store::open(&dir.join("store")).unwrap();
+        let registry = Registry::open(&store, &PartyId::new("coordinator").unwrap(), 2).unwrap();
+        (store, registry)
+    }
+
+    fn take_in(registry: &mut Registry, package: Package) -> Vec<Digest> {
+        registry.take_in(package, &|_| false, 7).unwrap()
+    }
+
+    #[test]
+    fn the_last_versions_are_kept_with_their_files_and_survive_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let [first, second, third] = [1, 2, 3].map(|seed| package("heart", seed));
+        let versions = [&first, &second, &third].map(Package::version);
+        {
+            let (store, mut registry) = open(dir.path());
+            assert_eq!(take_in(&mut registry, first), []);
+            assert!(registry.against(&package("other", 1)).is_some());
+            assert_eq!(take_in(&mut registry, package("other", 9)), []);
+            assert_eq!(take_in(&mut registry, second), []);
+            assert!(!registry.is_current(&versions[0]) && registry.is_current(&versions[1]));
+            // Queries wait for the first.
+            let needed = |version: &Digest| *version == versions[0];
+            assert_eq!(registry.take_in(third, &needed, 8).unwrap(), []);
+            assert_eq!(registry.trim(&|_| false).unwrap(), [versions[0]]);
+            assert_eq!(store.blobs().list().unwrap().len(), 3 + 3);
+        }
+        let (store, mut registry) = open(dir.path());
+        assert_eq!(registry.models().len(), 3);
+        assert!(registry.is_current(&versions[2]));
+        let record = registry.models()[&versions[2]].clone();
+        let bytes = store.blobs().read(&record.file).unwrap();
+        let file = ModelFile::from_safetensors(&bytes).unwrap();
+        let again = Program::from_choice(&file, record.precision_bits, &record.choice).unwrap();
+        assert_eq!(Digest::of(&again.interface().to_bytes().unwrap()), versions[2]);
+        registry.remove(&versions[2]).unwrap();
+        assert!(registry.is_current(&versions[1]));
+    }
+
+    #[test]
+    fn what_is_in_the_folder_is_checked() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("models");
+        let good = package("heart", 1);
+        good.put(&folder).unwrap();
+        let [arrival] = <[Arrival; 1]>::try_from(Arrival::all(&folder)).ok().unwrap();
+        assert!(matches!(arrival.read(), Ok(Asked::Add(_))));
+        arrival.done(None).unwrap();
+        let other = Package {
+            file: package("heart", 2).file,
+            ..good.clone()
+        };
+        let renamed = Package {
+            name: "study".into(),
+            ..good.clone()
+        };
+        for wrong in [other, renamed] {
+            wrong.put(&folder).unwrap();
+            let [arrival] = <[Arrival; 1]>::try_from(Arrival::all(&folder)).ok().unwrap();
+            let reason = arrival.read().err().unwrap();
+            arrival.done(Some(&reason)).unwrap();
+            let said = pending(&folder);
+            assert_eq!(said, [(good.version(), FAILED, reason)]);
+        }
+        ask_removal(&folder, &good.version()).unwrap();
+        let removals = Arrival::all(&folder);
+        assert!(matches!(removals[0].read(), Ok(Asked::Remove(version)) if version == good.version()));
+        for name in ["", "Heart", "study", "a b", &"x".repeat(33)] {
+            assert!(check_name(name).is_err(), "{name}");
+        }
+    }
+}

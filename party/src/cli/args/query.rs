@@ -1,0 +1,49 @@
+//! Arguments of `party query`.
+
+use clap::{ArgGroup, Args};
+use std::path::PathBuf;
+
+/// Arguments of `query`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).args(["data", "csv", "held_out", "list", "cancel"]))]
+pub(in crate::cli) struct QueryArgs {
+    /// The model: a name, or the digest of a version, or its first 8 digits and more; without it, the study's own
+    #[arg(requires = "data")]
+    pub(in crate::cli) model: Option<String>,
+    /// The party's folder
+    #[arg(long)]
+    pub(in crate::cli) dir: PathBuf,
+    /// Patients for MODEL: a file (.csv, .parquet, .npz, IDX), or a folder of images
+    #[arg(long, requires = "model")]
+    pub(in crate::cli) data: Option<PathBuf>,
+    /// What every sample of --data looks like (.toml); tables need it
+    #[arg(long, requires = "data")]
+    pub(in crate::cli) schema: Option<PathBuf>,
+    /// How --data are stored, if the name does not tell: csv, parquet, npz, idx, folder
+    #[arg(long, requires = "data", value_name = "FORMAT", value_parser = clap::value_parser!(galen_data::Format))]
+    pub(in crate::cli) stored_as: Option<galen_data::Format>,
+    /// Values outside the range that MODEL takes become the nearest that it does
+    #[arg(long, requires = "data")]
+    pub(in crate::cli) clip: bool,
+    /// Patients for the study's own model: a CSV file with the study's columns; the class may be left out
+    #[arg(long)]
+    pub(in crate::cli) csv: Option<PathBuf>,
+    /// Patients for the study's own model: this hospital's held-out ones
+    #[arg(long)]
+    pub(in crate::cli) held_out: bool,
+    /// Show the models that can be asked
+    #[arg(long)]
+    pub(in crate::cli) list: bool,
+    /// Take back the queries that are not finished
+    #[arg(long)]
+    pub(in crate::cli) cancel: bool,
+    /// Where the results go, as CSV; without it, to standard output
+    #[arg(long)]
+    pub(in crate::cli) out: Option<PathBuf>,
+    /// Check everything and say what would be sent and how long it takes, but send nothing of the patients
+    #[arg(long)]
+    pub(in crate::cli) dry_run: bool,
+    /// Make a new key first: after an answer that was not usable
+    #[arg(long)]
+    pub(in crate::cli) new_key: bool,
+}

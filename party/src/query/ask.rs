@@ -1,0 +1,593 @@
+//! Asking a model of which the party knows nothing but its interface.
+
+use super::cohort::{Cohort, Samples};
+use super::journal::{Journal, Sent, Unfinished};
+use super::keys::Keys;
+use super::report::decimals;
+use super::results::Table;
+use super::submit::{Connection, Watch};
+use super::{Stage, add_to_totals, seconds};
+use crate::config::Config;
+use crate::consent;
+use crate::error::PartyError;
+use crate::home::Home;
+use crate::identity::Identity;
+use crate::perform::blocking;
+use galen_core::study::Role;
+use galen_core::{Clock, Digest, faults};
+use galen_inference::{Calibration, Interface, MAX_INTERFACE_BYTES, Precision, Querier};
+use galen_net::protocol::{KeyState, Offer, QueryState, STUDY_MODEL};
+use galen_net::{Client, Tuning};
+use galen_store::Store;
+use serde::Serialize;
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Batches that are submitted before the first of them is answered: while one is evaluated, the next one is encrypted and sent.
+const AHEAD: usize = 2;
+/// Fewest hexadecimal digits that name a version.
+const MIN_DIGITS: usize = 8;
+
+/// What is asked of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelQuestion {
+    /// Name of the model, or the digest of a version, or its first digits.
+    pub model: String,
+    /// About whom.
+    pub samples: Samples,
+    /// Values outside the ranges that the model takes become the nearest that it does.
+    pub clip: bool,
+    /// Send nothing of the patients.
+    pub dry_run: bool,
+    /// Make a new key first.
+    pub new_key: bool,
+}
+
+/// What is known of the evaluation key at the coordinator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyStatus {
+    /// It was never sent.
+    Missing,
+    /// It is registered.
+    Present,
+    /// Another one took its place, or it is suspect here.
+    Stale,
+}
+
+impl From<KeyState> for KeyStatus {
+    fn from(state: KeyState) -> Self {
+        match state {
+            KeyState::Missing => Self::Missing,
+            KeyState::Present => Self::Present,
+            KeyState::Stale => Self::Stale,
+        }
+    }
+}
+
+/// A finished query, or the plan of one.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Asked {
+    /// Name of the model.
+    pub name: String,
+    /// The version: digest of its interface, or of the study's released model.
+    pub version: Digest,
+    /// What it predicts.
+    pub title: String,
+    /// Name of the CKKS preset.
+    pub preset: String,
+    /// Its ring degree.
+    pub n: usize,
+    /// log2 of its modulus with the special primes.
+    pub log2_qp: u32,
+    /// The largest that 128-bit security allows at this degree.
+    pub bound: u32,
+    /// Levels.
+    pub levels: usize,
+    /// Bits after the binary point of outputs that are right.
+    pub precision_bits: f64,
+    /// Whether that holds for every patient within the ranges, or is expected of patients like those in training.
+    pub precision: Precision,
+    /// Bits after the binary point to which outputs are rounded.
+    pub rounded_bits: u32,
+    /// Decimals in the table.
+    pub decimals: u32,
+    /// Number of patients.
+    pub patients: usize,
+    /// Patients of a batch, at most.
+    pub max_patients: usize,
+    /// Encrypted batches.
+    pub batches: usize,
+    /// Those that were answered before this run.
+    pub answered_before: usize,
+    /// Values outside the ranges, which were clipped.
+    pub clipped_values: usize,
+    /// How the key was found.
+    pub key: KeyStatus,
+    /// Bytes of the key, sent once.
+    pub key_bytes: u64,
+    /// Bytes to be sent: all batches, and the key if it is not registered.
+    pub upload_bytes: u64,
+    /// Bytes to be received.
+    pub download_bytes: u64,
+    /// Seconds that the evaluation of all batches is said to take at the coordinator.
+    pub evaluation_seconds: f64,
+    /// Seconds that encryption takes here, by a calibration; only of a dry run.
+    pub encryption_seconds: Option<f64>,
+    /// Memory for a batch here, about, in bytes.
+    pub memory_bytes: u64,
+    /// Bytes sent in this run.
+    pub bytes_sent: u64,
+    /// Bytes received in this run.
+    pub bytes_received: u64,
+    /// Seconds of this run.
+    pub seconds: f64,
+    /// Whether nothing was sent.
+    pub dry_run: bool,
+    /// Where the table was written; without it, it is in `table`.
+    pub out: Option<PathBuf>,
+    /// The results, unless they were written to a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<Table>,
+}
+
+/// A member that asks, connected.
+struct Asker {
+    connection: Connection,
+    identity: Identity,
+    folder: PathBuf,
+}
+
+impl Asker {
+    fn connect(home: &Home, stage: Watch) -> Result<Self, PartyError> {
+        let config = Config::load(home)?;
+        let identity = Identity::load(home)?;
+        let study = consent::signed_study(&config)?;
+        let consent = consent::load(home, &study, &identity)?;
+        if !study.study().has_role(&identity.name, Role::Querier) {
+            return Err(PartyError::Role {
+                party: identity.name.clone(),
+                role: "querier",
+            });
+        }
+        let pin = study.coordinator().certificate;
+        let client = Client::new(
+            &config.coordinator,
+            &identity.tls,
+            pin,
+            study.digest(),
+            Tuning::default(),
+        )?;
+        Ok(Self {
+            connection: Connection::new(client, consent, stage),
+            identity,
+            folder: home.query(),
+        })
+    }
+
+    async fn interface(&mut self, offer: &Offer) -> Result<Interface, PartyError> {
+        let bytes = self
+            .connection
+            .fetch(offer.interface, MAX_INTERFACE_BYTES as u64)
+            .await?;
+        // What was fetched has the digest that it was asked by, so a version that is named by it is the one that was asked for.
+        if offer.name != STUDY_MODEL && offer.interface != offer.version {
+            return Err(PartyError::Untrue(format!(
+                "the coordinator's interface of {} is not that of version {}",
+                offer.name, offer.version
+            )));
+        }
+        let read = blocking(move || {
+            Interface::from_bytes(&bytes).map_err(|error| {
+                PartyError::Untrue(format!("the coordinator's interface is not used: {error}"))
+            })
+        });
+        read.await
+    }
+}
+
+/// The models that can be asked.
+pub async fn list(home: &Home) -> Result<Vec<Offer>, PartyError> {
+    let mut asker = Asker::connect(home, Arc::new(|_| {}))?;
+    let models = asker.connection.models().await;
+    asker.connection.close().await;
+    models
+}
+
+/// Takes back what is not finished: at the coordinator, and here. Returns the number of queries.
+pub async fn cancel(home: &Home) -> Result<usize, PartyError> {
+    let mut asker = Asker::connect(home, Arc::new(|_| {}))?;
+    let (folder, own) = (asker.folder.clone(), asker.identity.name.clone());
+    let (journal, unfinished) = blocking(move || {
+        let journal = Journal::open(&Store::open(&folder)?, &own)?;
+        let all = journal.all()?;
+        Ok((journal, all))
+    })
+    .await?;
+    for (_, query) in &unfinished {
+        for sent in query.batches.iter().filter(|sent| sent.answer.is_none()) {
+            asker.connection.cancel(sent.batch).await?;
+        }
+    }
+    asker.connection.close().await;
+    blocking(move || {
+        unfinished.iter().try_for_each(|(name, _)| journal.end(name))?;
+        Ok(unfinished.len())
+    })
+    .await
+}
+
+/// Finds what is asked for among what is offered.
+fn choose<'a>(offers: &'a [Offer], model: &str) -> Result<&'a Offer, PartyError> {
+    let named = offers.iter().find(|offer| offer.current && offer.name == model);
+    let is_version = model.len() >= MIN_DIGITS && model.bytes().all(|b| b.is_ascii_hexdigit());
+    let prefix = model.to_ascii_lowercase();
+    let mut versions = offers
+        .iter()
+        .filter(|offer| is_version && offer.version.to_hex().starts_with(&prefix));
+    let found = named.or_else(|| versions.next());
+    if named.is_none() && versions.next().is_some() {
+        return Err(PartyError::NotYet(format!(
+            "several versions begin with {model}: give more digits"
+        )));
+    }
+    found.ok_or_else(|| {
+        let mut names: Vec<&str> = offers.iter().map(|offer| offer.name.as_str()).collect();
+        names.dedup();
+        PartyError::NotYet(match names.as_slice() {
+            [] => "the coordinator serves no model yet".into(),
+            names => format!("there is no model \"{model}\"; there are {}", names.join(", ")),
+        })
+    })
+}
+
+/// Everything that a query holds while it goes on.
+struct Query {
+    cohort: Arc<Cohort>,
+    querier: Arc<Querier>,
+    journal: Arc<Journal>,
+    keys: Arc<Keys>,
+    serving_key: Arc<[u8]>,
+    /// Its name in the journal; a dry run has none.
+    name: String,
+    state: Unfinished,
+    stage: Watch,
+}
+
+/// Asks a model, and returns the table of results with its figures.
+pub(super) async fn ask(
+    home: &Home,
+    question: ModelQuestion,
+    clock: Arc<dyn Clock>,
+    stage: Watch,
+) -> Result<Asked, PartyError> {
+    let started_ms = clock.now_ms();
+    stage(Stage::Connecting);
+    let mut asker = Asker::connect(home, Arc::clone(&stage))?;
+    let offers = asker.connection.models().await?;
+    let offer = choose(&offers, &question.model)?.clone();
+    let interface = asker.interface(&offer).await?;
+    stage(Stage::Preparing);
+    let (samples, clip) = (question.samples.clone(), question.clip);
+    let cohort = blocking({
+        let interface = interface.clone();
+        move || Cohort::load(&samples, &interface, clip).map(Arc::new)
+    });
+    let cohort = cohort.await?;
+    let mut asked = plan(&offer, &interface, &cohort);
+    if question.dry_run {
+        return dry_run(asker, asked, interface, clock, started_ms).await;
+    }
+    stage(Stage::Key);
+    let (folder, own, version) = (asker.folder.clone(), asker.identity.name.clone(), offer.version);
+    let (new_key, now_ms) = (question.new_key, clock.now_ms());
+    let mut query = blocking({
+        let (cohort, stage) = (Arc::clone(&cohort), Arc::clone(&stage));
+        move || {
+            let store = Store::open(&folder)?;
+            let keys = Keys::open(&store)?;
+            let querier = keys.querier(&interface, new_key)?;
+            let key = querier.serving_key().and_then(|key| key.to_bytes());
+            let serving_key: Arc<[u8]> = key.map_err(PartyError::internal)?.into();
+            let journal = Journal::open(&store, &own)?;
+            let key = Digest::of(&serving_key);
+            let (name, state) = journal.begin(version, key, cohort.digest(), now_ms)?;
+            Ok(Query {
+                cohort,
+                querier: Arc::new(querier),
+                journal: Arc::new(journal),
+                keys: Arc::new(keys),
+                serving_key,
+                name,
+                state,
+                stage,
+            })
+        }
+    })
+    .await?;
+    let answered = query.state.batches.iter().filter(|sent| sent.answer.is_some());
+    asked.answered_before = answered.count();
+    asked.key = asker.connection.key_state(query.state.key).await?.into();
+    if asked.key != KeyStatus::Present {
+        asked.upload_bytes += asked.key_bytes;
+    }
+    asker.connection.register(&query.serving_key).await?;
+    query.exchange(&mut asker.connection).await?;
+    (asked.bytes_sent, asked.bytes_received) = asker.connection.close().await;
+    stage(Stage::Decrypting);
+    let folder = home.clone();
+    blocking(move || {
+        let outputs = query.decrypt()?;
+        let (subject, bits) = (query.querier.interface().subject(), asked.rounded_bits);
+        asked.table = Some(Table::new(subject, cohort.names(), &outputs, bits));
+        asked.seconds = seconds(clock.as_ref(), started_ms);
+        add_to_totals(&folder, (asked.bytes_sent, asked.bytes_received), asked.seconds)?;
+        // Whoever asks the same again asks anew.
+        query.journal.end(&query.name)?;
+        Ok(asked)
+    })
+    .await
+}
+
+fn plan(offer: &Offer, interface: &Interface, cohort: &Cohort) -> Asked {
+    let preset = interface.context().preset();
+    let sizes = interface.sizes();
+    let batches = cohort.len().div_ceil(interface.max_patients().max(1));
+    let polynomial = (interface.level() + 1) * preset.degree() * size_of::<u64>();
+    Asked {
+        name: offer.name.clone(),
+        version: offer.version,
+        title: interface.subject().title.clone(),
+        preset: preset.name().to_owned(),
+        n: preset.degree(),
+        log2_qp: preset.log2_qp(),
+        bound: preset.security_bound().unwrap_or(0),
+        levels: interface.level(),
+        precision_bits: interface.precision_bits(),
+        precision: interface.precision(),
+        rounded_bits: interface.rounded_bits(),
+        decimals: decimals(interface.rounded_bits()),
+        patients: cohort.len(),
+        max_patients: interface.max_patients(),
+        batches,
+        answered_before: 0,
+        clipped_values: cohort.outside().values,
+        key: KeyStatus::Missing,
+        key_bytes: sizes.key as u64,
+        upload_bytes: (sizes.batch * batches) as u64,
+        download_bytes: (sizes.answer * batches) as u64,
+        evaluation_seconds: offer.batch_ms as f64 * batches as f64 / 1000.0,
+        encryption_seconds: None,
+        // Ciphertexts, their bytes, and the rows of a batch.
+        memory_bytes: (interface.inputs() * (2 * polynomial + size_of::<f64>() * interface.max_patients())
+            + sizes.batch * AHEAD) as u64,
+        bytes_sent: 0,
+        bytes_received: 0,
+        seconds: 0.0,
+        dry_run: false,
+        out: None,
+        table: None,
+    }
+}
+
+/// Says what would be; the key is looked at, not made.
+async fn dry_run(
+    mut asker: Asker,
+    mut asked: Asked,
+    interface: Interface,
+    clock: Arc<dyn Clock>,
+    started_ms: u64,
+) -> Result<Asked, PartyError> {
+    let folder = asker.folder.clone();
+    let (key, encryption) = blocking(move || {
+        let keys = Keys::open(&Store::open(&folder)?)?;
+        let usable = keys.is_usable(interface.preset())?;
+        let known = keys.is_known(interface.preset())?;
+        let querier = usable.then(|| keys.querier(&interface, false)).transpose()?;
+        let key = match querier {
+            Some(querier) => {
+                let bytes = querier.serving_key().and_then(|key| key.to_bytes());
+                Ok(Digest::of(&bytes.map_err(PartyError::internal)?))
+            }
+            None if known => Err(KeyStatus::Stale),
+            None => Err(KeyStatus::Missing),
+        };
+        let (context, level) = (interface.context(), interface.level());
+        let measured = Calibration::at(context, level).map_err(PartyError::internal)?;
+        Ok((
+            key,
+            measured.encryption(interface.inputs(), level, context.degree()),
+        ))
+    })
+    .await?;
+    asked.key = match key {
+        Ok(digest) => asker.connection.key_state(digest).await?.into(),
+        Err(status) => status,
+    };
+    if asked.key != KeyStatus::Present {
+        asked.upload_bytes += asked.key_bytes;
+    }
+    asked.encryption_seconds = Some(encryption * asked.batches as f64);
+    asked.dry_run = true;
+    (asked.bytes_sent, asked.bytes_received) = asker.connection.close().await;
+    asked.seconds = seconds(clock.as_ref(), started_ms);
+    Ok(asked)
+}
+
+impl Query {
+    fn batches(&self) -> usize {
+        self.cohort.len().div_ceil(self.batch_size())
+    }
+
+    fn batch_size(&self) -> usize {
+        self.querier.interface().max_patients().max(1)
+    }
+
+    /// Sends what was not sent, and fetches what is not here, until all answers are here.
+    async fn exchange(&mut self, connection: &mut Connection) -> Result<(), PartyError> {
+        let mut underway = VecDeque::new();
+        for index in 0..self.batches() {
+            if self
+                .state
+                .batches
+                .get(index)
+                .is_some_and(|sent| sent.answer.is_some())
+            {
+                continue;
+            }
+            self.submit(connection, index).await?;
+            underway.push_back(index);
+            while underway.len() >= AHEAD
+                && let Some(first) = underway.pop_front()
+            {
+                self.collect(connection, first).await?;
+            }
+        }
+        while let Some(first) = underway.pop_front() {
+            self.collect(connection, first).await?;
+        }
+        Ok(())
+    }
+
+    async fn submit(&mut self, connection: &mut Connection, index: usize) -> Result<(), PartyError> {
+        if let Some(sent) = self.state.batches.get(index)
+            && connection
+                .state(sent.batch)
+                .await?
+                .is_some_and(|s| s != QueryState::Cancelled)
+        {
+            return Ok(());
+        }
+        (self.stage)(Stage::Encrypting);
+        let (cohort, querier, size) = (
+            Arc::clone(&self.cohort),
+            Arc::clone(&self.querier),
+            self.batch_size(),
+        );
+        let bytes: Arc<[u8]> = blocking(move || {
+            let rows = cohort.rows(index * size, size);
+            let batch = querier.encrypt_batch(&rows).map_err(super::unencrypted)?;
+            Ok(batch.to_bytes().map_err(PartyError::internal)?.into())
+        })
+        .await?;
+        let sent = Sent {
+            batch: Digest::of(&bytes),
+            answer: None,
+        };
+        match self.state.batches.get_mut(index) {
+            Some(earlier) => *earlier = sent,
+            None => self.state.batches.push(sent),
+        }
+        // Before it is sent, so that it is asked about whatever happens.
+        self.note().await?;
+        connection
+            .submit(self.state.model, self.state.key, &bytes)
+            .await?;
+        faults::reach("party.query.submitted");
+        Ok(())
+    }
+
+    async fn collect(&mut self, connection: &mut Connection, index: usize) -> Result<(), PartyError> {
+        let Some(batch) = self.state.batches.get(index).map(|sent| sent.batch) else {
+            return Err(PartyError::Internal(
+                "a batch that was not sent is waited for".into(),
+            ));
+        };
+        let most = self.querier.interface().sizes().answer as u64;
+        let reply = match connection.collect(batch, most).await {
+            // It ended without an answer, and will not get one: asking the same again is another query.
+            Err(error) if error.refusal().is_some() => {
+                let (journal, name) = (Arc::clone(&self.journal), self.name.clone());
+                blocking(move || journal.end(&name)).await?;
+                return Err(error);
+            }
+            reply => reply?,
+        };
+        let journal = Arc::clone(&self.journal);
+        let answer = blocking(move || journal.keep(&reply)).await?;
+        if let Some(sent) = self.state.batches.get_mut(index) {
+            sent.answer = Some(answer);
+        }
+        self.note().await?;
+        faults::reach("party.query.answered");
+        connection.acknowledge(batch).await;
+        let answered = self.state.batches.iter().filter(|sent| sent.answer.is_some());
+        (self.stage)(Stage::Answered(answered.count(), self.batches()));
+        Ok(())
+    }
+
+    async fn note(&self) -> Result<(), PartyError> {
+        let (journal, name, state) = (Arc::clone(&self.journal), self.name.clone(), self.state.clone());
+        blocking(move || journal.note(&name, &state)).await
+    }
+
+    /// The outputs for every patient.
+    ///
+    /// # Errors
+    /// [`PartyError::Answer`], whatever is wrong with an answer; the key is suspect from then on, and the query is over.
+    fn decrypt(&self) -> Result<Vec<Vec<f64>>, PartyError> {
+        let (mut outputs, size) = (Vec::with_capacity(self.cohort.len()), self.batch_size());
+        for (index, sent) in self.state.batches.iter().enumerate() {
+            let patients = self.cohort.len().saturating_sub(index * size).min(size);
+            let answer = sent.answer.as_ref();
+            let answer = answer.ok_or_else(|| PartyError::Internal("an answer is missing".into()))?;
+            let answer = self.journal.answer(answer)?;
+            match self.querier.outputs(&answer, patients) {
+                Ok(rows) => outputs.extend(rows),
+                Err(_) => {
+                    // First, so that nothing is sent under the key again whatever happens.
+                    self.keys.suspect(self.querier.interface().preset())?;
+                    self.journal.end(&self.name)?;
+                    return Err(PartyError::Answer);
+                }
+            }
+        }
+        Ok(outputs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_are_asked_by_name_or_digits_of_a_version() {
+        let offer = |name: &str, version: u8, current| Offer {
+            name: name.into(),
+            version: Digest([version; 32]),
+            interface: Digest([version; 32]),
+            current,
+            batch_ms: 1,
+        };
+        let mut offers = vec![
+            offer("study", 1, true),
+            offer("heart", 2, false),
+            offer("heart", 3, true),
+        ];
+        let version = |model: &str| choose(&offers, model).map(|offer| offer.version.0[0]);
+        assert_eq!(version("heart").unwrap(), 3);
+        assert_eq!(version("study").unwrap(), 1);
+        assert_eq!(version("02020202").unwrap(), 2);
+        assert_eq!(version(&"03".repeat(32)).unwrap(), 3);
+        for unknown in ["lung", "0202", "020203030", ""] {
+            let said = version(unknown).unwrap_err().to_string();
+            assert!(said.contains("there are study, heart"), "{said}");
+        }
+        offers.push(Offer {
+            version: Digest({
+                let mut other = [2; 32];
+                other[31] = 9;
+                other
+            }),
+            ..offer("other", 2, true)
+        });
+        assert!(choose(&offers, "02020202").is_err());
+        assert!(
+            choose(&[], "heart")
+                .unwrap_err()
+                .to_string()
+                .contains("no model yet")
+        );
+    }
+}
