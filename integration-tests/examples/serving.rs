@@ -312,7 +312,7 @@ fn load(seconds: u64) -> anyhow::Result<()> {
     let begin = Instant::now();
     let warm = begin + Duration::from_secs(seconds / 4);
     let end = begin + Duration::from_secs(seconds);
-    let mut run = |scene: &mut Scene, until: Instant| -> anyhow::Result<Vec<Seen>> {
+    let run = |scene: &mut Scene, until: Instant| -> anyhow::Result<Vec<Seen>> {
         let asking = async {
             let mut tasks = Vec::new();
             for party in &parties {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// How far images may be varied. Everything is off by default; each number is the largest deviation, drawn uniformly.
 ///
-/// The geometric ones (flip, crop, rotation, shear, scale, shift) are composed to one affine map, so an image is interpolated once.
+/// The geometric ones (flip, crop, rotation, shear, scale, shift, elastic) are composed to one map, so an image is interpolated once.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augmentation {
@@ -16,6 +16,12 @@ pub struct Augmentation {
     pub scale: f64,
     /// Horizontal shear, in degrees to either side; 0 to 60.
     pub shear: f64,
+    /// Elastic distortion: how far each control point of a smooth displacement (a uniform cubic B-spline in both directions) may move,
+    /// in pixels to either side; 0 to 1024. Simard, Steinkraus and Platt, "Best practices for convolutional neural networks", ICDAR
+    /// 2003, is the case for it; the splines are those of Rueckert et al., IEEE Trans. Med. Imaging 18 (1999), equation 1.
+    pub elastic: f64,
+    /// Pixels between those control points; 1 to 1024.
+    pub elastic_spacing: f64,
     /// Probability of a horizontal flip; 0 to 1.
     pub flip: f64,
     /// Margin that is added around the image before a window of the image's size is cut out somewhere, in pixels.
@@ -39,6 +45,8 @@ impl Default for Augmentation {
             shift: 0.0,
             scale: 0.0,
             shear: 0.0,
+            elastic: 0.0,
+            elastic_spacing: 8.0,
             flip: 0.0,
             crop: 0,
             brightness: 0.0,
@@ -86,6 +94,8 @@ impl Augmentation {
             ("shift", self.shift, 0.0, 1.0),
             ("scale", self.scale, 0.0, 0.9),
             ("shear", self.shear, 0.0, 60.0),
+            ("elastic", self.elastic, 0.0, 1024.0),
+            ("elastic_spacing", self.elastic_spacing, 1.0, 1024.0),
             ("flip", self.flip, 0.0, 1.0),
             ("crop", f64::from(self.crop), 0.0, 1024.0),
             ("brightness", self.brightness, 0.0, 1e6),

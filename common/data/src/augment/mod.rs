@@ -9,7 +9,7 @@ use crate::Dataset;
 pub use galen_core::recipe::{AugmentError, Augmentation};
 use galen_models::Shape;
 use galen_models::random::Stream;
-use geometry::Map;
+use geometry::{Displacement, Map};
 use rayon::prelude::*;
 
 /// Varying images by the numbers of an [`Augmentation`].
@@ -56,10 +56,13 @@ impl Vary for Augmentation {
     fn vary(&self, shape: [usize; 3], image: &[f32], out: &mut [f32], stream: &mut Stream) {
         let [_, height, width] = shape;
         let map = map(self, height, width, stream);
+        let displacement = (self.elastic > 0.0)
+            .then(|| Displacement::elastic([height, width], self.elastic, self.elastic_spacing, stream));
+        let map = map.or_else(|| displacement.is_some().then(Map::identity));
         let planes = || image.chunks_exact(height * width);
         for (from, to) in planes().zip(out.chunks_exact_mut(height * width)) {
             match &map {
-                Some(map) => map.apply([height, width], from, to, self.fill),
+                Some(map) => map.apply([height, width], displacement.as_ref(), from, to, self.fill),
                 None => to.copy_from_slice(from),
             }
         }

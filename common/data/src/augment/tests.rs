@@ -28,6 +28,7 @@ fn all() -> Augmentation {
         shift: 0.1,
         scale: 0.1,
         shear: 5.0,
+        elastic: 2.0,
         flip: 0.5,
         crop: 2,
         brightness: 0.1,
