@@ -72,6 +72,23 @@ fn a_network_is_shown_and_a_model_travels_between_formats() {
         "{said}"
     );
 
+    // Twice the same in an ensemble is the same.
+    let (first, there, both) = (at("first.safetensors"), at("there.onnx"), at("both.safetensors"));
+    let (code, joined) = json(&["model", "ensemble", &first, &there, "--out", &both]);
+    assert_eq!(
+        (code, &joined["result"]["parameters"]),
+        (0, &Value::from(18)),
+        "{joined}"
+    );
+    let read = galen_models::ModelFile::from_safetensors(&std::fs::read(&both).unwrap()).unwrap();
+    let row = [[0.5, -1.5]];
+    assert_eq!(
+        read.model.forward(&row).unwrap().rows().next(),
+        model.forward(&row).unwrap().rows().next()
+    );
+    let alone = party(&["model", "ensemble", &first, "--out", &at("one.safetensors")]);
+    assert_eq!(alone.status.code(), Some(2));
+
     // The same parameters by the names of a mapping.
     let map = "layer0 = \"layer0\"\nlayer2 = \"layer2\"\n";
     std::fs::write(at("names.toml"), map).unwrap();

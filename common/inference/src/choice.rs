@@ -1,7 +1,7 @@
 //! The choice of preset, level and layout of scales.
 
 use crate::bounds::{Bound, Bounds};
-use crate::circuit::{Blocks, Circuit, Scales, magnitudes};
+use crate::circuit::{Blocks, Circuit, Failure, Scales, magnitudes};
 use crate::network::Network;
 use crate::plan::{Plan, Precision};
 use crate::program::CompileError;
@@ -49,6 +49,7 @@ pub(crate) struct Compilation<'a> {
     ranges: &'a [Range],
     precision_bits: u32,
     guaranteed: bool,
+    max_bytes: u64,
 }
 
 /// A program without its model.
@@ -83,6 +84,7 @@ impl<'a> Compilation<'a> {
             ranges,
             precision_bits,
             guaranteed: true,
+            max_bytes: u64::MAX,
         })
     }
 
@@ -99,7 +101,13 @@ impl<'a> Compilation<'a> {
             ranges,
             precision_bits,
             guaranteed: false,
+            max_bytes: u64::MAX,
         })
+    }
+
+    /// Leaves out what needs more memory for ciphertexts than this, in bytes.
+    pub(crate) fn within(self, max_bytes: u64) -> Self {
+        Self { max_bytes, ..self }
     }
 
     pub(crate) fn is_guaranteed(&self) -> bool {
@@ -113,6 +121,7 @@ impl<'a> Compilation<'a> {
         for preset in Preset::all().iter().filter(|p| p.max_level() >= levels) {
             let context = Context::new(preset)?;
             match self.under(&context, levels, Scales::Nominal) {
+                Ok(found) if found.plan.peak_bytes > self.max_bytes => return Err(self.too_large(&found)),
                 Ok(found) => return Ok(found),
                 Err(error) => reason = format!("{}: {error}", preset.name()),
             }
@@ -138,6 +147,7 @@ impl<'a> Compilation<'a> {
             candidates.sort_by(|a, b| a.cost.total_cmp(&b.cost));
             // What fails for another reason than too little room does not do better with more levels.
             let mut hopeless: HashSet<(String, Scales)> = HashSet::new();
+            let mut too_large: Option<Found> = None;
             let total = candidates.len() as u32;
             for (start, some) in (0u32..).step_by(TOGETHER).zip(candidates.chunks(TOGETHER)) {
                 progress(start, total);
@@ -153,7 +163,15 @@ impl<'a> Compilation<'a> {
                     let kind = kind(candidate);
                     match result {
                         // Not if a cheaper one of this chunk has shown it to be hopeless: which ones are tried together must not matter.
-                        Some(Ok(found)) if !hopeless.contains(&kind) => return Ok(found),
+                        Some(Ok(found)) if !hopeless.contains(&kind) => {
+                            if found.plan.peak_bytes <= self.max_bytes {
+                                return Ok(found);
+                            }
+                            let least = too_large.as_ref().map_or(u64::MAX, |f| f.plan.peak_bytes);
+                            if found.plan.peak_bytes < least {
+                                too_large = Some(found);
+                            }
+                        }
                         Some(Err(CkksError::NoLevelLeft | CkksError::Overflow { .. })) | None => {}
                         Some(Err(error)) => {
                             reason = format!("{}: {error}", kind.0);
@@ -163,8 +181,20 @@ impl<'a> Compilation<'a> {
                     }
                 }
             }
+            // Larger rings have larger ciphertexts.
+            if let Some(found) = too_large {
+                return Err(self.too_large(&found));
+            }
         }
         Err(self.none(self.network.depth(), reason))
+    }
+
+    fn too_large(&self, least: &Found) -> CompileError {
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        CompileError::Memory {
+            needed_mib: mib(least.plan.peak_bytes),
+            allowed_mib: self.max_bytes >> 20,
+        }
     }
 
     /// The one that was found before.
@@ -232,26 +262,31 @@ impl<'a> Compilation<'a> {
                 .iter()
                 .map(fresh)
                 .collect::<Result<Vec<Bound>, CkksError>>()?;
-            let mut left = u32::MAX;
-            let bare = circuit.run(&bounds, &inputs, &mut |done, total| left = total - done);
             // The fresh zero of re-randomisation must fit as well.
-            let fitting = bare.and_then(|bare| {
-                bare.iter()
-                    .try_for_each(|b| bounds.rerandomised(b, None).map(drop))?;
+            let fitting = circuit.run(&bounds, &inputs, &mut |_, _| {}).and_then(|bare| {
+                let rerandomised = |b| bounds.rerandomised(b, None).map(drop);
+                bare.iter().try_for_each(rerandomised).map_err(|error| Failure {
+                    error,
+                    in_results: true,
+                })?;
                 Ok(bare)
             });
             match fitting {
                 Ok(bare) => break (circuit, bare),
                 // Only if it is the results that do not fit does a shift help; a place of it makes them smaller by at most a bit.
-                Err(CkksError::Overflow {
-                    needed_bits,
-                    available_bits,
-                }) if left <= circuit.last_steps() && shift < MAX_SHIFT && needed_bits < needed => {
+                Err(Failure {
+                    in_results: true,
+                    error:
+                        CkksError::Overflow {
+                            needed_bits,
+                            available_bits,
+                        },
+                }) if shift < MAX_SHIFT && needed_bits < needed => {
                     let places = (needed_bits - available_bits).ceil().max(1.0);
                     shift = (shift + places.min(f64::from(MAX_SHIFT)) as u32).min(MAX_SHIFT);
                     needed = needed_bits;
                 }
-                Err(error) => return Err(error),
+                Err(failure) => return Err(failure.error),
             }
         };
         // As much flooding as the precision asked for leaves room for, if any.

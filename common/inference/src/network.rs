@@ -91,19 +91,6 @@ impl Network {
         depths.pop().unwrap_or(0)
     }
 
-    /// The last node that reads each node; its own index for one that nobody reads.
-    pub(crate) fn last_readers(&self) -> Vec<NodeId> {
-        let mut last: Vec<NodeId> = (0..self.nodes.len()).collect();
-        for (reader, node) in self.nodes.iter().enumerate() {
-            match node {
-                Node::Input { .. } => {}
-                Node::Sum { terms, .. } => terms.iter().for_each(|t| last[t.node] = reader),
-                Node::Square { of } => last[*of] = reader,
-            }
-        }
-        last
-    }
-
     /// Where the elements of every node lie for inputs within `ranges`, by interval arithmetic; within the recorded limits as well
     /// if those are to be `trusted`.
     pub(crate) fn intervals(&self, ranges: &[Range], trusted: bool) -> Vec<Vec<Range>> {

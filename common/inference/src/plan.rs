@@ -115,8 +115,6 @@ impl Plan {
         let unit = f64::from(circuit.shift).exp2();
         let level = circuit.level();
         let largest = answers.iter().map(|a| a.budget.magnitude).fold(0.0, f64::max);
-        let resident =
-            circuit.peak_ciphertexts(inputs) * (2 * (level + 1) * degree * size_of::<u64>()) as f64;
         Self {
             preset: preset.name().to_owned(),
             degree,
@@ -139,7 +137,7 @@ impl Plan {
             multiply_adds: work.multiply_adds,
             cost: work.cost,
             residues: work.residues,
-            peak_bytes: resident as u64,
+            peak_bytes: circuit.peak_bytes(degree),
         }
     }
 }

@@ -112,6 +112,17 @@ pub enum CompileError {
         /// Why the largest one that was tried did not do.
         reason: String,
     },
+    /// Every way that is precise enough holds more ciphertexts than memory is allowed.
+    #[error(
+        "evaluating a batch takes {needed_mib} MiB for ciphertexts at least, {allowed_mib} MiB are allowed: allow more, ask for fewer bits, \
+         or train a smaller network (fewer channels, larger strides)"
+    )]
+    Memory {
+        /// MiB for the way that takes the least.
+        needed_mib: u64,
+        /// MiB that are allowed.
+        allowed_mib: u64,
+    },
     /// The encryption library failed.
     #[error(transparent)]
     Ckks(#[from] CkksError),
@@ -186,16 +197,19 @@ impl Program {
     /// Compiles a model file by what it says of its inputs and activations: by the recorded ranges if there are any, see
     /// [`Self::compile_recorded`]; otherwise by what the inputs may be, see [`Self::compile`].
     pub fn compile_file(file: &ModelFile, precision_bits: u32) -> Result<Self, CompileError> {
-        Self::compile_watched(file, precision_bits, &|_, _| {})
+        Self::compile_watched(file, precision_bits, u64::MAX, &|_, _| {})
     }
 
-    /// [`Self::compile_file`], which tells `progress` the candidates that were tried and how many there are at most at this moment.
+    /// [`Self::compile_file`] for at most so many bytes of ciphertexts at one time ([`Plan::peak_bytes`]), which tells `progress` the candidates
+    /// that were tried and how many there are at most at this moment.
     pub fn compile_watched(
         file: &ModelFile,
         precision_bits: u32,
+        max_bytes: u64,
         progress: &dyn Fn(u32, u32),
     ) -> Result<Self, CompileError> {
         Self::of_file(file, precision_bits, |compilation| {
+            let compilation = compilation.within(max_bytes);
             if compilation.is_guaranteed() {
                 compilation.smallest()
             } else {
@@ -215,7 +229,7 @@ impl Program {
     fn of_file(
         file: &ModelFile,
         precision_bits: u32,
-        find: impl FnOnce(&Compilation<'_>) -> Result<Found, CompileError>,
+        find: impl FnOnce(Compilation<'_>) -> Result<Found, CompileError>,
     ) -> Result<Self, CompileError> {
         let annotations = &file.annotations;
         let ranges = annotations
@@ -228,7 +242,7 @@ impl Program {
         } else {
             Compilation::expected(&network, &ranges, precision_bits)?
         };
-        let found = find(&compilation)?;
+        let found = find(compilation)?;
         Self::new(&file.model, annotations, &ranges, found)
     }
 
@@ -353,7 +367,8 @@ impl Program {
         inputs: &[Ciphertext],
         progress: &mut dyn FnMut(u32, u32),
     ) -> Result<Vec<Ciphertext>, CkksError> {
-        self.circuit.run(&self.arithmetic(key), inputs, progress)
+        let run = self.circuit.run(&self.arithmetic(key), inputs, progress);
+        run.map_err(|failure| failure.error)
     }
 
     fn rerandomised(&self, key: &ServingKey, bare: &Ciphertext) -> Result<Ciphertext, CkksError> {

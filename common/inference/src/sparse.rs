@@ -190,13 +190,19 @@ impl Sparse {
     }
 
     /// All rows in blocks of up to `size`, such that rows of a block read the same columns where possible: the channels of a
-    /// convolution at one place, which are then a dense matrix over what lies under the window.
-    pub(crate) fn blocks(&self, size: usize) -> Vec<Vec<usize>> {
+    /// convolution at one place, which are then a dense matrix over what lies under the window. Blocks and what is in them follow the
+    /// order in which rows are `wanted`, which names every row once.
+    pub(crate) fn blocks(&self, size: usize, wanted: &[usize]) -> Vec<Vec<usize>> {
         let columns = |i: usize| self.rows[i].iter().map(|&(j, _)| j);
-        let mut order: Vec<usize> = (0..self.rows.len()).collect();
+        let mut order = wanted.to_vec();
+        // Stable: rows that read the same stay in their order.
         order.sort_by(|&a, &b| columns(a).cmp(columns(b)));
+        let mut turn = vec![0; self.rows.len()];
+        wanted.iter().enumerate().for_each(|(at, &row)| turn[row] = at);
+        let mut groups: Vec<&[usize]> = order.chunk_by(|&a, &b| columns(a).eq(columns(b))).collect();
+        groups.sort_by_key(|group| group.first().map(|&row| turn[row]));
         let mut blocks: Vec<Vec<usize>> = Vec::new();
-        for alike in order.chunk_by(|&a, &b| columns(a).eq(columns(b))) {
+        for alike in groups {
             for part in alike.chunks(size) {
                 match blocks.last_mut() {
                     // Few rows are not worth a block of their own.
@@ -361,7 +367,8 @@ mod tests {
         };
         let map = Sparse::convolution(&window, 9, 1, &vec![1.0; 9 * 2 * 9]);
         assert_eq!(map.rows().len(), 9 * 6 * 2);
-        let blocks = map.blocks(16);
+        let natural: Vec<usize> = (0..108).collect();
+        let blocks = map.blocks(16, &natural);
         assert_eq!(blocks.len(), 12);
         for block in &blocks {
             let (_, part) = map.of_rows(block).packed();
@@ -371,7 +378,10 @@ mod tests {
         all.sort_unstable();
         assert!(all.into_iter().eq(0..108));
         // Rows that share nothing are joined.
-        assert_eq!(Sparse::identity(40).blocks(16).len(), 3);
+        assert_eq!(Sparse::identity(40).blocks(16, &natural[..40]).len(), 3);
+        // In the order in which they are wanted.
+        let backwards: Vec<usize> = (0..40).rev().collect();
+        assert_eq!(Sparse::identity(40).blocks(16, &backwards).concat(), backwards);
     }
     use galen_models::random::Stream;
 

@@ -174,3 +174,26 @@ fn a_model_file_says_what_it_is_compiled_by() {
     assert_eq!(recorded.plan().precision, Precision::Expected);
     assert_eq!(recorded.ranges(), declared.ranges());
 }
+
+/// What is allowed is kept, or refused with what it would take; the bound is on what is held at one time, not on all there is.
+#[test]
+fn memory_is_bounded() {
+    let text = r#"input = [1, 12, 12]
+        layers = [{ conv2d = { channels = 8, kernel = 3 } }, "square", { average_pool = { kernel = 2 } },
+            { conv2d = { channels = 8, kernel = 1 } }, "square", "flatten", { dense = { outputs = 2 } }]"#;
+    let mut file = ModelFile::from(random_model(text, 1));
+    file.record(&[vec![0.5; 144], vec![0.25; 144]]).unwrap();
+    let free = Program::compile_file(&file, 6).unwrap();
+    let plan = free.plan();
+    let all = (144 + plan.squares) * (2 * (plan.levels as u64 + 1) * plan.degree as u64 * 8);
+    assert!(plan.peak_bytes < all / 2, "{plan:?}");
+    let bounded = |bytes: u64| Program::compile_watched(&file, 6, bytes, &|_, _| {});
+    assert_eq!(bounded(plan.peak_bytes).unwrap().plan(), plan);
+    match bounded(1 << 20) {
+        Err(CompileError::Memory {
+            needed_mib,
+            allowed_mib: 1,
+        }) => assert!(needed_mib > 1 && needed_mib <= plan.peak_bytes.div_ceil(1 << 20)),
+        other => panic!("{:?}", other.map(|program| program.plan().clone())),
+    }
+}

@@ -56,6 +56,9 @@ pub(crate) struct PlanArgs {
     /// Threads; 0 for one per core.
     #[arg(long, default_value_t = 0)]
     threads: usize,
+    /// Most memory for the ciphertexts of a batch that is evaluated, in MiB; a model that needs more is refused.
+    #[arg(long, value_name = "MIB")]
+    max_memory: Option<u64>,
 }
 
 /// Arguments of `model add`.
@@ -93,7 +96,10 @@ fn compile(args: &PlanArgs) -> anyhow::Result<Planned> {
             eprint!("\rcompiling: {tried} of at most {of} ways tried ");
         }
     };
-    let program = Program::compile_watched(&file, args.precision_bits, &progress);
+    let max_bytes = args
+        .max_memory
+        .map_or(u64::MAX, |mib| mib.saturating_mul(1 << 20));
+    let program = Program::compile_watched(&file, args.precision_bits, max_bytes, &progress);
     if show {
         eprint!("\r\x1b[K");
     }

@@ -6,7 +6,7 @@ mod query;
 mod train;
 
 pub(super) use data::{DataAction, DescribeArgs, Division, SplitArgs};
-pub(super) use model::{ExportArgs, ImportArgs, ModelAction, ModelShowArgs};
+pub(super) use model::{EnsembleArgs, ExportArgs, ImportArgs, ModelAction, ModelShowArgs};
 pub(super) use query::QueryArgs;
 pub(super) use train::TrainArgs;
 
@@ -170,6 +170,7 @@ impl Command {
             Self::Model(model) => match model.command {
                 ModelAction::Show(_) => "model show",
                 ModelAction::Import(_) => "model import",
+                ModelAction::Ensemble(_) => "model ensemble",
                 ModelAction::Export(_) => "model export",
             },
             Self::Audit(AuditCommand {

@@ -86,6 +86,7 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::Model(args::ModelCommand { command }) => match command {
             args::ModelAction::Show(args) => model::show(&args, output),
             args::ModelAction::Import(args) => model::import(&args, output),
+            args::ModelAction::Ensemble(args) => model::ensemble(&args, output),
             args::ModelAction::Export(args) => model::export(&args, output),
         },
         Command::Audit(args::AuditCommand {

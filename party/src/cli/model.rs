@@ -1,6 +1,6 @@
 //! `party model`: networks shown, models imported and exported.
 
-use super::args::{ExportArgs, ImportArgs, ModelShowArgs};
+use super::args::{EnsembleArgs, ExportArgs, ImportArgs, ModelShowArgs};
 use super::output::Output;
 use crate::PartyError;
 use crate::config::Config;
@@ -101,6 +101,17 @@ pub(super) fn import(args: &ImportArgs, output: &Output) -> anyhow::Result<()> {
         }
     };
     write(&ModelFile::from(model), &args.out, output)
+}
+
+/// Joins models into one.
+pub(super) fn ensemble(args: &EnsembleArgs, output: &Output) -> anyhow::Result<()> {
+    let members: Vec<ModelFile> = args
+        .members
+        .iter()
+        .map(|path| load(path))
+        .collect::<Result<_, _>>()?;
+    let joined = ModelFile::ensemble(&members).map_err(problem_with(&args.out))?;
+    write(&joined, &args.out, output)
 }
 
 /// Writes the trained model, or one from a file, to a file.

@@ -6,6 +6,7 @@ use crate::sparse::Sparse;
 use galen_ckks::CkksError;
 use galen_ckks::linear::LinearMap;
 use rayon::prelude::*;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Rows that are computed together.
@@ -29,12 +30,15 @@ pub(crate) struct Blocks {
 }
 
 impl Blocks {
-    /// Of the terms of a sum with so many rows.
-    pub(crate) fn new(terms: &[Term], rows: usize) -> Result<Self, CkksError> {
+    /// Of the terms of a sum whose rows are `wanted` in this order.
+    pub(crate) fn new(terms: &[Term], wanted: &[usize]) -> Result<Self, CkksError> {
+        let rows = wanted.len();
         let maps: Vec<&Sparse> = terms.iter().map(|t| &t.map).collect();
         let map = Sparse::beside(&maps, rows);
         let diagonal = map.is_diagonal();
-        let block = |rows: Vec<usize>| {
+        let block = |mut rows: Vec<usize>| {
+            // Of a diagonal matrix, rows and columns are then in the same order.
+            rows.sort_unstable();
             let (columns, part) = map.of_rows(&rows).packed();
             let map = part.to_map()?;
             Ok(Block { rows, columns, map })
@@ -44,7 +48,7 @@ impl Blocks {
             copy: diagonal && map.is_ones(),
             free: diagonal && map.is_unit(),
             blocks: map
-                .blocks(BLOCK)
+                .blocks(BLOCK, wanted)
                 .into_par_iter()
                 .map(block)
                 .collect::<Result<_, CkksError>>()?,
@@ -52,17 +56,43 @@ impl Blocks {
     }
 
     /// Of every node of a network; nothing for those that are no sums.
+    ///
+    /// From the results back: the rows of a sum are wanted in the order in which the blocks of those that read it come to them. So the
+    /// channels of a pooling are computed place by place if that is how the next convolution reads them.
     pub(crate) fn all(network: &Network) -> Result<Vec<Arc<Self>>, CkksError> {
-        let of = |node: &Node| match node {
-            Node::Sum { terms, constants, .. } => Self::new(terms, constants.len()).map(Arc::new),
-            Node::Input { .. } | Node::Square { .. } => Ok(Arc::default()),
-        };
-        network.nodes.iter().map(of).collect()
+        let mut wanted: Vec<Wanted> = (0..network.nodes.len()).map(|_| Wanted::default()).collect();
+        let mut all = Vec::with_capacity(network.nodes.len());
+        for (id, node) in network.nodes.iter().enumerate().rev() {
+            let order = std::mem::take(&mut wanted[id]).order(network.len(id));
+            all.push(match node {
+                Node::Input { .. } => Arc::default(),
+                Node::Square { of } => {
+                    wanted[*of].add(&order);
+                    Arc::default()
+                }
+                Node::Sum { terms, .. } => {
+                    let blocks = Self::new(terms, &order)?;
+                    for block in &blocks.blocks {
+                        let mut begin = 0;
+                        for term in terms {
+                            let end = begin + term.map.inputs();
+                            let columns = block.columns.iter().filter(|c| (begin..end).contains(*c));
+                            let own: Vec<usize> = columns.map(|column| column - begin).collect();
+                            wanted[term.node].add(&own);
+                            begin = end;
+                        }
+                    }
+                    Arc::new(blocks)
+                }
+            });
+        }
+        all.reverse();
+        Ok(all)
     }
 
-    /// Number of blocks.
-    pub(crate) fn len(&self) -> usize {
-        self.blocks.len()
+    /// One of the blocks.
+    pub(crate) fn get(&self, number: usize) -> Option<&Block> {
+        self.blocks.get(number)
     }
 
     /// The blocks; every row is in one.
@@ -83,5 +113,26 @@ impl Blocks {
     /// Whether every row is what it reads, or its negative: nothing is multiplied.
     pub(crate) fn is_free(&self) -> bool {
         self.free
+    }
+}
+
+/// The order in which elements of a node are first read.
+#[derive(Default)]
+struct Wanted {
+    order: Vec<usize>,
+    known: HashSet<usize>,
+}
+
+impl Wanted {
+    fn add(&mut self, elements: &[usize]) {
+        let new = elements.iter().filter(|&&index| self.known.insert(index));
+        self.order.extend(new);
+    }
+
+    /// Of all `len` elements; those that nobody reads come last.
+    fn order(mut self, len: usize) -> Vec<usize> {
+        let all: Vec<usize> = (0..len).collect();
+        self.add(&all);
+        self.order
     }
 }

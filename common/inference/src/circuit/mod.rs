@@ -2,9 +2,11 @@
 
 mod blocks;
 mod layout;
+mod schedule;
 
 pub(crate) use self::blocks::Blocks;
 use self::layout::Layout;
+use self::schedule::{Part, Place, Task, elements, peak, schedule};
 use crate::network::{Network, Node, NodeId, Term};
 use galen_ckks::CkksError;
 use galen_ckks::context::{Context, Target};
@@ -12,6 +14,7 @@ use galen_ckks::linear::LinearMap;
 use galen_models::Range;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Sums that are computed, divided and reported together.
@@ -72,7 +75,9 @@ struct State {
 /// How a node is computed.
 #[derive(Clone, Debug)]
 enum Step {
-    Input,
+    Input {
+        len: usize,
+    },
     Sum {
         sources: Vec<Source>,
         /// The matrix.
@@ -104,7 +109,8 @@ struct Source {
 #[derive(Clone, Debug)]
 pub(crate) struct Circuit {
     steps: Vec<Step>,
-    last_readers: Vec<NodeId>,
+    /// Levels of the elements of every node, of squares as they are and of everything divided.
+    levels: Vec<[usize; 2]>,
     input_scale: f64,
     level: usize,
     /// Binary places by which results are smaller than outputs, so that they fit the modulus of level 0.
@@ -167,7 +173,7 @@ impl Circuit {
         for (id, node) in network.nodes.iter().enumerate() {
             let last = id + 1 == network.nodes.len();
             match node {
-                Node::Input { .. } => layout.push(Step::Input, start, start),
+                Node::Input { len } => layout.push(Step::Input { len: *len }, start, start),
                 Node::Square { of } => layout.square(*of)?,
                 Node::Sum { terms, constants, .. } if last && shift > 0 => {
                     let factors = vec![factor; constants.len()];
@@ -180,7 +186,8 @@ impl Circuit {
                         .collect();
                     let constants: Vec<f64> = constants.iter().map(|c| c * factor).collect();
                     let magnitudes: Vec<f64> = magnitudes[id].iter().map(|m| m * factor).collect();
-                    let blocks = Arc::new(Blocks::new(&terms, constants.len())?);
+                    let wanted: Vec<usize> = (0..constants.len()).collect();
+                    let blocks = Arc::new(Blocks::new(&terms, &wanted)?);
                     layout.sum(&terms, &blocks, &constants, &magnitudes)?;
                 }
                 Node::Sum { terms, constants, .. } => {
@@ -189,8 +196,13 @@ impl Circuit {
             }
         }
         Ok(Self {
+            levels: layout
+                .raw
+                .iter()
+                .zip(&layout.finished)
+                .map(|(raw, finished)| [raw.level, finished.level])
+                .collect(),
             steps: layout.steps,
-            last_readers: network.last_readers(),
             input_scale,
             level,
             shift,
@@ -223,7 +235,7 @@ impl Circuit {
         let mut residues = Residues::default();
         for step in &self.steps {
             match step {
-                Step::Input => {}
+                Step::Input { .. } => {}
                 Step::Sum {
                     sources,
                     blocks,
@@ -246,7 +258,7 @@ impl Circuit {
                     residues.divided += (constants.len() * divisions * primes) as u64;
                 }
                 Step::Square { of, divisions, .. } => {
-                    let (count, primes) = (self.len(*of), self.level + 1);
+                    let (count, primes) = (elements(&self.steps, *of), self.level + 1);
                     work.squares += count as u64;
                     residues.squared += (count * primes) as u64;
                     if divisions.is_some() {
@@ -273,54 +285,36 @@ impl Circuit {
         work
     }
 
-    fn len(&self, node: NodeId) -> usize {
-        match &self.steps[node] {
-            Step::Sum { constants, .. } => constants.len(),
-            Step::Square { of, .. } => self.len(*of),
-            Step::Input => 0,
-        }
-    }
-
-    /// The largest number of ciphertexts of degree 1 at the inputs' level that are held at one time, those of the inputs included; those
-    /// of degree 2 count one and a half.
-    pub(crate) fn peak_ciphertexts(&self, inputs: usize) -> f64 {
-        let mut held = vec![0.0; self.steps.len()];
-        let mut peak = inputs as f64;
-        for (id, step) in self.steps.iter().enumerate() {
-            let count = self.len(id) as f64;
-            held[id] = match step {
-                Step::Input => inputs as f64,
-                Step::Sum { .. } => count,
-                Step::Square { divisions, raw, .. } => {
-                    count * (f64::from(u8::from(divisions.is_some())) + if *raw { 1.5 } else { 0.0 })
-                }
-            };
-            peak = peak.max(held.iter().sum());
-            for (node, &last) in self.last_readers.iter().enumerate().take(id) {
-                // The caller holds the inputs throughout.
-                if last <= id && node > 0 {
-                    held[node] = 0.0;
-                }
+    /// Bytes of all ciphertexts that are held at one time, at most, those of the inputs included.
+    pub(crate) fn peak_bytes(&self, degree: usize) -> u64 {
+        let bytes = |parts: usize, level: usize| (parts * (level + 1) * degree * size_of::<u64>()) as u64;
+        let size = |place: &Place| {
+            let [raw, finished] = self.levels[place.node];
+            match place.raw {
+                true => bytes(3, raw),
+                false if place.node + 1 == self.steps.len() => bytes(2, 0),
+                false => bytes(2, finished),
             }
-        }
-        peak
-    }
-
-    /// Steps that `progress` counts.
-    fn total(&self) -> u32 {
-        let blocks = |id: usize| match &self.steps[id] {
-            Step::Sum { blocks, .. } => blocks.len(),
-            _ => self.len(id).div_ceil(BLOCK),
         };
-        (1..self.steps.len()).map(blocks).sum::<usize>() as u32
-    }
-
-    /// Steps of the last node.
-    pub(crate) fn last_steps(&self) -> u32 {
-        match self.steps.last() {
-            Some(Step::Sum { blocks, .. }) => blocks.len() as u32,
+        let beside = |task: &Task| match (&task.part, &self.steps[task.node]) {
+            (
+                Part::Block(number),
+                Step::Sum {
+                    blocks,
+                    sources,
+                    target,
+                    ..
+                },
+            ) if !blocks.is_copy() => {
+                let rows = blocks.get(*number).map_or(0, |block| block.rows.len()) as u64;
+                rows * bytes(if sources.iter().any(|s| s.raw) { 3 } else { 2 }, target.level)
+            }
+            (Part::Squares(of), Step::Square { raw: false, .. }) => {
+                of.len() as u64 * bytes(3, self.levels[task.node][0])
+            }
             _ => 0,
-        }
+        };
+        peak(&self.steps, &schedule(&self.steps), size, beside)
     }
 
     /// Runs the circuit on one value per model input. Results have level 0 and degree 1. `progress` gets steps done and steps in
@@ -330,101 +324,102 @@ impl Circuit {
         arithmetic: &A,
         inputs: &[A::Value],
         progress: &mut dyn FnMut(u32, u32),
-    ) -> Result<Vec<A::Value>, CkksError> {
-        let total = self.total();
-        let mut done = 0;
-        let mut step_done = || {
-            done += 1;
+    ) -> Result<Vec<A::Value>, Failure> {
+        let tasks = schedule(&self.steps);
+        let total = tasks.len() as u32;
+        let mut held: HashMap<Place, A::Value> = HashMap::new();
+        for (task, done) in tasks.iter().zip(1..) {
+            let read: Vec<&A::Value> = task
+                .reads
+                .iter()
+                .map(|place| match place.node {
+                    0 => &inputs[place.index],
+                    _ => &held[place],
+                })
+                .collect();
+            let computed = self.compute(arithmetic, task, &read).map_err(|error| Failure {
+                error,
+                in_results: task.node + 1 == self.steps.len(),
+            })?;
+            held.extend(task.writes(&self.steps).into_iter().zip(computed));
+            for place in &task.over {
+                held.remove(place);
+            }
             progress(done, total);
-        };
-        // Degree 1, and squares as they are.
-        let mut finished: Vec<Vec<A::Value>> = self.steps.iter().map(|_| Vec::new()).collect();
-        let mut raw: Vec<Vec<A::Value>> = self.steps.iter().map(|_| Vec::new()).collect();
-        for (id, step) in self.steps.iter().enumerate() {
-            match step {
-                Step::Input => {}
+        }
+        let mut results: Vec<(Place, A::Value)> = held.into_iter().collect();
+        results.sort_by_key(|(place, _)| place.index);
+        Ok(results.into_iter().map(|(_, value)| value).collect())
+    }
+
+    /// What a task writes, in the order of [`Task::writes`].
+    fn compute<A: Arithmetic>(
+        &self,
+        arithmetic: &A,
+        task: &Task,
+        read: &[&A::Value],
+    ) -> Result<Vec<A::Value>, CkksError> {
+        match (&task.part, &self.steps[task.node]) {
+            (
+                Part::Block(number),
                 Step::Sum {
-                    sources,
                     blocks,
                     constants,
                     magnitudes,
                     target,
                     divisions,
-                } => {
-                    let last = id + 1 == self.steps.len();
-                    let read: Vec<&A::Value> = sources
-                        .iter()
-                        .flat_map(|s| match (s.node, s.raw) {
-                            (0, _) => inputs,
-                            (node, true) => &raw[node],
-                            (node, false) => &finished[node],
-                        })
-                        .collect();
-                    let finish = |index: usize, sum: &A::Value| {
-                        let value = arithmetic.finish(sum, constants[index], *divisions)?;
-                        let value = arithmetic.within(value, magnitudes[index])?;
-                        if last {
-                            arithmetic.at_level(value, 0)
-                        } else {
-                            Ok(value)
-                        }
-                    };
-                    let mut all: Vec<(usize, A::Value)> = Vec::with_capacity(constants.len());
-                    for block in blocks.iter() {
-                        let values: Result<Vec<A::Value>, CkksError> = if blocks.is_copy() {
-                            block.rows.par_iter().map(|&i| finish(i, read[i])).collect()
-                        } else {
-                            let used: Vec<&A::Value> = block.columns.iter().map(|&j| read[j]).collect();
-                            let sums = arithmetic.apply(&block.map, &used, *target)?;
-                            block
-                                .rows
-                                .par_iter()
-                                .zip(&sums)
-                                .map(|(&i, sum)| finish(i, sum))
-                                .collect()
-                        };
-                        all.extend(block.rows.iter().copied().zip(values?));
-                        step_done();
+                    ..
+                },
+            ) => {
+                let Some(block) = blocks.get(*number) else {
+                    return Ok(Vec::new());
+                };
+                let last = task.node + 1 == self.steps.len();
+                let finish = |index: usize, sum: &A::Value| {
+                    let value = arithmetic.finish(sum, constants[index], *divisions)?;
+                    let value = arithmetic.within(value, magnitudes[index])?;
+                    if last {
+                        arithmetic.at_level(value, 0)
+                    } else {
+                        Ok(value)
                     }
-                    all.sort_by_key(|&(i, _)| i);
-                    let all: Vec<A::Value> = all.into_iter().map(|(_, value)| value).collect();
-                    finished[id] = all;
+                };
+                let rows = block.rows.par_iter();
+                if blocks.is_copy() {
+                    return rows.zip(read).map(|(&i, value)| finish(i, value)).collect();
                 }
+                let sums = arithmetic.apply(&block.map, read, *target)?;
+                rows.zip(&sums).map(|(&i, sum)| finish(i, sum)).collect()
+            }
+            (
+                Part::Squares(_),
                 Step::Square {
-                    of,
-                    divisions,
-                    raw: kept,
-                } => {
-                    let roots = std::mem::take(&mut finished[*of]);
-                    for block in roots.chunks(BLOCK) {
-                        let squares: Vec<A::Value> = block
-                            .par_iter()
-                            .map(|x| arithmetic.square(x))
-                            .collect::<Result<_, _>>()?;
-                        if let Some(divisions) = divisions {
-                            let divided: Result<Vec<A::Value>, CkksError> = squares
-                                .par_iter()
-                                .map(|x| arithmetic.finish(x, 0.0, *divisions))
-                                .collect();
-                            finished[id].extend(divided?);
-                        }
-                        if *kept {
-                            raw[id].extend(squares);
-                        }
-                        step_done();
-                    }
-                    finished[*of] = roots;
+                    divisions, raw: kept, ..
+                },
+            ) => {
+                let squares = read.par_iter().map(|x| arithmetic.square(x));
+                let squares: Vec<A::Value> = squares.collect::<Result<_, _>>()?;
+                let Some(divisions) = divisions else {
+                    return Ok(squares);
+                };
+                let divided = squares.par_iter().map(|x| arithmetic.finish(x, 0.0, *divisions));
+                let mut divided: Vec<A::Value> = divided.collect::<Result<_, _>>()?;
+                if *kept {
+                    divided.extend(squares);
                 }
+                Ok(divided)
             }
-            for (node, &last) in self.last_readers.iter().enumerate().take(id) {
-                if last <= id {
-                    finished[node].clear();
-                    raw[node].clear();
-                }
-            }
+            _ => Ok(Vec::new()),
         }
-        Ok(finished.pop().unwrap_or_default())
     }
+}
+
+/// A circuit that cannot be evaluated.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: CkksError,
+    /// Whether it is the results that cannot be computed, and not something on the way.
+    pub(crate) in_results: bool,
 }
 
 /// The bounds of a node's elements: by interval arithmetic from the inputs, and where ranges were recorded, those times `margin` if they

@@ -294,7 +294,7 @@ mod tests {
             ("/batches/scale", json!(1.0)),
             ("/batches/scale", json!(1e300)),
             ("/batches/scale", json!(-1e9)),
-            ("/batches/scale", json!(2f64.powi(60))),
+            ("/batches/scale", json!(2f64.powi(61))),
             ("/batches/ranges", json!([])),
             ("/batches/ranges", json!([{"min": 1.0, "max": 0.0}])),
             ("/batches/ranges", json!([{"min": 0.0, "max": 1e40}])),

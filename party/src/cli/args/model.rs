@@ -28,6 +28,16 @@ pub(in crate::cli) enum ModelAction {
         Next: `party model show model.safetensors`."
     )]
     Import(ImportArgs),
+    /// Join trained models into one that gives the mean of their outputs
+    #[command(
+        long_about = "Joins trained models side by side into one that gives the mean of their outputs, which is right more often than each of \
+        them. It takes the levels of the deepest one and the work of all. The mean goes into the weights of the last layers, which must be dense.\n\n\
+        Needs: two or more models with the same input, outputs, classes and standardisation, say trained by the same recipe with \
+        different seeds (`party train --seed`).\n\n\
+        Example:\n  party model ensemble one.safetensors two.safetensors three.safetensors --out model.safetensors\n\n\
+        Next: `party model show model.safetensors`."
+    )]
+    Ensemble(EnsembleArgs),
     /// Write a model to a file that other programs read
     #[command(
         long_about = "Writes a model to a safetensors file (f64) or, where the name ends in .onnx, to an ONNX file (f32): the trained model, as \
@@ -63,6 +73,17 @@ pub(in crate::cli) struct ImportArgs {
     #[arg(long, value_name = "NAMES", requires = "network")]
     pub(in crate::cli) map: Option<PathBuf>,
     /// File to write; an existing one is not overwritten
+    #[arg(long)]
+    pub(in crate::cli) out: PathBuf,
+}
+
+/// Arguments of `model ensemble`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct EnsembleArgs {
+    /// The models (.safetensors, .onnx)
+    #[arg(required = true, num_args = 2.., value_name = "MODEL")]
+    pub(in crate::cli) members: Vec<PathBuf>,
+    /// File to write, .safetensors or .onnx; an existing one is not overwritten
     #[arg(long)]
     pub(in crate::cli) out: PathBuf,
 }

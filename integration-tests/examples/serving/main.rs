@@ -3,12 +3,16 @@
 //!     cargo build --release --bin quickstart
 //!     cargo run --release -p galen-integration-tests --example serving -- tabular
 //!     cargo run --release -p galen-integration-tests --example serving -- network configs/models/examples/cryptonets.toml
+//!     cargo run --release -p galen-integration-tests --example serving -- trained MODEL.safetensors IMAGES SCHEMA.toml
 //!     cargo run --release -p galen-integration-tests --example serving -- load [SECONDS]
 //!
 //! `tabular` asks a model of 13 features about 4,096 patients; `network` asks a network on images with random weights about a full batch of random
-//! images; `load` has eight hospitals ask at once. Networks with random weights tell nothing of accuracy.
+//! images; `trained` asks a trained model about a labelled set, and compares accuracy and classes with the plain evaluator's; `load` has eight
+//! hospitals ask at once. Networks with random weights tell nothing of accuracy.
 
 #![allow(clippy::print_stdout, reason = "printing is what this is for")]
+
+mod trained;
 
 use anyhow::{Context, bail, ensure};
 use galen_core::Digest;
@@ -38,9 +42,12 @@ fn main() -> anyhow::Result<()> {
     match args.as_slice() {
         ["tabular"] => tabular(),
         ["network", file] => network(Path::new(file)),
+        ["trained", model, data, schema] => {
+            trained::ask(Path::new(model), Path::new(data), Path::new(schema))
+        }
         ["load"] => load(60),
         ["load", seconds] => load(seconds.parse()?),
-        _ => bail!("say tabular, network FILE, or load [SECONDS]"),
+        _ => bail!("say tabular, network FILE, trained MODEL DATA SCHEMA, or load [SECONDS]"),
     }
 }
 
