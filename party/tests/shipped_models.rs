@@ -138,6 +138,7 @@ fn models_on_images_and_signals_are_as_good_as_their_cards_say() {
             0.9263,
         ),
         ("ecg", "data.toml", "ecg-mitbih/mitbih_beats_DS2.npz", 0.9730),
+        ("mnist", "data.toml", "mnist/t10k-images-idx3-ubyte.gz", 0.9957),
     ] {
         let file = model(name);
         let Some(test) = shared(test) else { continue };
