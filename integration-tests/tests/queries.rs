@@ -144,6 +144,14 @@ fn a_registered_model_is_asked() -> anyhow::Result<()> {
     })?;
     let failure = scene.command(ASKER, ask)?.failure()?;
     ensure!(failure.log.contains("there are shapes"), "{}", failure.log);
+
+    // A model whose batches nobody could send is not taken.
+    let config = scene.home(COORDINATOR).join("config.toml");
+    let allowed = std::fs::read_to_string(&config)?.replace("max_batch_mib = 512", "max_batch_mib = 1");
+    std::fs::write(&config, allowed)?;
+    let path = shown(&scene.dir().join("shapes.safetensors"));
+    let refused = scene.command(COORDINATOR, ["model", "add", path.as_str()])?.failure()?;
+    ensure!(refused.log.contains("max_batch_mib"), "{}", refused.log);
     scene.end()
 }
 

@@ -183,7 +183,7 @@ fn describe(plan: &Plan, seconds: f64) -> String {
 
 pub(crate) fn add(args: &AddArgs) -> anyhow::Result<Outcome> {
     let home = Home::new(&args.dir);
-    home.config().context("run `coordinator init` first")?;
+    let config = home.config().context("run `coordinator init` first")?;
     let name = match &args.name {
         Some(name) => name.clone(),
         None => {
@@ -193,6 +193,17 @@ pub(crate) fn add(args: &AddArgs) -> anyhow::Result<Outcome> {
     };
     registry::check_name(&name).map_err(anyhow::Error::msg)?;
     let planned = compile(&args.plan)?;
+    let (batch, most) = (
+        planned.program.plan().batch_bytes as u64,
+        config.queries.max_batch_mib << 20,
+    );
+    ensure!(
+        batch <= most,
+        "a batch has {} MiB, and max_batch_mib in config.toml allows {}: nobody could send one. Allow more, ask for fewer bits \
+         (--precision-bits), or train a smaller network",
+        batch.div_ceil(1 << 20),
+        config.queries.max_batch_mib
+    );
     let mut data = data(&planned);
     let mut text = describe(planned.program.plan(), planned.seconds);
     let milliseconds = (planned.seconds * 1000.0).ceil() as u64;
