@@ -4,6 +4,7 @@ use crate::process::Process;
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 /// A command under way or done.
 #[derive(Debug)]
@@ -36,6 +37,16 @@ impl Job {
     /// Waits for its end and returns its result.
     pub fn result(mut self) -> anyhow::Result<Value> {
         let status = self.0.wait()?;
+        self.read(status)
+    }
+
+    /// The same for one that takes long, up to a time.
+    pub fn result_within(mut self, patience: Duration) -> anyhow::Result<Value> {
+        let status = self.0.wait_at_most(patience)?;
+        self.read(status)
+    }
+
+    fn read(self, status: ExitStatus) -> anyhow::Result<Value> {
         if !status.success() {
             bail!("{} failed ({status}):\n{}", self.0.name(), self.0.last_words(12));
         }

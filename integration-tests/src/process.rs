@@ -114,14 +114,19 @@ impl Process {
         Ok(self.ended)
     }
 
-    /// Waits for its end.
+    /// Waits for its end, which must come soon.
     pub fn wait(&mut self) -> anyhow::Result<ExitStatus> {
+        self.wait_at_most(END)
+    }
+
+    /// Waits for its end, which must come within a time.
+    pub fn wait_at_most(&mut self, patience: Duration) -> anyhow::Result<ExitStatus> {
         let began = Instant::now();
         loop {
             if let Some(status) = self.ended()? {
                 return Ok(status);
             }
-            if began.elapsed() > END {
+            if began.elapsed() > patience {
                 bail!(
                     "{} does not end; its last words:\n{}",
                     self.name,

@@ -150,7 +150,9 @@ fn a_registered_model_is_asked() -> anyhow::Result<()> {
     let allowed = std::fs::read_to_string(&config)?.replace("max_batch_mib = 512", "max_batch_mib = 1");
     std::fs::write(&config, allowed)?;
     let path = shown(&scene.dir().join("shapes.safetensors"));
-    let refused = scene.command(COORDINATOR, ["model", "add", path.as_str()])?.failure()?;
+    let refused = scene
+        .command(COORDINATOR, ["model", "add", path.as_str()])?
+        .failure()?;
     ensure!(refused.log.contains("max_batch_mib"), "{}", refused.log);
     scene.end()
 }

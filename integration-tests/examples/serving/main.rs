@@ -32,6 +32,8 @@ use std::time::{Duration, Instant};
 
 const ASKER: &str = "zurich";
 const MODEL: &str = "measured";
+/// How long a query may take.
+const LONG: Duration = Duration::from_secs(3600);
 /// Images on which activations are recorded.
 const RECORDED: usize = 64;
 
@@ -73,7 +75,9 @@ fn add(scene: &mut Scene, file: &ModelFile) -> anyhow::Result<()> {
     let path = scene.dir().join("model.safetensors");
     std::fs::write(&path, file.to_safetensors()?)?;
     let began = Instant::now();
-    let added = scene.run(COORDINATOR, &["model", "add", &shown(&path), "--name", MODEL])?;
+    let path = shown(&path);
+    let job = scene.command(COORDINATOR, ["model", "add", path.as_str(), "--name", MODEL])?;
+    let added = job.result_within(LONG)?;
     let plan = &added["plan"];
     println!(
         "{} parameters, added in {:.1} s: {} (log2 QP {} of {}), {} levels, {:.1} bits, {} patients a batch; estimated {:.2} s a batch, {:.0} MiB",
@@ -121,7 +125,8 @@ fn coordinator(scene: &mut Scene) -> anyhow::Result<(u32, f64, f64, f64)> {
 fn ask(scene: &mut Scene, args: &[&str], what: &str) -> anyhow::Result<Value> {
     let before = coordinator(scene)?.1;
     let began = Instant::now();
-    let asked = scene.run(ASKER, args)?;
+    let job = scene.command(ASKER, args.iter().copied())?;
+    let asked = job.result_within(LONG)?;
     let wall = began.elapsed().as_secs_f64();
     let status = scene.run(COORDINATOR, &["status"])?;
     let evaluation = status["models"][0]["batch_ms"].as_f64().unwrap_or(0.0) / 1000.0;
