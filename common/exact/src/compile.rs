@@ -102,12 +102,15 @@ pub(crate) struct Layout {
     pub exponents: Vec<u32>,
     /// Scale of every output.
     pub outputs: Vec<u32>,
-    /// Inputs that are encrypted in dimension n, so that look-ups of them need no key switch.
+    /// Inputs that are encrypted in dimension n: look-ups of nothing else need no key switch.
     pub small: Vec<usize>,
-    /// Inputs that are encrypted in dimension N: those that outputs use, and all if noise in dimension n were too large.
+    /// Inputs that are encrypted in dimension N: those of outputs and of look-ups that take other look-ups too, and all if noise in
+    /// dimension n were too large.
     pub big: Vec<usize>,
     /// log2 failure probabilities of all bootstraps and outputs.
     failures: Vec<f64>,
+    /// Whether all look-ups take inputs in dimension N.
+    pub wide: bool,
     /// Noise of the noisiest output, as a share of the torus, squared.
     pub answer_variance: f64,
 }
@@ -168,6 +171,7 @@ impl Layout {
             small,
             big,
             failures,
+            wide,
             answer_variance,
         })
     }
@@ -193,6 +197,12 @@ fn share(exponent: u32) -> f64 {
     (f64::from(exponent) - 64.0).exp2()
 }
 
+/// Whether a look-up takes inputs in dimension N: where it takes other look-ups too, its sum is switched to dimension n anyway, and noise
+/// there is smaller; otherwise where everything does.
+pub(crate) fn is_wide(sum: &Sum, inputs: usize, wide: bool) -> bool {
+    wide || sum.terms.iter().any(|&(wire, _)| wire >= inputs)
+}
+
 /// The scale of every wire, the smallest that its uses ask for, and the inputs to be encrypted in dimension n and in dimension N.
 fn scales(circuit: &Circuit, wires: usize, outputs: &[u32], wide: bool) -> (Vec<u32>, Vec<usize>, Vec<usize>) {
     let mut exponents = vec![u32::MAX; wires];
@@ -206,7 +216,8 @@ fn scales(circuit: &Circuit, wires: usize, outputs: &[u32], wide: bool) -> (Vec<
         }
     };
     for lookup in circuit.lookups() {
-        demand(&lookup.sum, Coded::exponent(lookup), if wide { &mut big } else { &mut small });
+        let used = if is_wide(&lookup.sum, circuit.inputs(), wide) { &mut big } else { &mut small };
+        demand(&lookup.sum, Coded::exponent(lookup), used);
     }
     for (sum, &exponent) in circuit.outputs().iter().zip(outputs) {
         demand(sum, exponent, &mut big);
@@ -246,11 +257,10 @@ impl<'a> Noise<'a> {
 
     /// Of a sum in units of 2^exponent, and whether a part of it must be switched to dimension n.
     fn of(&self, sum: &Sum, exponent: u32) -> (f64, bool) {
-        let (mut variance, mut switched) = (0.0, false);
+        let switched = is_wide(sum, self.inputs, self.wide);
+        let mut variance = 0.0;
         for &(wire, weight) in &sum.terms {
-            let looked_up = wire >= self.inputs;
-            switched |= looked_up || self.wide;
-            let own = match (looked_up, self.wide) {
+            let own = match (wire >= self.inputs, switched) {
                 (true, _) => self.bootstrap,
                 (false, true) => self.fresh_big,
                 (false, false) => self.fresh,

@@ -8,7 +8,7 @@
 //! with the hospital's [`EvaluationKey`] and sees neither.
 //!
 //! To read the code in the order of a query: `features` (rows to integers), `circuit` (sums and look-ups, with ranges), `network`, `fit`
-//! and `quantise` (a network to a circuit), `trees` (trees to a circuit), `reveal` (what an answer says), `encoding` (a look-up as
+//! and `quantise` (a network to a circuit), `spiking` (the same as integrate-and-fire neurons), `trees` (trees to a circuit), `reveal` (what an answer says), `encoding` (a look-up as
 //! bootstraps), `parameters` and `compile` (noise, failure probability, choice of parameters), `plan`, `keys`, `query` and `program`
 //! (encryption and evaluation), `codec` (bytes).
 //!
@@ -29,6 +29,7 @@ mod quantise;
 mod quantised;
 mod query;
 mod reveal;
+mod spiking;
 mod trees;
 
 pub use circuit::{Circuit, CircuitError, Interval, Lookup, MAX_SHIFT, MAX_TABLE, MAX_WIRES, Sum};
@@ -43,5 +44,6 @@ pub use program::{Program, RunError};
 pub use quantise::{Precision, QuantiseError, quantise};
 pub use quantised::{Outcome, Quantised, QuantisedError};
 pub use query::{Answer, AnswerError, Querier, Query, QueryError};
+pub use spiking::{MAX_STEPS, SpikingError, Timing, spiking};
 pub use reveal::{Reveal, RevealError};
 pub use trees::{Forest, MAX_DEPTH, MAX_DUMP_BYTES, MAX_NODES, Node, TreeError};

@@ -2,7 +2,7 @@
 
 use crate::circuit::{Circuit, Sum};
 use crate::codec::CodecError;
-use crate::compile::Layout;
+use crate::compile::{Layout, is_wide};
 use crate::encoding::{Coded, Reading};
 use crate::keys::{EvaluationKey, Generator, modulus, seeder};
 use crate::parameters::ParameterSet;
@@ -12,6 +12,7 @@ use galen_core::Digest;
 use galen_core::random::RandomError;
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tfhe::core_crypto::commons::math::random::Seed;
 use tfhe::core_crypto::prelude::*;
 
 /// A circuit compiled under one parameter set. Equal circuits compile to equal programs, on both sides.
@@ -247,7 +248,7 @@ impl Machine<'_> {
         Ok(result)
     }
 
-    /// A look-up's sum: inputs in dimension n if they are, everything else in dimension N.
+    /// A look-up's sum: in dimension n if it is of inputs alone.
     fn sum(&self, sum: &Sum, coded: &Coded, narrow: &[Vec<u64>], wide: &[Vec<u64>]) -> Split {
         let set = &self.program.set;
         let mut split = Split {
@@ -255,13 +256,12 @@ impl Machine<'_> {
             big: vec![0; set.polynomial_size() + 1],
             used: false,
         };
+        split.used = is_wide(sum, narrow.len(), self.program.layout.wide);
         for &(wire, weight) in &sum.terms {
             let factor = self.factor(wire, weight, coded.exponent);
-            if narrow.get(wire).is_some_and(|ciphertext| !ciphertext.is_empty()) {
-                add_scaled(&mut split.small, &narrow[wire], factor);
-            } else {
-                add_scaled(&mut split.big, &wide[wire], factor);
-                split.used = true;
+            match split.used {
+                true => add_scaled(&mut split.big, &wide[wire], factor),
+                false => add_scaled(&mut split.small, &narrow[wire], factor),
             }
         }
         let constant = (sum.constant + coded.offset) as u64;

@@ -50,7 +50,9 @@ impl Query {
         let patients = reader.patients()?;
         reader.length(QUERY_HEADER + patients * program.plan().query_bytes_per_patient)?;
         let layout = program.layout();
-        let mut list = |inputs: usize| Ok((reader.seed()?, reader.words(patients * inputs)?));
+        let mut list = |inputs: usize| -> Result<(u128, Vec<u64>), CodecError> {
+            Ok((reader.seed()?, reader.words(patients * inputs)?))
+        };
         Ok(Self {
             program: program.digest(),
             key,

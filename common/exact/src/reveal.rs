@@ -61,7 +61,7 @@ fn less(mut sum: Sum, threshold: i64) -> Sum {
 }
 
 /// The bit `sum >= 0`. Only whole powers of two below the sum's range are dropped, and 0 is a multiple of each, so that it is exact.
-fn at_least_zero(circuit: &mut Circuit, sum: Sum) -> Result<usize, CircuitError> {
+pub(crate) fn at_least_zero(circuit: &mut Circuit, sum: Sum) -> Result<usize, CircuitError> {
     let range = circuit.range_of(&sum)?;
     let bits = |range: Interval| (range.count().max(2) - 1).ilog2() + 1;
     let shift = bits(range).saturating_sub(COMPARISON_BITS);
