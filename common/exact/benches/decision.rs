@@ -1,7 +1,11 @@
 //! Time of one exact decision: `cargo bench -p galen-exact --bench decision`.
 //!
 //! The network of `tests/wdbc.rs` (30 features, 16 ReLU units, one decision) on one test patient after another, for each number of threads.
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "printing is what this is for")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "printing is what this is for"
+)]
 
 #[path = "../tests/common/wdbc.rs"]
 mod wdbc;
@@ -49,17 +53,26 @@ fn main() {
             evaluation.memory_bytes()
         );
         for threads in [1, 2] {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
             let (mut wall, mut least, before) = (0.0, f64::INFINITY, process_time());
             let mut equal = 0;
             for row in &data.test.rows[..PATIENTS] {
-                let query = querier.encrypt(&[quantised.encoder().encode(row).unwrap()]).unwrap();
+                let query = querier
+                    .encrypt(&[quantised.encoder().encode(row).unwrap()])
+                    .unwrap();
                 let start = Instant::now();
-                let answer = pool.install(|| program.run(&evaluation, &query, &|_, _| true)).unwrap();
+                let answer = pool
+                    .install(|| program.run(&evaluation, &query, &|_, _| true))
+                    .unwrap();
                 let time = start.elapsed().as_secs_f64();
                 (wall, least) = (wall + time, time.min(least));
                 let outputs = querier.decrypt(&answer.to_bytes(), 1).unwrap();
-                equal += usize::from(quantised.outcome(reveal, &outputs[0]) == quantised.evaluate(reveal, row).unwrap());
+                equal += usize::from(
+                    quantised.outcome(reveal, &outputs[0]) == quantised.evaluate(reveal, row).unwrap(),
+                );
             }
             let patients = PATIENTS as f64;
             println!(

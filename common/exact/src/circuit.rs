@@ -350,7 +350,13 @@ impl Circuit {
         let mut depth = vec![0usize; self.inputs];
         let mut groups: Vec<Vec<usize>> = Vec::new();
         for (index, lookup) in self.lookups.iter().enumerate() {
-            let own = lookup.sum.terms.iter().map(|&(wire, _)| depth[wire]).max().unwrap_or(0);
+            let own = lookup
+                .sum
+                .terms
+                .iter()
+                .map(|&(wire, _)| depth[wire])
+                .max()
+                .unwrap_or(0);
             depth.push(own + 1);
             if groups.len() <= own {
                 groups.resize(own + 1, Vec::new());
@@ -390,7 +396,8 @@ mod tests {
 
     #[test]
     fn ranges_are_those_of_all_inputs() {
-        let mut circuit = Circuit::new(vec![Interval::new(-2, 1), Interval::BIT, Interval::new(3, 5)]).unwrap();
+        let mut circuit =
+            Circuit::new(vec![Interval::new(-2, 1), Interval::BIT, Interval::new(3, 5)]).unwrap();
         let sum = Sum {
             terms: vec![(0, -3), (1, 4), (2, 1), (1, -2)],
             constant: 7,

@@ -61,7 +61,9 @@ pub enum CodecError {
         found: u16,
     },
     /// Made for another parameter set (a key) or another program (a query or an answer): an old model, say.
-    #[error("the {kind:?} belongs to {found}, expected was {expected}; both sides must use the same model version")]
+    #[error(
+        "the {kind:?} belongs to {found}, expected was {expected}; both sides must use the same model version"
+    )]
     Foreign {
         /// What it is.
         kind: Kind,
@@ -161,7 +163,11 @@ impl<'a> Reader<'a> {
         let found = Digest(reader.take()?);
         if found != *owner {
             let expected = *owner;
-            return Err(CodecError::Foreign { kind, found, expected });
+            return Err(CodecError::Foreign {
+                kind,
+                found,
+                expected,
+            });
         }
         let key = Digest(reader.take()?);
         Ok((reader, key))

@@ -69,7 +69,9 @@ impl Program {
             return Err(CompileError::NoOutputs);
         }
         let mut reason = String::new();
-        let attempts = [false, true].into_iter().flat_map(|wide| PER_BOOTSTRAP.map(|target| (wide, target)));
+        let attempts = [false, true]
+            .into_iter()
+            .flat_map(|wide| PER_BOOTSTRAP.map(|target| (wide, target)));
         for (wide, target) in attempts {
             match Layout::new(&circuit, set, target, wide) {
                 Ok(layout) if layout.log2_failure() <= LOG2_FAILURE => {
@@ -160,7 +162,9 @@ impl Layout {
             answer_variance = answer_variance.max(variance);
             let failure = log2_failure(share(exponent - FLOODED), variance);
             if failure > target {
-                return Err(format!("output {index} is decrypted wrongly with a probability of 2^{failure:.1}"));
+                return Err(format!(
+                    "output {index} is decrypted wrongly with a probability of 2^{failure:.1}"
+                ));
             }
             failures.push(failure);
         }
@@ -204,7 +208,12 @@ pub(crate) fn is_wide(sum: &Sum, inputs: usize, wide: bool) -> bool {
 }
 
 /// The scale of every wire, the smallest that its uses ask for, and the inputs to be encrypted in dimension n and in dimension N.
-fn scales(circuit: &Circuit, wires: usize, outputs: &[u32], wide: bool) -> (Vec<u32>, Vec<usize>, Vec<usize>) {
+fn scales(
+    circuit: &Circuit,
+    wires: usize,
+    outputs: &[u32],
+    wide: bool,
+) -> (Vec<u32>, Vec<usize>, Vec<usize>) {
     let mut exponents = vec![u32::MAX; wires];
     let (mut small, mut big) = (vec![false; circuit.inputs()], vec![false; circuit.inputs()]);
     let mut demand = |sum: &Sum, exponent: u32, used: &mut [bool]| {
@@ -216,7 +225,11 @@ fn scales(circuit: &Circuit, wires: usize, outputs: &[u32], wide: bool) -> (Vec<
         }
     };
     for lookup in circuit.lookups() {
-        let used = if is_wide(&lookup.sum, circuit.inputs(), wide) { &mut big } else { &mut small };
+        let used = if is_wide(&lookup.sum, circuit.inputs(), wide) {
+            &mut big
+        } else {
+            &mut small
+        };
         demand(&lookup.sum, Coded::exponent(lookup), used);
     }
     for (sum, &exponent) in circuit.outputs().iter().zip(outputs) {
@@ -275,7 +288,11 @@ impl<'a> Noise<'a> {
     fn of_output(&self, sum: &Sum, exponent: u32) -> f64 {
         let zero = (self.set.polynomial_size() as f64 + 1.0) * self.fresh_big;
         let terms = sum.terms.iter().map(|&(wire, weight)| {
-            let own = if wire >= self.inputs { self.bootstrap } else { self.fresh_big };
+            let own = if wire >= self.inputs {
+                self.bootstrap
+            } else {
+                self.fresh_big
+            };
             self.gain(wire, weight, exponent) * own
         });
         zero + terms.sum::<f64>()

@@ -138,7 +138,11 @@ impl Coded {
 /// of the largest remainder, and the margin that it leaves.
 fn centred(below: u32, boxes: u32, unit: u32) -> (u64, f64) {
     let remainder = if below == 0 { 0u64 } else { (1 << (below - 1)) - 1 };
-    let centre = if remainder == 0 { 0 } else { remainder << (unit - 1) };
+    let centre = if remainder == 0 {
+        0
+    } else {
+        remainder << (unit - 1)
+    };
     let width = (-f64::from(boxes)).exp2();
     let share = remainder as f64 * (f64::from(unit) - f64::from(TORUS)).exp2();
     (centre, (width - share) / 2.0)
@@ -190,8 +194,16 @@ mod tests {
     /// Every table, every shift and every number of steps gives exactly the plain look-up.
     #[test]
     fn reading_without_noise_is_the_plain_look_up() {
-        let functions: [fn(i64) -> i64; 4] = [|v| v.max(0), |v| i64::from(v >= 0), |v| v.abs(), |v| 3 * v - 7];
-        for (shift, min, max) in [(0, -16, 15), (0, -5, 9), (1, -31, 30), (3, -100, 131), (5, -600, 400), (9, -5000, 9000)] {
+        let functions: [fn(i64) -> i64; 4] =
+            [|v| v.max(0), |v| i64::from(v >= 0), |v| v.abs(), |v| 3 * v - 7];
+        for (shift, min, max) in [
+            (0, -16, 15),
+            (0, -5, 9),
+            (1, -31, 30),
+            (3, -100, 131),
+            (5, -600, 400),
+            (9, -5000, 9000),
+        ] {
             for function in functions {
                 let mut circuit = Circuit::new(vec![Interval::new(min, max)]).unwrap();
                 circuit.lookup(Sum::wire(0), shift, function).unwrap();

@@ -26,7 +26,9 @@ pub struct Feature {
 #[non_exhaustive]
 pub enum FeatureError {
     /// Thresholds must ascend.
-    #[error("feature {feature} has thresholds that are not finite, do not ascend, or are more than {MAX_THRESHOLDS}")]
+    #[error(
+        "feature {feature} has thresholds that are not finite, do not ascend, or are more than {MAX_THRESHOLDS}"
+    )]
     Thresholds {
         /// The feature.
         feature: usize,
@@ -129,7 +131,10 @@ impl Encoder {
         let mut inputs = Vec::new();
         for (index, (feature, &value)) in self.features.iter().zip(row).enumerate() {
             if !value.is_finite() {
-                return Err(FeatureError::NotFinite { feature: index, value });
+                return Err(FeatureError::NotFinite {
+                    feature: index,
+                    value,
+                });
             }
             let level = feature.level(value);
             match feature.code {

@@ -232,7 +232,10 @@ pub(crate) fn ridge(
         rest.iter_mut().zip(&curved).for_each(|(r, c)| *r -= step * c);
         let next = dot(&rest, &rest);
         let share = next / size;
-        direction.iter_mut().zip(&rest).for_each(|(d, r)| *d = r + share * *d);
+        direction
+            .iter_mut()
+            .zip(&rest)
+            .for_each(|(d, r)| *d = r + share * *d);
         size = next;
     }
     x
@@ -245,7 +248,11 @@ mod tests {
     #[test]
     fn a_target_of_integers_is_found() {
         let rows = 200;
-        let column = |k: usize| -> Vec<f64> { (0..rows).map(|r| ((r * (2 * k + 3) + r / 7) % 5) as f64).collect() };
+        let column = |k: usize| -> Vec<f64> {
+            (0..rows)
+                .map(|r| ((r * (2 * k + 3) + r / 7) % 5) as f64)
+                .collect()
+        };
         let columns: Vec<Vec<f64>> = (0..4).map(column).collect();
         let views: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
         let design = Design::new(&views, vec![Interval::new(0, 4); 4]);
@@ -270,7 +277,10 @@ mod tests {
         let columns = vec![vec![1.0, 2.0, 3.0, 4.0], vec![1.0; 4]];
         let target = [3.0, 5.0, 7.0, 9.0];
         let exact = ridge(&columns, &[1.0; 4], &target, &[0.0; 2], &[0.0; 2]);
-        assert!((exact[0] - 2.0).abs() < 1e-9 && (exact[1] - 1.0).abs() < 1e-9, "{exact:?}");
+        assert!(
+            (exact[0] - 2.0).abs() < 1e-9 && (exact[1] - 1.0).abs() < 1e-9,
+            "{exact:?}"
+        );
         let pulled = ridge(&columns, &[1.0; 4], &target, &[1e9, 1e9], &[0.5, 0.25]);
         assert!((pulled[0] - 0.5).abs() < 1e-6 && (pulled[1] - 0.25).abs() < 1e-6);
     }

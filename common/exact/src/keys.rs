@@ -184,7 +184,14 @@ impl ServingKey {
     fn empty(set: &ParameterSet, id: Digest, seeds: [u128; 3]) -> Self {
         let bootstrap = vec![0; codec::bootstrap_words(set)];
         let keyswitch = vec![0; codec::keyswitch_words(set)];
-        Self::from_bodies(set, id, seeds, bootstrap, keyswitch, vec![0; set.polynomial_size()])
+        Self::from_bodies(
+            set,
+            id,
+            seeds,
+            bootstrap,
+            keyswitch,
+            vec![0; set.polynomial_size()],
+        )
     }
 
     fn from_bodies(
@@ -208,7 +215,8 @@ impl ServingKey {
         );
         let (base, level) = set.ks_decomposition();
         let small = LweDimension(set.lwe_dimension()).to_lwe_size();
-        let keyswitch = SeededLweKeyswitchKey::from_container(keyswitch, base, level, small, second, modulus());
+        let keyswitch =
+            SeededLweKeyswitchKey::from_container(keyswitch, base, level, small, second, modulus());
         let public = SeededLweCompactPublicKey::from_container(public, third, modulus());
         Self {
             set: *set,
@@ -278,7 +286,8 @@ pub(crate) fn expand_list(bodies: Vec<u64>, dimension: usize, seed: u128) -> Vec
         return Vec::new();
     }
     let size = LweDimension(dimension).to_lwe_size();
-    let list = SeededLweCiphertextList::from_container(bodies, size, CompressionSeed::from(Seed(seed)), modulus());
+    let list =
+        SeededLweCiphertextList::from_container(bodies, size, CompressionSeed::from(Seed(seed)), modulus());
     let list = list.par_decompress_into_lwe_ciphertext_list();
     let words: &[u64] = list.as_ref();
     words.par_chunks_exact(size.0).map(<[u64]>::to_vec).collect()

@@ -44,6 +44,6 @@ pub use program::{Program, RunError};
 pub use quantise::{Precision, QuantiseError, quantise};
 pub use quantised::{Outcome, Quantised, QuantisedError};
 pub use query::{Answer, AnswerError, Querier, Query, QueryError};
-pub use spiking::{MAX_STEPS, SpikingError, Timing, spiking};
 pub use reveal::{Reveal, RevealError};
+pub use spiking::{MAX_STEPS, SpikingError, Timing, spiking};
 pub use trees::{Forest, MAX_DEPTH, MAX_DUMP_BYTES, MAX_NODES, Node, TreeError};

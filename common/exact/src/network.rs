@@ -106,7 +106,8 @@ impl Linear {
                 continue;
             }
             sum.constant += weight * part.constant;
-            sum.terms.extend(part.terms.iter().map(|&(wire, w)| (wire, weight * w)));
+            sum.terms
+                .extend(part.terms.iter().map(|&(wire, w)| (wire, weight * w)));
         }
         sum.terms.sort_by_key(|&(wire, _)| wire);
         let mut terms: Vec<(usize, f64)> = Vec::with_capacity(sum.terms.len());
@@ -159,7 +160,10 @@ impl Network {
             });
             let skip = Linear::combine(skipped, 0.0);
             for (wire, weight) in &mut output.terms {
-                if wire.checked_sub(inputs).is_some_and(|unit| linear[unit].is_some()) {
+                if wire
+                    .checked_sub(inputs)
+                    .is_some_and(|unit| linear[unit].is_some())
+                {
                     *weight /= 2.0;
                 }
             }
@@ -215,7 +219,8 @@ impl Walk<'_> {
     }
 
     fn site(&mut self, site: &Site<'_>, x: Vec<Linear>) -> Result<Vec<Linear>, NetworkError> {
-        let parameter = |index: usize| site.parameters[index].of(self.params);
+        let params = self.params;
+        let parameter = |index: usize| site.parameters[index].of(params);
         let area = site.input.area();
         match site.layer {
             Layer::Dense { .. } => Ok(dense(parameter(0), parameter(1), &x)),
@@ -227,10 +232,17 @@ impl Walk<'_> {
                 let powers = self.activate(inner, |_| Function::Polynomial(coefficients.clone()));
                 Ok(add(&linear, &powers))
             }
-            Layer::Conv2d { kernel, stride, padding, groups, .. } => {
+            Layer::Conv2d {
+                kernel,
+                stride,
+                padding,
+                groups,
+                ..
+            } => {
                 let (weight, bias) = (parameter(0), parameter(1));
                 let window = Window::new(site, kernel.pair(), stride.pair(), padding.pair());
-                let (Shape::Image([channels, ..]), Shape::Image([outputs, ..])) = (site.input, site.output) else {
+                let (Shape::Image([channels, ..]), Shape::Image([outputs, ..])) = (site.input, site.output)
+                else {
                     return Err(unsupported(site));
                 };
                 let (per_group, out_group) = (channels / groups, outputs / groups);
@@ -251,8 +263,22 @@ impl Walk<'_> {
                 }
                 Ok(y)
             }
-            Layer::AveragePool { kernel, stride, padding } | Layer::SumPool { kernel, stride, padding } => {
-                let window = Window::new(site, kernel.pair(), stride.unwrap_or(*kernel).pair(), padding.pair());
+            Layer::AveragePool {
+                kernel,
+                stride,
+                padding,
+            }
+            | Layer::SumPool {
+                kernel,
+                stride,
+                padding,
+            } => {
+                let window = Window::new(
+                    site,
+                    kernel.pair(),
+                    stride.unwrap_or(*kernel).pair(),
+                    padding.pair(),
+                );
                 let factor = match site.layer {
                     Layer::SumPool { .. } => 1.0,
                     _ => 1.0 / window.size() as f64,
@@ -272,7 +298,10 @@ impl Walk<'_> {
                 let of = |(index, value): (usize, &Linear)| {
                     let channel = index / area;
                     let gain = scale[channel] / (variance[channel] + epsilon).sqrt();
-                    Linear::combine(std::iter::once((gain, value)), shift[channel] - gain * mean[channel])
+                    Linear::combine(
+                        std::iter::once((gain, value)),
+                        shift[channel] - gain * mean[channel],
+                    )
                 };
                 Ok(x.iter().enumerate().map(of).collect())
             }
@@ -339,7 +368,8 @@ fn dense(weight: &[f64], bias: &[f64], x: &[Linear]) -> Vec<Linear> {
 
 fn add(a: &[Linear], b: &[Linear]) -> Vec<Linear> {
     let pairs = a.iter().zip(b);
-    pairs.map(|(a, b)| Linear::combine([(1.0, a), (1.0, b)].into_iter(), 0.0))
+    pairs
+        .map(|(a, b)| Linear::combine([(1.0, a), (1.0, b)].into_iter(), 0.0))
         .collect()
 }
 
@@ -487,7 +517,10 @@ mod tests {
         assert_eq!(functions[4..], [&Function::Abs; 3]);
         for row in [[0.5, -1.0, 2.0], [-2.0, 0.1, 0.0], [3.0, 1.0, -2.0]] {
             let (a, b) = (network.evaluate(&row).1, distances.evaluate(&row).1);
-            assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-12), "{a:?} {b:?}");
+            assert!(
+                a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-12),
+                "{a:?} {b:?}"
+            );
         }
     }
 
@@ -495,6 +528,12 @@ mod tests {
     fn a_maximum_is_refused_by_name() {
         let model = random("input = [1, 2, 2]\nlayers = [{ max_pool = { kernel = 2 } }, \"flatten\"]");
         let refused = Network::fold(&model).unwrap_err();
-        assert_eq!(refused, NetworkError::Unsupported { layer: "layer0".into(), kind: "max_pool" });
+        assert_eq!(
+            refused,
+            NetworkError::Unsupported {
+                layer: "layer0".into(),
+                kind: "max_pool"
+            }
+        );
     }
 }

@@ -49,13 +49,22 @@ pub struct Plan {
 
 impl Plan {
     pub(crate) fn new(circuit: &Circuit, set: &ParameterSet, layout: &Layout) -> Self {
-        let terms = circuit.lookups().iter().map(|lookup| &lookup.sum).chain(circuit.outputs());
+        let terms = circuit
+            .lookups()
+            .iter()
+            .map(|lookup| &lookup.sum)
+            .chain(circuit.outputs());
         let mut depths = vec![0usize; circuit.inputs()];
         for (lookup, coded) in circuit.lookups().iter().zip(&layout.coded) {
             let before = lookup.sum.terms.iter().map(|&(wire, _)| depths[wire]).max();
             depths.push(before.unwrap_or(0) + coded.bootstraps());
         }
-        let flood = layout.outputs.iter().map(|&e| Layout::flood(e)).min().unwrap_or(1);
+        let flood = layout
+            .outputs
+            .iter()
+            .map(|&e| Layout::flood(e))
+            .min()
+            .unwrap_or(1);
         let width = 2.0 * flood as f64 / 64f64.exp2();
         let flooding_bits = (width / layout.answer_variance.sqrt()).log2();
         Self {
@@ -83,7 +92,11 @@ impl Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "parameters     {} (n and noise of {})", self.parameters, self.source)?;
+        writeln!(
+            f,
+            "parameters     {} (n and noise of {})",
+            self.parameters, self.source
+        )?;
         writeln!(f, "security       at least {} bits", self.security_bits)?;
         writeln!(
             f,
@@ -101,6 +114,10 @@ impl fmt::Display for Plan {
             "query          {} bytes and {} per patient",
             self.query_header_bytes, self.query_bytes_per_patient
         )?;
-        write!(f, "answer         {} bytes per patient", self.answer_bytes_per_patient)
+        write!(
+            f,
+            "answer         {} bytes per patient",
+            self.answer_bytes_per_patient
+        )
     }
 }

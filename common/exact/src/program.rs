@@ -12,6 +12,7 @@ use galen_core::Digest;
 use galen_core::random::RandomError;
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tfhe::core_crypto::commons::generators::NoiseRandomGenerator;
 use tfhe::core_crypto::commons::math::random::Seed;
 use tfhe::core_crypto::prelude::*;
 
@@ -220,7 +221,8 @@ impl Machine<'_> {
                 wide[circuit.inputs() + index] = result;
             }
         }
-        let mut words = Vec::with_capacity(circuit.outputs().len() * (self.program.set.polynomial_size() + 1));
+        let mut words =
+            Vec::with_capacity(circuit.outputs().len() * (self.program.set.polynomial_size() + 1));
         for index in 0..circuit.outputs().len() {
             words.extend(self.output(index, &wide)?);
         }

@@ -79,7 +79,11 @@ const SHARED_BITS: u32 = 3;
 /// search within the range that its table can read whatever the inputs are; its table is its activation at the table's integers. A ReLU
 /// before the outputs is split into its linear half and a distance from zero. The outputs' weights are fitted to the network's
 /// scores last, rows near a decision counting more, so that they make up for what the units lost.
-pub fn quantise<R: AsRef<[f64]>>(model: &Model, rows: &[R], precision: Precision) -> Result<Quantised, QuantiseError> {
+pub fn quantise<R: AsRef<[f64]>>(
+    model: &Model,
+    rows: &[R],
+    precision: Precision,
+) -> Result<Quantised, QuantiseError> {
     if rows.len() < MIN_ROWS {
         return Err(QuantiseError::Rows { rows: rows.len() });
     }
@@ -96,10 +100,13 @@ pub fn quantise<R: AsRef<[f64]>>(model: &Model, rows: &[R], precision: Precision
             return Err(QuantiseError::Row { row, error });
         }
     }
-    let evaluated: Vec<(Vec<f64>, Vec<f64>)> = rows.iter().map(|row| network.evaluate(row.as_ref())).collect();
-    let features = (0..network.inputs).map(|i| thresholds(evaluated.iter().map(|(values, _)| values[i]), precision));
+    let evaluated: Vec<(Vec<f64>, Vec<f64>)> =
+        rows.iter().map(|row| network.evaluate(row.as_ref())).collect();
+    let features =
+        (0..network.inputs).map(|i| thresholds(evaluated.iter().map(|(values, _)| values[i]), precision));
     let encoder = Encoder::new(features.collect())?;
-    let coded: Result<Vec<Vec<i64>>, FeatureError> = rows.iter().map(|row| encoder.encode(row.as_ref())).collect();
+    let coded: Result<Vec<Vec<i64>>, FeatureError> =
+        rows.iter().map(|row| encoder.encode(row.as_ref())).collect();
     let coded = coded?;
     let circuit = Circuit::new(encoder.ranges())?;
     let columns = (0..circuit.inputs())
@@ -188,10 +195,19 @@ impl Work<'_> {
 
     fn unit(&mut self, index: usize, inner: bool) -> Result<(), QuantiseError> {
         let unit = &self.network.units[index];
-        let target: Vec<f64> = self.evaluated.iter().map(|(values, _)| unit.sum.apply(values)).collect();
+        let target: Vec<f64> = self
+            .evaluated
+            .iter()
+            .map(|(values, _)| unit.sum.apply(values))
+            .collect();
         let wires = self.wires(&unit.sum);
         let columns: Vec<&[f64]> = wires.iter().map(|&wire| self.columns[wire].as_slice()).collect();
-        let ranges = || wires.iter().filter_map(|&wire| self.circuit.range(wire)).collect();
+        let ranges = || {
+            wires
+                .iter()
+                .filter_map(|&wire| self.circuit.range(wire))
+                .collect()
+        };
         let design = match self.design.take() {
             Some((known, design)) if known == wires => design,
             _ => Design::new(&columns, ranges()),
@@ -206,7 +222,10 @@ impl Work<'_> {
         let rows = target.len() as f64;
         let centre = target.iter().sum::<f64>() / rows;
         let middle = if folds { 0.0 } else { centre };
-        let largest = target.iter().fold(0.0f64, |m, t| m.max((t - middle).abs())).max(1e-9);
+        let largest = target
+            .iter()
+            .fold(0.0f64, |m, t| m.max((t - middle).abs()))
+            .max(1e-9);
         let reach = half as f64 * if folds { 1.0 } else { 0.5 };
         let exact: Vec<f64> = target.iter().map(|&t| unit.function.apply(t)).collect();
         let mut best: Option<(f64, Fit, f64, Vec<f64>)> = None;
@@ -218,7 +237,9 @@ impl Work<'_> {
             }
             let mut sums = vec![fit.constant as f64; target.len()];
             for (column, &weight) in columns.iter().zip(&fit.weights).filter(|(_, w)| **w != 0) {
-                sums.iter_mut().zip(*column).for_each(|(sum, x)| *sum += weight as f64 * x);
+                sums.iter_mut()
+                    .zip(*column)
+                    .for_each(|(sum, x)| *sum += weight as f64 * x);
             }
             let values: Vec<f64> = sums.iter().map(|sum| unit.function.apply(sum / factor)).collect();
             let error: f64 = values.iter().zip(&exact).map(|(a, b)| (a - b) * (a - b)).sum();
@@ -287,20 +308,37 @@ impl Work<'_> {
             *sum += values[feature];
             *count += 1.0;
         }
-        let edge = |level: usize| cut.thresholds().get(level.saturating_sub(1)).copied().unwrap_or(0.0);
-        let of = |(level, (sum, count)): (usize, (f64, f64))| if count > 0.0 { sum / count } else { edge(level) };
+        let edge = |level: usize| {
+            cut.thresholds()
+                .get(level.saturating_sub(1))
+                .copied()
+                .unwrap_or(0.0)
+        };
+        let of =
+            |(level, (sum, count)): (usize, (f64, f64))| if count > 0.0 { sum / count } else { edge(level) };
         totals.into_iter().enumerate().map(of).collect()
     }
 
     /// The scores' sums, and what one unit of them is worth.
     fn outputs(&mut self) -> Result<(Vec<Sum>, f64), QuantiseError> {
-        let mut used: Vec<usize> = self.network.outputs.iter().flat_map(|o| o.terms.iter().map(|t| t.0)).collect();
+        let mut used: Vec<usize> = self
+            .network
+            .outputs
+            .iter()
+            .flat_map(|o| o.terms.iter().map(|t| t.0))
+            .collect();
         used.sort_unstable();
         used.dedup();
         let inputs = self.network.inputs;
         let levels: Vec<Vec<f64>> = used
             .iter()
-            .map(|&wire| if wire < inputs { self.levels(wire) } else { Vec::new() })
+            .map(|&wire| {
+                if wire < inputs {
+                    self.levels(wire)
+                } else {
+                    Vec::new()
+                }
+            })
             .collect();
         let weights = self.refit(&used, &levels);
         let columns = weights.first().map_or(0, Vec::len);
@@ -308,12 +346,20 @@ impl Work<'_> {
         // How far scores can be apart, from all inputs and units at their extremes.
         let spans: Vec<f64> = weights
             .iter()
-            .map(|w| (0..used.len()).map(|k| w[k].abs() * self.span(used[k], &levels[k])).sum())
+            .map(|w| {
+                (0..used.len())
+                    .map(|k| w[k].abs() * self.span(used[k], &levels[k]))
+                    .sum()
+            })
             .collect();
         let span = spans.iter().fold(0.0f64, |m: f64, s: &f64| m.max(*s)).max(1e-9);
         let steps = (1u64 << self.precision.score_bits) as f64 * 0.9;
         let per_unit = steps / span;
-        let shared = if weights.len() > 1 { f64::from(1 << SHARED_BITS) } else { 1.0 };
+        let shared = if weights.len() > 1 {
+            f64::from(1 << SHARED_BITS)
+        } else {
+            1.0
+        };
         for (k, &wire) in used.iter().enumerate() {
             if let Some(unit) = wire.checked_sub(inputs)
                 && self.units[unit].wire.is_none()
@@ -372,7 +418,10 @@ impl Work<'_> {
             match wire.checked_sub(inputs) {
                 None => {
                     let feature = &self.encoder.features()[wire];
-                    self.evaluated.iter().map(|(values, _)| levels[feature.level(values[wire])]).collect()
+                    self.evaluated
+                        .iter()
+                        .map(|(values, _)| levels[feature.level(values[wire])])
+                        .collect()
                 }
                 Some(unit) => self.units[unit].values.clone(),
             }
@@ -387,10 +436,17 @@ impl Work<'_> {
                 PULL * column.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() + 1e-9
             })
             .collect();
-        let importance: Vec<f64> = self.evaluated.iter().map(|(_, scores)| importance(scores)).collect();
+        let importance: Vec<f64> = self
+            .evaluated
+            .iter()
+            .map(|(_, scores)| importance(scores))
+            .collect();
         let start = |output: &Linear| -> Vec<f64> {
             let weight = |wire| output.terms.iter().find(|t| t.0 == wire).map_or(0.0, |t| t.1);
-            used.iter().map(|&wire| weight(wire)).chain([output.constant]).collect()
+            used.iter()
+                .map(|&wire| weight(wire))
+                .chain([output.constant])
+                .collect()
         };
         let outputs = self.network.outputs.iter().enumerate();
         outputs

@@ -94,7 +94,9 @@ impl Quantised {
     pub fn outcome(&self, reveal: Reveal, outputs: &[i64]) -> Outcome {
         let first = outputs.first().copied().unwrap_or(0);
         match reveal {
-            Reveal::Scores => Outcome::Scores(outputs.iter().map(|&score| score as f64 * self.scale).collect()),
+            Reveal::Scores => {
+                Outcome::Scores(outputs.iter().map(|&score| score as f64 * self.scale).collect())
+            }
             Reveal::Label => Outcome::Label(usize::try_from(first).unwrap_or(0)),
             Reveal::Decision { .. } => Outcome::Decision(first == 1),
         }

@@ -240,31 +240,34 @@ impl Querier {
         let set = self.program.parameters();
         let layout = self.program.layout();
         let mut seeder = seeder()?;
-        let mut encrypt = |inputs: &[usize], key: &LweSecretKeyOwned<u64>, noise: DynamicDistribution<u64>| {
-            let Seed(seed) = seeder.seed();
-            let unit = |input: usize| 1u64 << layout.exponents[input];
-            let encoded: Zeroizing<Vec<u64>> = Zeroizing::new(
-                rows.iter()
-                    .flat_map(|row| {
-                        let row = row.as_ref();
-                        inputs.iter().map(move |&input| (row[input] as u64).wrapping_mul(unit(input)))
-                    })
-                    .collect(),
-            );
-            if encoded.is_empty() {
-                return (seed, Vec::new());
-            }
-            let mut list = SeededLweCiphertextList::new(
-                0u64,
-                key.lwe_dimension().to_lwe_size(),
-                LweCiphertextCount(encoded.len()),
-                CompressionSeed::from(Seed(seed)),
-                modulus(),
-            );
-            let plain = PlaintextList::from_container(encoded.as_slice());
-            encrypt_seeded_lwe_ciphertext_list(key, &mut list, &plain, noise, &mut seeder);
-            (seed, list.into_container())
-        };
+        let mut encrypt =
+            |inputs: &[usize], key: &LweSecretKeyOwned<u64>, noise: DynamicDistribution<u64>| {
+                let Seed(seed) = seeder.seed();
+                let unit = |input: usize| 1u64 << layout.exponents[input];
+                let encoded: Zeroizing<Vec<u64>> = Zeroizing::new(
+                    rows.iter()
+                        .flat_map(|row| {
+                            let row = row.as_ref();
+                            inputs
+                                .iter()
+                                .map(move |&input| (row[input] as u64).wrapping_mul(unit(input)))
+                        })
+                        .collect(),
+                );
+                if encoded.is_empty() {
+                    return (seed, Vec::new());
+                }
+                let mut list = SeededLweCiphertextList::new(
+                    0u64,
+                    key.lwe_dimension().to_lwe_size(),
+                    LweCiphertextCount(encoded.len()),
+                    CompressionSeed::from(Seed(seed)),
+                    modulus(),
+                );
+                let plain = PlaintextList::from_container(encoded.as_slice());
+                encrypt_seeded_lwe_ciphertext_list(key, &mut list, &plain, noise, &mut seeder);
+                (seed, list.into_container())
+            };
         let small = encrypt(&layout.small, &self.key.small, set.lwe_noise());
         let big = encrypt(&layout.big, &self.key.big, set.glwe_noise());
         Ok(Query {
@@ -309,4 +312,3 @@ impl Querier {
             .collect()
     }
 }
-

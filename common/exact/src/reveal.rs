@@ -82,8 +82,15 @@ fn label(circuit: &mut Circuit, scores: &[Sum]) -> Result<(), RevealError> {
         }
     }
     if let [first, _] = wins.as_slice() {
-        let label = first.terms.iter().map(|&(wire, weight)| (wire, -weight)).collect();
-        circuit.output(Sum { terms: label, constant: 1 })?;
+        let label = first
+            .terms
+            .iter()
+            .map(|&(wire, weight)| (wire, -weight))
+            .collect();
+        circuit.output(Sum {
+            terms: label,
+            constant: 1,
+        })?;
         return Ok(());
     }
     let mut label = Sum::default();
@@ -115,7 +122,9 @@ mod tests {
             for _ in 0..500 {
                 let scores: Vec<i64> = (0..classes)
                     .map(|_| {
-                        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                        state = state
+                            .wrapping_mul(6364136223846793005)
+                            .wrapping_add(1442695040888963407);
                         (state >> 60) as i64 * 3 - 20
                     })
                     .collect();

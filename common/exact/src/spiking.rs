@@ -26,7 +26,9 @@ pub const MAX_STEPS: usize = 64;
 #[non_exhaustive]
 pub enum SpikingError {
     /// Settings out of their range.
-    #[error("{steps} time steps and thresholds of {threshold_bits} bits; possible are 1 to {MAX_STEPS} steps and at most 12 bits")]
+    #[error(
+        "{steps} time steps and thresholds of {threshold_bits} bits; possible are 1 to {MAX_STEPS} steps and at most 12 bits"
+    )]
     Timing {
         /// Steps.
         steps: usize,
@@ -77,17 +79,36 @@ struct Rated {
 /// spread evenly over its range, in an order that spreads its spikes over time. Scores are weighted counts of spikes.
 ///
 /// `rows` are typical patients as the network takes them; they fix ranges and rates.
-pub fn spiking<R: AsRef<[f64]>>(model: &Model, rows: &[R], timing: Timing) -> Result<Quantised, SpikingError> {
-    let Timing { steps, threshold_bits, score_bits } = timing;
+pub fn spiking<R: AsRef<[f64]>>(
+    model: &Model,
+    rows: &[R],
+    timing: Timing,
+) -> Result<Quantised, SpikingError> {
+    let Timing {
+        steps,
+        threshold_bits,
+        score_bits,
+    } = timing;
     if !(1..=MAX_STEPS).contains(&steps) || threshold_bits > 12 {
-        return Err(SpikingError::Timing { steps, threshold_bits });
+        return Err(SpikingError::Timing {
+            steps,
+            threshold_bits,
+        });
     }
     let network = Network::fold(model)?;
-    if let Some(unit) = network.units.iter().position(|unit| unit.function != Function::Relu) {
+    if let Some(unit) = network
+        .units
+        .iter()
+        .position(|unit| unit.function != Function::Relu)
+    {
         return Err(SpikingError::Activation { unit });
     }
     let fits = |row: &[f64]| row.len() == network.inputs && row.iter().all(|v| v.is_finite());
-    if let Some(row) = rows.iter().position(|row| !fits(row.as_ref())).or(rows.is_empty().then_some(0)) {
+    if let Some(row) = rows
+        .iter()
+        .position(|row| !fits(row.as_ref()))
+        .or(rows.is_empty().then_some(0))
+    {
         return Err(SpikingError::Rows { row });
     }
     let evaluated: Vec<Vec<f64>> = rows.iter().map(|row| network.evaluate(row.as_ref()).0).collect();
@@ -108,8 +129,15 @@ pub fn spiking<R: AsRef<[f64]>>(model: &Model, rows: &[R], timing: Timing) -> Re
         // A feature that is always the same never fires.
         let cuts = if gain > 0.0 { steps } else { 0 };
         let threshold = |k: usize| low + gain * (k as f64 + 0.5) / steps as f64;
-        features.push(Feature::new((0..cuts).map(threshold).collect(), Code::Thermometer));
-        let spikes = if cuts > 0 { order.iter().map(|&k| next + k).collect() } else { Vec::new() };
+        features.push(Feature::new(
+            (0..cuts).map(threshold).collect(),
+            Code::Thermometer,
+        ));
+        let spikes = if cuts > 0 {
+            order.iter().map(|&k| next + k).collect()
+        } else {
+            Vec::new()
+        };
         rated.push(Rated { low, gain, spikes });
         next += cuts;
     }
@@ -145,7 +173,11 @@ pub fn spiking<R: AsRef<[f64]>>(model: &Model, rows: &[R], timing: Timing) -> Re
             potential.terms.push((spike, -threshold));
             spikes.push(spike);
         }
-        rated.push(Rated { low: 0.0, gain: full, spikes });
+        rated.push(Rated {
+            low: 0.0,
+            gain: full,
+            spikes,
+        });
     }
     let (scores, scale) = scores(&network, &rated, steps, score_bits);
     Ok(Quantised::new(encoder, circuit, scores, scale))
@@ -159,7 +191,10 @@ fn constant(sum: &Linear, rated: &[Rated]) -> f64 {
 
 fn scores(network: &Network, rated: &[Rated], steps: usize, score_bits: u32) -> (Vec<Sum>, f64) {
     let span = |sum: &Linear| -> f64 {
-        let gains = sum.terms.iter().map(|&(wire, weight)| (weight * rated[wire].gain).abs());
+        let gains = sum
+            .terms
+            .iter()
+            .map(|&(wire, weight)| (weight * rated[wire].gain).abs());
         gains.sum()
     };
     let widest = network.outputs.iter().map(span).fold(1e-9, f64::max);
@@ -171,7 +206,12 @@ fn scores(network: &Network, rated: &[Rated], steps: usize, score_bits: u32) -> 
         };
         for &(wire, weight) in &output.terms {
             let value = weight * rated[wire].gain * per_unit / steps as f64;
-            sum.terms.extend(rated[wire].spikes.iter().map(|&spike| (spike, value.round() as i64)));
+            sum.terms.extend(
+                rated[wire]
+                    .spikes
+                    .iter()
+                    .map(|&spike| (spike, value.round() as i64)),
+            );
         }
         sum
     };
@@ -181,7 +221,13 @@ fn scores(network: &Network, rated: &[Rated], steps: usize, score_bits: u32) -> 
 /// The numbers below `steps` in an order in which any first few are spread evenly: by their bits reversed.
 fn spread(steps: usize) -> Vec<usize> {
     let bits = steps.next_power_of_two().ilog2();
-    let reversed = (0..1usize << bits).map(|k| if bits == 0 { 0 } else { k.reverse_bits() >> (usize::BITS - bits) });
+    let reversed = (0..1usize << bits).map(|k| {
+        if bits == 0 {
+            0
+        } else {
+            k.reverse_bits() >> (usize::BITS - bits)
+        }
+    });
     // At step k comes the feature's threshold of that rank: small values fire once, near the middle.
     reversed.filter(|&k| k < steps).collect()
 }
@@ -209,7 +255,9 @@ mod tests {
 
     fn rows(width: usize, count: usize) -> Vec<Vec<f64>> {
         let mut stream = Stream::new("spiking test", 7, &[]);
-        (0..count).map(|_| (0..width).map(|_| stream.symmetric()).collect()).collect()
+        (0..count)
+            .map(|_| (0..width).map(|_| stream.symmetric()).collect())
+            .collect()
     }
 
     #[test]
@@ -225,13 +273,23 @@ mod tests {
         let model = network(&[4, 6, 5, 2]);
         let (rows, folded) = (rows(4, 150), Network::fold(&model).unwrap());
         let error = |steps: usize| -> f64 {
-            let timing = Timing { steps, threshold_bits: 10, score_bits: 14 };
+            let timing = Timing {
+                steps,
+                threshold_bits: 10,
+                score_bits: 14,
+            };
             let spiking = spiking(&model, &rows, timing).unwrap();
             let of = |row: &Vec<f64>| -> f64 {
                 let Outcome::Scores(found) = spiking.evaluate(Reveal::Scores, row).unwrap() else {
                     panic!("scores were asked for");
                 };
-                folded.evaluate(row).1.iter().zip(found).map(|(a, b)| (a - b).abs()).sum()
+                folded
+                    .evaluate(row)
+                    .1
+                    .iter()
+                    .zip(found)
+                    .map(|(a, b)| (a - b).abs())
+                    .sum()
             };
             rows.iter().map(of).sum::<f64>() / rows.len() as f64
         };
@@ -242,12 +300,19 @@ mod tests {
     #[test]
     fn other_activations_and_settings_are_refused() {
         let model = network(&[3, 2]);
-        let timing = Timing { steps: 4, threshold_bits: 5, score_bits: 8 };
+        let timing = Timing {
+            steps: 4,
+            threshold_bits: 5,
+            score_bits: 8,
+        };
         assert!(spiking(&model, &rows(3, 10), timing).is_ok());
         let refused = spiking(&model, &rows(2, 10), timing);
         assert!(matches!(refused, Err(SpikingError::Rows { row: 0 })));
         let none: [[f64; 3]; 0] = [];
-        assert!(matches!(spiking(&model, &none, timing), Err(SpikingError::Rows { row: 0 })));
+        assert!(matches!(
+            spiking(&model, &none, timing),
+            Err(SpikingError::Rows { row: 0 })
+        ));
         let refused = spiking(&model, &rows(3, 10), Timing { steps: 65, ..timing });
         assert!(matches!(refused, Err(SpikingError::Timing { steps: 65, .. })));
         let mut spec = network(&[3, 2, 1]).spec().clone();

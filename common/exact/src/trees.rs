@@ -176,7 +176,12 @@ impl Forest {
             scores[index % self.scores] += loop {
                 match node {
                     Node::Leaf(value) => break value,
-                    Node::Split { feature, threshold, below, from } => {
+                    Node::Split {
+                        feature,
+                        threshold,
+                        below,
+                        from,
+                    } => {
                         node = if row[*feature] < *threshold { below } else { from };
                     }
                 }
@@ -198,7 +203,9 @@ impl Forest {
             list.sort_by(f64::total_cmp);
             list.dedup();
         }
-        let features = thresholds.iter().map(|list| Feature::new(list.clone(), Code::Thermometer));
+        let features = thresholds
+            .iter()
+            .map(|list| Feature::new(list.clone(), Code::Thermometer));
         let encoder = Encoder::new(features.collect())?;
         let offsets = encoder.offsets();
         let wire = |feature: usize, threshold: f64| {
@@ -223,7 +230,13 @@ impl Forest {
             let mut circuit = Circuit::new(encoder.ranges())?;
             let mut scores = vec![Sum::default(); self.scores];
             for (index, tree) in wired.iter().enumerate() {
-                part(&mut circuit, tree, &mut Vec::new(), entries, &mut scores[index % self.scores])?;
+                part(
+                    &mut circuit,
+                    tree,
+                    &mut Vec::new(),
+                    entries,
+                    &mut scores[index % self.scores],
+                )?;
             }
             Ok((circuit, scores))
         };
@@ -245,19 +258,39 @@ const WIDE: usize = 32;
 const NARROW: usize = 16;
 const FEW: usize = 48;
 
-fn check(node: &Node, tree: usize, features: usize, depth: usize, nodes: &mut usize) -> Result<(), TreeError> {
+fn check(
+    node: &Node,
+    tree: usize,
+    features: usize,
+    depth: usize,
+    nodes: &mut usize,
+) -> Result<(), TreeError> {
     *nodes += 1;
     if *nodes > MAX_NODES {
-        return Err(TreeError::Size { what: "nodes", max: MAX_NODES });
+        return Err(TreeError::Size {
+            what: "nodes",
+            max: MAX_NODES,
+        });
     }
     if depth > MAX_DEPTH {
-        return Err(TreeError::Size { what: "levels", max: MAX_DEPTH });
+        return Err(TreeError::Size {
+            what: "levels",
+            max: MAX_DEPTH,
+        });
     }
-    let wrong = |what| Err(TreeError::Node { tree, node: *nodes as u64 - 1, what });
+    let wrong = |what| {
+        Err(TreeError::Node {
+            tree,
+            node: *nodes as u64 - 1,
+            what,
+        })
+    };
     match node {
         Node::Leaf(value) if !value.is_finite() => wrong("a leaf must be a finite number"),
         Node::Leaf(_) => Ok(()),
-        Node::Split { threshold, .. } if !threshold.is_finite() => wrong("a threshold must be a finite number"),
+        Node::Split { threshold, .. } if !threshold.is_finite() => {
+            wrong("a threshold must be a finite number")
+        }
         Node::Split { feature, .. } if *feature >= features => Err(TreeError::Feature {
             tree,
             name: feature.to_string(),
@@ -274,7 +307,10 @@ fn node(dumped: Dumped, tree: usize, names: &[&str], depth: usize) -> Result<Nod
     let id = dumped.nodeid;
     let wrong = |what| TreeError::Node { tree, node: id, what };
     if depth > MAX_DEPTH {
-        return Err(TreeError::Size { what: "levels", max: MAX_DEPTH });
+        return Err(TreeError::Size {
+            what: "levels",
+            max: MAX_DEPTH,
+        });
     }
     if let Some(leaf) = dumped.leaf {
         return Ok(Node::Leaf(leaf));
@@ -289,7 +325,12 @@ fn node(dumped: Dumped, tree: usize, names: &[&str], depth: usize) -> Result<Nod
         SplitName::Index(index) if index < names.len() => index,
         SplitName::Index(index) => return Err(unknown(index.to_string())),
         SplitName::Name(name) => {
-            let numbered = || name.strip_prefix('f')?.parse().ok().filter(|&i: &usize| i < names.len());
+            let numbered = || {
+                name.strip_prefix('f')?
+                    .parse()
+                    .ok()
+                    .filter(|&i: &usize| i < names.len())
+            };
             let named = names.iter().position(|known| *known == name);
             named.or_else(numbered).ok_or_else(|| unknown(name.clone()))?
         }
@@ -318,7 +359,13 @@ fn node(dumped: Dumped, tree: usize, names: &[&str], depth: usize) -> Result<Nod
 }
 
 fn collect(node: &Node, thresholds: &mut [Vec<f64>]) {
-    if let Node::Split { feature, threshold, below, from } = node {
+    if let Node::Split {
+        feature,
+        threshold,
+        below,
+        from,
+    } = node
+    {
         thresholds[*feature].push(*threshold);
         collect(below, thresholds);
         collect(from, thresholds);
@@ -345,7 +392,12 @@ enum Wired {
 fn wire_up(node: &Node, wire: &dyn Fn(usize, f64) -> usize, quantise: &dyn Fn(f64) -> i64) -> Wired {
     match node {
         Node::Leaf(value) => Wired::Leaf(quantise(*value)),
-        Node::Split { feature, threshold, below, from } => {
+        Node::Split {
+            feature,
+            threshold,
+            below,
+            from,
+        } => {
             let (below, from) = (wire_up(below, wire, quantise), wire_up(from, wire, quantise));
             match (&below, &from) {
                 // Rounding made both sides equal.
@@ -415,7 +467,8 @@ fn part(
         _ => {
             let bits = wires.len() as u32;
             let mut sum = Sum::default();
-            sum.terms.extend(wires.iter().enumerate().map(|(i, &wire)| (wire, 1i64 << i)));
+            sum.terms
+                .extend(wires.iter().enumerate().map(|(i, &wire)| (wire, 1i64 << i)));
             for &(wire, answer) in path.iter() {
                 let weight = 1i64 << bits;
                 sum.terms.push((wire, if answer { -weight } else { weight }));

@@ -44,17 +44,40 @@ fn every_value_of_the_widest_tables() {
 /// Sums of bootstraps' outputs and of inputs, tables of all kinds, and outputs of both, over three layers.
 #[test]
 fn layers_of_everything() {
-    let mut circuit = Circuit::new(vec![Interval::new(-3, 3), Interval::BIT, Interval::new(0, 6), Interval::new(-1, 1)]).unwrap();
-    let a = circuit.lookup(sum(&[(0, 2), (1, -1), (2, 1)], 1), 0, |v| v * v % 11).unwrap();
-    let b = circuit.lookup(sum(&[(2, 1), (3, 4), (0, -1)], -2), 0, |v| v.max(0)).unwrap();
-    let c = circuit.lookup(sum(&[(a, 1), (1, 2)], -4), 0, |v| v.clamp(-2, 3)).unwrap();
-    let d = circuit.lookup(sum(&[(c, 1), (b, -1), (0, 1)], 3), 1, |v| i64::from(v >= 2) - i64::from(v < -1)).unwrap();
+    let mut circuit = Circuit::new(vec![
+        Interval::new(-3, 3),
+        Interval::BIT,
+        Interval::new(0, 6),
+        Interval::new(-1, 1),
+    ])
+    .unwrap();
+    let a = circuit
+        .lookup(sum(&[(0, 2), (1, -1), (2, 1)], 1), 0, |v| v * v % 11)
+        .unwrap();
+    let b = circuit
+        .lookup(sum(&[(2, 1), (3, 4), (0, -1)], -2), 0, |v| v.max(0))
+        .unwrap();
+    let c = circuit
+        .lookup(sum(&[(a, 1), (1, 2)], -4), 0, |v| v.clamp(-2, 3))
+        .unwrap();
+    let d = circuit
+        .lookup(sum(&[(c, 1), (b, -1), (0, 1)], 3), 1, |v| {
+            i64::from(v >= 2) - i64::from(v < -1)
+        })
+        .unwrap();
     circuit.output(sum(&[(a, 3), (c, -2), (0, 1)], 5)).unwrap();
     circuit.output(sum(&[(d, 1)], 0)).unwrap();
     let program = compiled(circuit, "n866_N2048_l1");
     let mut numbers = Numbers::new(1);
     let rows: Vec<Vec<i64>> = (0..24)
-        .map(|_| vec![numbers.below(7) - 3, numbers.below(2), numbers.below(7), numbers.below(3) - 1])
+        .map(|_| {
+            vec![
+                numbers.below(7) - 3,
+                numbers.below(2),
+                numbers.below(7),
+                numbers.below(3) - 1,
+            ]
+        })
         .collect();
     compare(&program, &rows);
 }
@@ -79,7 +102,9 @@ fn wide_comparisons_are_exact_at_the_threshold() {
 #[test]
 fn progress_counts_bootstraps_and_stops() {
     let mut circuit = Circuit::new(vec![Interval::BIT; 2]).unwrap();
-    let bit = circuit.lookup(sum(&[(0, 1), (1, 1)], 0), 0, |v| i64::from(v == 2)).unwrap();
+    let bit = circuit
+        .lookup(sum(&[(0, 1), (1, 1)], 0), 0, |v| i64::from(v == 2))
+        .unwrap();
     circuit.output(Sum::wire(bit)).unwrap();
     let program = compiled(circuit, "n796_N2048_l1");
     let (client, evaluation) = keys(program.parameters());
@@ -115,7 +140,9 @@ fn answers_are_re_randomised() {
     let header = first.len() - program.plan().answer_bytes_per_patient;
     let words = |bytes: &[u8]| -> Vec<u64> {
         let words = bytes[header..].chunks_exact(8);
-        words.map(|word| u64::from_le_bytes(word.try_into().unwrap())).collect()
+        words
+            .map(|word| u64::from_le_bytes(word.try_into().unwrap()))
+            .collect()
     };
     let (first, second) = (words(&first), words(&second));
     assert!(first.iter().zip(&second).all(|(a, b)| a != b));

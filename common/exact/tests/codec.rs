@@ -4,8 +4,8 @@ mod common;
 
 use common::keys;
 use galen_exact::{
-    AnswerError, Circuit, ClientKey, CodecError, Interval, Kind, ParameterSet, Program, Querier, Query, QueryError,
-    RunError, ServingKey, Sum, peek,
+    AnswerError, Circuit, ClientKey, CodecError, Interval, Kind, ParameterSet, Program, Querier, Query,
+    QueryError, RunError, ServingKey, Sum, peek,
 };
 use std::sync::Arc;
 
@@ -47,7 +47,9 @@ fn serving_keys() {
     let client = ClientKey::generate(&set).unwrap();
     let key = client.serving_key();
     let bytes = key.to_bytes();
-    refusals(Kind::ServingKey, &bytes, &|bytes| ServingKey::from_bytes(&set, bytes).map(drop));
+    refusals(Kind::ServingKey, &bytes, &|bytes| {
+        ServingKey::from_bytes(&set, bytes).map(drop)
+    });
     assert_eq!(peek(Kind::ServingKey, &bytes), Ok((set.digest(), client.id())));
     // The same secret gives the same bytes, so that an upload can go on after a restart.
     let again = ClientKey::from_secret_bytes(&set, &client.secret_bytes()).unwrap();
@@ -56,7 +58,13 @@ fn serving_keys() {
     assert!(ClientKey::from_secret_bytes(&set, &[0; 15]).is_none());
     let other = ParameterSet::named("n866_N2048_l1").unwrap();
     let refused = ServingKey::from_bytes(&other, &bytes);
-    assert!(matches!(refused, Err(CodecError::Foreign { kind: Kind::ServingKey, .. })));
+    assert!(matches!(
+        refused,
+        Err(CodecError::Foreign {
+            kind: Kind::ServingKey,
+            ..
+        })
+    ));
     assert!(Querier::open(&program(1), ClientKey::generate(&other).unwrap()).is_none());
 }
 
@@ -67,15 +75,22 @@ fn queries_and_answers() {
     let querier = Querier::open(&program, client).unwrap();
     let query = querier.encrypt(&[[3, 3], [0, 1]]).unwrap();
     let bytes = query.to_bytes();
-    refusals(Kind::Query, &bytes, &|bytes| Query::from_bytes(&program, bytes).map(drop));
+    refusals(Kind::Query, &bytes, &|bytes| {
+        Query::from_bytes(&program, bytes).map(drop)
+    });
     let mut patients = bytes.clone();
     patients[70..74].copy_from_slice(&u32::MAX.to_le_bytes());
     assert_eq!(
         Query::from_bytes(&program, &patients),
-        Err(CodecError::Patients { found: u32::MAX as usize })
+        Err(CodecError::Patients {
+            found: u32::MAX as usize
+        })
     );
     patients[70..74].copy_from_slice(&3u32.to_le_bytes());
-    assert!(matches!(Query::from_bytes(&program, &patients), Err(CodecError::Length { .. })));
+    assert!(matches!(
+        Query::from_bytes(&program, &patients),
+        Err(CodecError::Length { .. })
+    ));
     // Under another key.
     let stranger = Querier::generate(&program).unwrap();
     let foreign = stranger.encrypt(&[[3, 3]]).unwrap().to_bytes();
@@ -84,9 +99,15 @@ fn queries_and_answers() {
     // For another version of the model.
     let newer = self::program(2);
     let refused = newer.answer(&evaluation, &bytes, &|_, _| true);
-    assert!(matches!(refused, Err(RunError::Codec(CodecError::Foreign { .. }))));
+    assert!(matches!(
+        refused,
+        Err(RunError::Codec(CodecError::Foreign { .. }))
+    ));
     let refused = newer.run(&evaluation, &query, &|_, _| true);
-    assert!(matches!(refused, Err(RunError::Codec(CodecError::Foreign { .. }))));
+    assert!(matches!(
+        refused,
+        Err(RunError::Codec(CodecError::Foreign { .. }))
+    ));
 
     let answer = program.answer(&evaluation, &bytes, &|_, _| true).unwrap();
     assert_eq!(querier.decrypt(&answer, 2), Ok(vec![vec![1], vec![0]]));
@@ -108,9 +129,27 @@ fn patients_outside_the_ranges_are_not_encrypted() {
     let (client, _) = keys(program.parameters());
     let querier = Querier::open(&program, client).unwrap();
     let refused = querier.encrypt(&[[0, 0], [0, 4]]);
-    assert!(matches!(refused, Err(QueryError::OutOfRange { patient: 1, input: 1, value: 4, .. })));
+    assert!(matches!(
+        refused,
+        Err(QueryError::OutOfRange {
+            patient: 1,
+            input: 1,
+            value: 4,
+            ..
+        })
+    ));
     let refused = querier.encrypt(&[vec![0]]);
-    assert!(matches!(refused, Err(QueryError::Width { patient: 0, expected: 2, found: 1 })));
+    assert!(matches!(
+        refused,
+        Err(QueryError::Width {
+            patient: 0,
+            expected: 2,
+            found: 1
+        })
+    ));
     let none: [[i64; 2]; 0] = [];
-    assert!(matches!(querier.encrypt(&none), Err(QueryError::Patients { patients: 0 })));
+    assert!(matches!(
+        querier.encrypt(&none),
+        Err(QueryError::Patients { patients: 0 })
+    ));
 }

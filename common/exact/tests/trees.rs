@@ -31,25 +31,51 @@ fn a_dump_by_hand() {
 fn dumps_that_cannot_be_read() {
     let read = |json: &str| Forest::from_xgboost(json, &["a"], 1, 0.0);
     assert!(matches!(read("[{"), Err(TreeError::Json { line: 1, .. })));
-    assert!(matches!(read("[]"), Err(TreeError::Scores { trees: 0, scores: 1 })));
+    assert!(matches!(
+        read("[]"),
+        Err(TreeError::Scores { trees: 0, scores: 1 })
+    ));
     let split = |name: &str, condition: &str, rest: &str| {
         format!(r#"[{{"nodeid":0,"split":{name},"split_condition":{condition},"yes":1,"no":2{rest}}}]"#)
     };
     let children = r#","children":[{"nodeid":1,"leaf":1},{"nodeid":2,"leaf":2}]"#;
     assert!(read(&split("\"a\"", "1.5", children)).is_ok());
     assert!(read(&split("0", "1.5", children)).is_ok());
-    assert!(matches!(read(&split("\"b\"", "1.5", children)), Err(TreeError::Feature { tree: 0, .. })));
-    assert!(matches!(read(&split("7", "1.5", children)), Err(TreeError::Feature { .. })));
-    assert!(matches!(read(&split("\"a\"", "[1,2]", children)), Err(TreeError::Node { node: 0, .. })));
-    assert!(matches!(read(&split("\"a\"", "1.5", "")), Err(TreeError::Node { .. })));
+    assert!(matches!(
+        read(&split("\"b\"", "1.5", children)),
+        Err(TreeError::Feature { tree: 0, .. })
+    ));
+    assert!(matches!(
+        read(&split("7", "1.5", children)),
+        Err(TreeError::Feature { .. })
+    ));
+    assert!(matches!(
+        read(&split("\"a\"", "[1,2]", children)),
+        Err(TreeError::Node { node: 0, .. })
+    ));
+    assert!(matches!(
+        read(&split("\"a\"", "1.5", "")),
+        Err(TreeError::Node { .. })
+    ));
     let strangers = r#","children":[{"nodeid":1,"leaf":1},{"nodeid":3,"leaf":2}]"#;
-    assert!(matches!(read(&split("\"a\"", "1.5", strangers)), Err(TreeError::Node { .. })));
+    assert!(matches!(
+        read(&split("\"a\"", "1.5", strangers)),
+        Err(TreeError::Node { .. })
+    ));
     assert!(Forest::from_xgboost(DUMP, &["age", "pressure"], 3, 0.0).is_err());
     let mut deep = Node::Leaf(0.0);
     for _ in 0..40 {
-        deep = Node::Split { feature: 0, threshold: 1.0, below: Box::new(deep), from: Box::new(Node::Leaf(1.0)) };
+        deep = Node::Split {
+            feature: 0,
+            threshold: 1.0,
+            below: Box::new(deep),
+            from: Box::new(Node::Leaf(1.0)),
+        };
     }
-    assert!(matches!(Forest::new(1, 1, 0.0, vec![deep]), Err(TreeError::Size { what: "levels", .. })));
+    assert!(matches!(
+        Forest::new(1, 1, 0.0, vec![deep]),
+        Err(TreeError::Size { what: "levels", .. })
+    ));
 }
 
 /// A full tree with random features, thresholds and leaves.
@@ -67,7 +93,9 @@ fn tree(numbers: &mut Numbers, depth: usize, features: u64) -> Node {
 
 fn rows(numbers: &mut Numbers, features: usize, count: usize) -> Vec<Vec<f64>> {
     let value = |numbers: &mut Numbers| numbers.below(25) as f64 / 4.0 - 3.0;
-    (0..count).map(|_| (0..features).map(|_| value(numbers)).collect()).collect()
+    (0..count)
+        .map(|_| (0..features).map(|_| value(numbers)).collect())
+        .collect()
 }
 
 /// With leaves that are whole units, quantised trees of any depth are the trees.
@@ -100,7 +128,10 @@ fn encrypted_trees_equal_plain_ones() {
     for reveal in [Reveal::Scores, Reveal::Label] {
         let program = Arc::new(quantised.program(reveal).unwrap());
         let rows = rows(&mut numbers, 5, 4);
-        let coded: Vec<Vec<i64>> = rows.iter().map(|row| quantised.encoder().encode(row).unwrap()).collect();
+        let coded: Vec<Vec<i64>> = rows
+            .iter()
+            .map(|row| quantised.encoder().encode(row).unwrap())
+            .collect();
         for (row, outputs) in rows.iter().zip(evaluate(&program, &coded)) {
             let expected = quantised.evaluate(reveal, row).unwrap();
             assert_eq!(quantised.outcome(reveal, &outputs), expected);

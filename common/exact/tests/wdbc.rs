@@ -28,9 +28,15 @@ fn decisions_are_accurate_exact_and_cheap() {
     assert!(plan.serving_key_bytes < 40_000_000, "{plan}");
 
     let patients = &data.test.rows[..12];
-    let rows: Vec<Vec<i64>> = patients.iter().map(|row| quantised.encoder().encode(row).unwrap()).collect();
+    let rows: Vec<Vec<i64>> = patients
+        .iter()
+        .map(|row| quantised.encoder().encode(row).unwrap())
+        .collect();
     for (row, outputs) in patients.iter().zip(common::evaluate(&program, &rows)) {
-        assert_eq!(quantised.outcome(reveal, &outputs), quantised.evaluate(reveal, row).unwrap());
+        assert_eq!(
+            quantised.outcome(reveal, &outputs),
+            quantised.evaluate(reveal, row).unwrap()
+        );
     }
 }
 
@@ -42,10 +48,17 @@ fn all_test_patients_are_decided_as_in_plain() {
     let quantised = quantise(&data.model, &data.training.rows, Precision::ALL[0]).unwrap();
     for reveal in [Reveal::Decision { threshold: 0 }, Reveal::Scores] {
         let program = Arc::new(quantised.program(reveal).unwrap());
-        let rows: Vec<Vec<i64>> =
-            data.test.rows.iter().map(|row| quantised.encoder().encode(row).unwrap()).collect();
+        let rows: Vec<Vec<i64>> = data
+            .test
+            .rows
+            .iter()
+            .map(|row| quantised.encoder().encode(row).unwrap())
+            .collect();
         for (row, outputs) in data.test.rows.iter().zip(common::evaluate(&program, &rows)) {
-            assert_eq!(quantised.outcome(reveal, &outputs), quantised.evaluate(reveal, row).unwrap());
+            assert_eq!(
+                quantised.outcome(reveal, &outputs),
+                quantised.evaluate(reveal, row).unwrap()
+            );
         }
     }
 }

@@ -26,7 +26,10 @@ pub fn evaluate(program: &Arc<Program>, rows: &[Vec<i64>]) -> Vec<Vec<i64>> {
     let querier = Querier::open(program, client).unwrap();
     let query = querier.encrypt(rows).unwrap().to_bytes();
     let plan = program.plan();
-    assert_eq!(query.len(), plan.query_header_bytes + rows.len() * plan.query_bytes_per_patient);
+    assert_eq!(
+        query.len(),
+        plan.query_header_bytes + rows.len() * plan.query_bytes_per_patient
+    );
     let answer = program.answer(&evaluation, &query, &|_, _| true).unwrap();
     querier.decrypt(&answer, rows.len()).unwrap()
 }
@@ -40,7 +43,10 @@ impl Numbers {
     }
 
     pub fn below(&mut self, bound: u64) -> i64 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
         ((self.0 >> 33) % bound) as i64
     }
 }

@@ -28,10 +28,17 @@ pub fn load() -> Wdbc {
     let file: File = serde_json::from_str(include_str!("../data/wdbc.json")).unwrap();
     let spec = ModelSpec {
         input: Shape::Features(30),
-        layers: vec![Layer::Dense { outputs: 16 }, Layer::Relu, Layer::Dense { outputs: 1 }],
+        layers: vec![
+            Layer::Dense { outputs: 16 },
+            Layer::Relu,
+            Layer::Dense { outputs: 1 },
+        ],
     };
     let model = Model::new(spec, file.parameters).unwrap();
-    let empty = || Patients { rows: Vec::new(), malignant: Vec::new() };
+    let empty = || Patients {
+        rows: Vec::new(),
+        malignant: Vec::new(),
+    };
     let (mut training, mut test) = (empty(), empty());
     let sites = [
         include_str!("../../../../configs/studies/breast-cancer/east.csv"),
@@ -41,17 +48,33 @@ pub fn load() -> Wdbc {
     for line in sites.iter().flat_map(|site| site.lines().skip(1)) {
         let values: Vec<f64> = line.split(',').map(|value| value.parse().unwrap()).collect();
         let standardised = values[1..31].iter().zip(&file.mean).zip(&file.deviation);
-        let part = if values[0] as u64 % 4 == 0 { &mut test } else { &mut training };
-        part.rows.push(standardised.map(|((value, mean), deviation)| (value - mean) / deviation).collect());
+        let part = if values[0] as u64 % 4 == 0 {
+            &mut test
+        } else {
+            &mut training
+        };
+        part.rows.push(
+            standardised
+                .map(|((value, mean), deviation)| (value - mean) / deviation)
+                .collect(),
+        );
         part.malignant.push(values[31] == 0.0);
     }
-    Wdbc { model, training, test }
+    Wdbc {
+        model,
+        training,
+        test,
+    }
 }
 
 impl Patients {
     /// The share of patients for whom `decide` is right.
     pub fn accuracy(&self, decide: impl Fn(&[f64]) -> bool) -> f64 {
-        let right = self.rows.iter().zip(&self.malignant).filter(|(row, truth)| decide(row) == **truth);
+        let right = self
+            .rows
+            .iter()
+            .zip(&self.malignant)
+            .filter(|(row, truth)| decide(row) == **truth);
         right.count() as f64 / self.rows.len() as f64
     }
 }
