@@ -60,10 +60,13 @@ impl Sum {
 
     /// This sum less another.
     pub fn minus(&self, other: &Self) -> Self {
-        let negative = other.terms.iter().map(|&(wire, weight)| (wire, -weight));
+        let negative = other
+            .terms
+            .iter()
+            .map(|&(wire, weight)| (wire, weight.saturating_neg()));
         Self {
             terms: self.terms.iter().copied().chain(negative).collect(),
-            constant: self.constant - other.constant,
+            constant: self.constant.saturating_sub(other.constant),
         }
     }
 
@@ -109,6 +112,23 @@ impl Lookup {
     pub fn entries(&self) -> usize {
         self.table.len()
     }
+
+    /// The same look-up with more places dropped, as long as it has more than `entries` and what it gives does not depend on the lowest
+    /// place that it reads: a comparison with 0, say, depends on the sign alone.
+    pub(crate) fn coarsened(&self, entries: usize) -> Self {
+        let mut coarse = self.clone();
+        while coarse.table.len() > entries.max(2) && coarse.shift < MAX_SHIFT {
+            let odd = coarse.first.rem_euclid(2) as usize;
+            // An odd first entry stands alone: the other of its pair is outside the range.
+            let (alone, pairs) = coarse.table.split_at(odd);
+            if pairs.chunks_exact(2).any(|pair| pair[0] != pair[1]) {
+                break;
+            }
+            let table = alone.iter().chain(pairs.iter().step_by(2)).copied().collect();
+            (coarse.table, coarse.first, coarse.shift) = (table, coarse.first >> 1, coarse.shift + 1);
+        }
+        coarse
+    }
 }
 
 /// A circuit that cannot be, or inputs that it does not take.
@@ -131,6 +151,14 @@ pub enum CircuitError {
     Table {
         /// Entries it would need.
         entries: u64,
+    },
+    /// A table of another length than the sum's range.
+    #[error("a table has {found} entries, the range of its sum has {expected}")]
+    Entries {
+        /// Entries that the range asks for.
+        expected: usize,
+        /// Entries given.
+        found: usize,
     },
     /// More binary places than can be dropped.
     #[error("a look-up drops {shift} binary places, at most {MAX_SHIFT} are possible")]
@@ -254,17 +282,24 @@ impl Circuit {
 
     /// All values that a sum can take lie in this interval, and its ends are taken if its wires are independent.
     pub fn range_of(&self, sum: &Sum) -> Result<Interval, CircuitError> {
+        let bound = i128::from(MAX_SUM);
         let (mut min, mut max) = (i128::from(sum.constant), i128::from(sum.constant));
+        if min.abs() >= bound {
+            return Err(CircuitError::Magnitude);
+        }
         for &(wire, weight) in &sum.terms {
             let range = self.ranges.get(wire).ok_or(CircuitError::Wire {
                 wire,
                 wires: self.ranges.len(),
             })?;
             let ends = [range.min, range.max].map(|end| i128::from(end) * i128::from(weight));
+            // Bounds on each summand keep the plain evaluation within 64 bits, in whatever order it adds.
+            if weight.unsigned_abs() >= MAX_SUM as u64 || ends.iter().any(|end| end.abs() >= bound) {
+                return Err(CircuitError::Magnitude);
+            }
             min += ends[0].min(ends[1]);
             max += ends[0].max(ends[1]);
         }
-        let bound = i128::from(MAX_SUM);
         if min <= -bound || max >= bound {
             return Err(CircuitError::Magnitude);
         }
@@ -278,6 +313,23 @@ impl Circuit {
         shift: u32,
         function: impl Fn(i64) -> i64,
     ) -> Result<usize, CircuitError> {
+        let (sum, read) = self.reads(sum, shift)?;
+        let table = (read.min..=read.max).map(function).collect();
+        self.append(sum, shift, read.min, table)
+    }
+
+    /// The same with the table's entries given, from that of the sum's smallest value on.
+    pub fn lookup_table(&mut self, sum: Sum, shift: u32, table: Vec<i64>) -> Result<usize, CircuitError> {
+        let (sum, read) = self.reads(sum, shift)?;
+        let (expected, found) = (read.count() as usize, table.len());
+        if found != expected {
+            return Err(CircuitError::Entries { expected, found });
+        }
+        self.append(sum, shift, read.min, table)
+    }
+
+    /// A sum in its normal form, and what a look-up of it reads.
+    fn reads(&self, sum: Sum, shift: u32) -> Result<(Sum, Interval), CircuitError> {
         if shift > MAX_SHIFT {
             return Err(CircuitError::Shift { shift });
         }
@@ -286,12 +338,15 @@ impl Circuit {
         }
         let sum = sum.normalised();
         let range = self.range_of(&sum)?;
-        let (first, last) = (range.min >> shift, range.max >> shift);
-        let entries = Interval::new(first, last).count();
+        let read = Interval::new(range.min >> shift, range.max >> shift);
+        let entries = read.count();
         if entries > MAX_TABLE as u64 {
             return Err(CircuitError::Table { entries });
         }
-        let table: Vec<i64> = (first..=last).map(function).collect();
+        Ok((sum, read))
+    }
+
+    fn append(&mut self, sum: Sum, shift: u32, first: i64, table: Vec<i64>) -> Result<usize, CircuitError> {
         let min = table.iter().copied().fold(i64::MAX, i64::min);
         let max = table.iter().copied().fold(i64::MIN, i64::max);
         if min <= -MAX_SUM || max >= MAX_SUM {
@@ -408,7 +463,7 @@ mod tests {
         for a in -2..=1 {
             for b in 0..=1 {
                 for c in 3..=5 {
-                    let plain = (-3 * a + 2 * b + c + 7).div_euclid(2);
+                    let plain = (-3 * a + 2 * b + c + 7i64).div_euclid(2);
                     let out = circuit.evaluate(&[a, b, c]).unwrap();
                     assert_eq!(out, [plain * plain]);
                     (min, max) = (min.min(plain), max.max(plain));
@@ -417,6 +472,27 @@ mod tests {
         }
         assert_eq!(circuit.lookups()[0].first, min);
         assert_eq!(circuit.lookups()[0].entries() as i64, max - min + 1);
+    }
+
+    #[test]
+    fn coarser_look_ups_give_the_same() {
+        for (min, max) in [(-37, 91), (-1, 0), (-64, 63), (5, 70), (-90, -3)] {
+            let mut circuit = Circuit::new(vec![Interval::new(min, max)]).unwrap();
+            circuit.lookup(Sum::wire(0), 0, |v| i64::from(v >= 0)).unwrap();
+            circuit.lookup(Sum::wire(0), 1, |v| v.div_euclid(4)).unwrap();
+            for lookup in circuit.lookups() {
+                for entries in [2, 4, 8, 16] {
+                    let coarse = lookup.coarsened(entries);
+                    for v in min..=max {
+                        let read = |l: &Lookup| l.table[((v >> l.shift) - l.first) as usize];
+                        assert_eq!(read(&coarse), read(lookup), "{min} {max} {entries} {v}");
+                    }
+                    assert_eq!(coarse.shift == lookup.shift, coarse.entries() == lookup.entries());
+                }
+            }
+            assert!(circuit.lookups()[0].coarsened(2).entries() <= 2);
+            assert!(circuit.lookups()[1].coarsened(2).shift <= 3);
+        }
     }
 
     #[test]

@@ -3,12 +3,13 @@
 //! | object | after the kind (4 bytes) and the version (2 bytes) |
 //! |---|---|
 //! | serving key | parameter digest, key id, then three times a seed and the bodies: bootstrapping key, key-switching key, public key |
-//! | query | program digest, key id, patients (4 bytes), then twice a seed and the bodies: inputs in dimension n, inputs in dimension N |
+//! | query | program digest, key id, patients (4 bytes), then per patient twice a seed and the bodies: inputs in dimension n, inputs in dimension N |
 //! | answer | program digest, key id, patients (4 bytes), then per patient and output a ciphertext in dimension N |
 //!
-//! Digests and key ids have 32 bytes, seeds 16, everything else is 64-bit words. Masks are expanded from seeds.
+//! Digests and key ids have 32 bytes, seeds 16; bodies of the bootstrapping key are the upper 48 bits of 64-bit words, everything else is whole
+//! 64-bit words. Masks are expanded from seeds.
 
-use crate::parameters::ParameterSet;
+use crate::parameters::{KEY_BITS, ParameterSet};
 use galen_core::Digest;
 
 /// Version of all three objects.
@@ -16,9 +17,9 @@ pub const VERSION: u16 = 1;
 /// Most patients of one query.
 pub const MAX_PATIENTS: usize = 4096;
 
-const SEED: usize = 16;
+pub(crate) const SEED: usize = 16;
 const FIXED: usize = 4 + 2 + 32 + 32;
-pub(crate) const QUERY_HEADER: usize = FIXED + 4 + 2 * SEED;
+pub(crate) const QUERY_HEADER: usize = FIXED + 4;
 pub(crate) const ANSWER_HEADER: usize = FIXED + 4;
 
 /// What an object of this crate is.
@@ -92,8 +93,12 @@ pub enum CodecError {
 
 /// Bytes of every serving key under a parameter set.
 pub(crate) fn serving_key_bytes(set: &ParameterSet) -> usize {
-    FIXED + 3 * SEED + 8 * (bootstrap_words(set) + keyswitch_words(set) + set.polynomial_size())
+    let whole = keyswitch_words(set) + set.polynomial_size();
+    FIXED + 3 * SEED + UPPER * bootstrap_words(set) + 8 * whole
 }
+
+/// Bytes of a word of which only the upper bits are kept.
+const UPPER: usize = KEY_BITS as usize / 8;
 
 /// Words of the bodies of a bootstrapping key.
 pub(crate) fn bootstrap_words(set: &ParameterSet) -> usize {
@@ -129,6 +134,12 @@ impl Writer {
 
     pub(crate) fn words(&mut self, words: &[u64]) {
         words.iter().for_each(|word| self.0.extend(word.to_le_bytes()));
+    }
+
+    /// The upper bytes of words whose others are 0.
+    pub(crate) fn upper(&mut self, words: &[u64]) {
+        let upper = |word: &u64| word.to_le_bytes().into_iter().skip(8 - UPPER);
+        words.iter().for_each(|word| self.0.extend(upper(word)));
     }
 
     pub(crate) fn finish(self) -> Vec<u8> {
@@ -211,6 +222,16 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn words(&mut self, count: usize) -> Result<Vec<u64>, CodecError> {
         (0..count).map(|_| Ok(u64::from_le_bytes(self.take()?))).collect()
+    }
+
+    /// Words of which only the upper bytes are written.
+    pub(crate) fn upper(&mut self, count: usize) -> Result<Vec<u64>, CodecError> {
+        let word = |bytes: [u8; UPPER]| {
+            let mut word = [0; 8];
+            word[8 - UPPER..].copy_from_slice(&bytes);
+            u64::from_le_bytes(word)
+        };
+        (0..count).map(|_| Ok(word(self.take()?))).collect()
     }
 }
 

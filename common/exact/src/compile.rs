@@ -1,6 +1,6 @@
 //! From a circuit to a program: scales of all values, noise, and the choice of parameters.
 
-use crate::circuit::{Circuit, Sum};
+use crate::circuit::{Circuit, Lookup, Sum};
 use crate::encoding::{Coded, Reading};
 use crate::parameters::{ParameterSet, log2_failure};
 use crate::plan::Plan;
@@ -10,7 +10,12 @@ use galen_core::Transcript;
 /// log2 of the failure probability of one decision, all of its bootstraps and its decryption included, at most.
 pub const LOG2_FAILURE: f64 = -40.0;
 /// What single bootstraps are asked for, in turn, until their sum is below [`LOG2_FAILURE`].
-const PER_BOOTSTRAP: [f64; 4] = [-44.0, -48.0, -54.0, -60.0];
+const PER_BOOTSTRAP: [f64; 6] = [-40.5, -42.0, -44.0, -48.0, -54.0, -60.0];
+/// Most entries of a look-up that does not depend on the lowest places of its sum, in turn: the fewer, the wider are the boxes that its last
+/// bootstrap reads, and the more places must be cleared before.
+const COARSE: [usize; 5] = [usize::MAX, 16, 8, 4, 2];
+/// log2 of the entries of a table that a single bootstrap reads where the sum is one of inputs in dimension n: such look-ups are left as they are.
+const DIRECT: u32 = 5;
 /// An output's noise must stay below half a unit; half of that is kept for the noise that hides it.
 const FLOODED: u32 = 2;
 
@@ -49,13 +54,21 @@ impl Program {
     /// 2^-40 per patient.
     pub fn compile(circuit: Circuit) -> Result<Self, CompileError> {
         let mut reason = String::new();
+        let mut cheapest: Option<Self> = None;
         for set in ParameterSet::all() {
             match Self::compile_under(circuit.clone(), &set) {
+                Ok(program) => {
+                    let cost =
+                        |program: &Self| program.plan().bootstraps as f64 * program.parameters().cost();
+                    if cheapest.as_ref().is_none_or(|known| cost(&program) < cost(known)) {
+                        cheapest = Some(program);
+                    }
+                }
                 Err(CompileError::NoParameters { reason: this }) => reason = this,
-                other => return other,
+                Err(other) => return Err(other),
             }
         }
-        Err(CompileError::NoParameters { reason })
+        cheapest.ok_or(CompileError::NoParameters { reason })
     }
 
     /// Compiles under one parameter set.
@@ -68,30 +81,54 @@ impl Program {
         if circuit.outputs().is_empty() {
             return Err(CompileError::NoOutputs);
         }
-        let mut reason = String::new();
-        let attempts = [false, true]
-            .into_iter()
-            .flat_map(|wide| PER_BOOTSTRAP.map(|target| (wide, target)));
-        for (wide, target) in attempts {
-            match Layout::new(&circuit, set, target, wide) {
-                Ok(layout) if layout.log2_failure() <= LOG2_FAILURE => {
-                    let digest = Transcript::new("galen exact program v1")
-                        .field(&circuit.digest().0)
-                        .field(&set.digest().0)
-                        .digest();
-                    let plan = Plan::new(&circuit, set, &layout);
-                    return Ok(Self::from_parts(circuit, *set, layout, digest, plan));
+        let mut nearest = (f64::INFINITY, String::new());
+        let mut best: Option<Layout> = None;
+        for (coarse, wide) in COARSE
+            .iter()
+            .flat_map(|&coarse| [(coarse, false), (coarse, true)])
+        {
+            let coarsened = |lookup: &Lookup| {
+                let narrow = !is_wide(lookup.sum(), circuit.inputs(), wide);
+                match narrow && Coded::entries_log(lookup) <= DIRECT {
+                    true => lookup.clone(),
+                    false => lookup.coarsened(coarse),
                 }
-                Ok(layout) => {
-                    reason = format!(
-                        "under {} all bootstraps together fail with a probability of 2^{:.1}",
-                        set.name(),
-                        layout.log2_failure()
-                    );
+            };
+            let lookups: Vec<Lookup> = circuit.lookups().iter().map(coarsened).collect();
+            for target in PER_BOOTSTRAP {
+                match Layout::new(&circuit, &lookups, set, target, wide) {
+                    Ok(layout) if layout.log2_failure() <= LOG2_FAILURE => {
+                        let order = |layout: &Layout| (layout.bootstraps(), layout.scales.big_inputs.len());
+                        if best.as_ref().is_none_or(|known| order(&layout) < order(known)) {
+                            best = Some(layout);
+                        }
+                        break;
+                    }
+                    Ok(layout) => {
+                        let failure = layout.log2_failure();
+                        if failure < nearest.0 {
+                            let reason =
+                                format!("all bootstraps together fail with a probability of 2^{failure:.1}");
+                            nearest = (failure, reason);
+                        }
+                    }
+                    // What already fails where least is asked says most.
+                    Err(obstacle) if target == PER_BOOTSTRAP[0] && obstacle.0 < nearest.0 => {
+                        nearest = obstacle
+                    }
+                    Err(_) => {}
                 }
-                Err(why) => reason = format!("under {} {why}", set.name()),
             }
         }
+        if let Some(layout) = best {
+            let digest = Transcript::new("galen exact program v1")
+                .field(&circuit.digest().0)
+                .field(&set.digest().0)
+                .digest();
+            let plan = Plan::new(&circuit, set, &layout);
+            return Ok(Self::from_parts(circuit, *set, layout, digest, plan));
+        }
+        let reason = format!("under {} {}", set.name(), nearest.1);
         Err(CompileError::NoParameters { reason })
     }
 }
@@ -100,15 +137,10 @@ impl Program {
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     pub coded: Vec<Coded>,
-    /// Scale of every wire: its unit is 2^exponent.
-    pub exponents: Vec<u32>,
+    /// Scale of every wire.
+    pub scales: Scales,
     /// Scale of every output.
     pub outputs: Vec<u32>,
-    /// Inputs that are encrypted in dimension n: look-ups of nothing else need no key switch.
-    pub small: Vec<usize>,
-    /// Inputs that are encrypted in dimension N: those of outputs and of look-ups that take other look-ups too, and all if noise in
-    /// dimension n were too large.
-    pub big: Vec<usize>,
     /// log2 failure probabilities of all bootstraps and outputs.
     failures: Vec<f64>,
     /// Whether all look-ups take inputs in dimension N.
@@ -118,24 +150,31 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    fn new(circuit: &Circuit, set: &ParameterSet, target: f64, wide: bool) -> Result<Self, String> {
+    /// Errors with the log2 failure probability of what fails too often, and what that is.
+    ///
+    /// `lookups` are the circuit's, or coarser ones that give the same.
+    fn new(
+        circuit: &Circuit,
+        lookups: &[Lookup],
+        set: &ParameterSet,
+        target: f64,
+        wide: bool,
+    ) -> Result<Self, (f64, String)> {
         let wires = circuit.inputs() + circuit.lookups().len();
         let outputs: Vec<u32> = circuit
             .output_ranges()
             .iter()
             .map(|range| 63 - range.count().next_power_of_two().ilog2())
             .collect();
-        let (mut exponents, small, big) = scales(circuit, wires, &outputs, wide);
-        // A wire that nothing uses.
-        exponents.iter_mut().for_each(|e| *e = (*e).min(62));
-        let noise = Noise::new(circuit, set, &exponents, wide);
-        let mut coded = Vec::with_capacity(circuit.lookups().len());
+        let scales = scales(circuit, lookups, wires, &outputs, wide);
+        let noise = Noise::new(circuit, set, &scales, wide);
+        let mut coded = Vec::with_capacity(lookups.len());
         let mut failures = Vec::new();
-        for (index, lookup) in circuit.lookups().iter().enumerate() {
-            let scale = exponents[circuit.inputs() + index];
+        for (index, lookup) in lookups.iter().enumerate() {
+            let scale = scales.big[circuit.inputs() + index];
             let exponent = Coded::exponent(lookup);
             if 2usize << Coded::entries_log(lookup) > set.polynomial_size() {
-                return Err(format!("look-up {index} has too large a table"));
+                return Err((0.0, format!("look-up {index} has too large a table")));
             }
             let (variance, switched) = noise.of(&lookup.sum, exponent);
             let least = u32::from(lookup.shift > 0);
@@ -147,11 +186,12 @@ impl Layout {
             let (code, all) = found.ok_or_else(|| {
                 let all = noise.failures(&Coded::new(lookup, lookup.shift, scale), variance, switched);
                 let worst = all.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                format!(
+                let reason = format!(
                     "a bootstrap of look-up {index} ({} entries, {} places dropped) fails with a probability of 2^{worst:.1}",
                     lookup.entries(),
                     lookup.shift
-                )
+                );
+                (worst, reason)
             })?;
             failures.extend(all);
             coded.push(code);
@@ -162,22 +202,25 @@ impl Layout {
             answer_variance = answer_variance.max(variance);
             let failure = log2_failure(share(exponent - FLOODED), variance);
             if failure > target {
-                return Err(format!(
-                    "output {index} is decrypted wrongly with a probability of 2^{failure:.1}"
-                ));
+                let reason =
+                    format!("output {index} is decrypted wrongly with a probability of 2^{failure:.1}");
+                return Err((failure, reason));
             }
             failures.push(failure);
         }
         Ok(Self {
             coded,
-            exponents,
+            scales,
             outputs,
-            small,
-            big,
             failures,
             wide,
             answer_variance,
         })
+    }
+
+    /// Bootstraps per patient.
+    pub(crate) fn bootstraps(&self) -> usize {
+        self.coded.iter().map(Coded::bootstraps).sum()
     }
 
     /// log2 of the sum of all failure probabilities: no decision fails more often (union bound).
@@ -207,43 +250,72 @@ pub(crate) fn is_wide(sum: &Sum, inputs: usize, wide: bool) -> bool {
     wide || sum.terms.iter().any(|&(wire, _)| wire >= inputs)
 }
 
-/// The scale of every wire, the smallest that its uses ask for, and the inputs to be encrypted in dimension n and in dimension N.
-fn scales(
-    circuit: &Circuit,
-    wires: usize,
-    outputs: &[u32],
-    wide: bool,
-) -> (Vec<u32>, Vec<usize>, Vec<usize>) {
-    let mut exponents = vec![u32::MAX; wires];
-    let (mut small, mut big) = (vec![false; circuit.inputs()], vec![false; circuit.inputs()]);
-    let mut demand = |sum: &Sum, exponent: u32, used: &mut [bool]| {
+/// The largest scale of a wire: tables count in halves of a unit.
+const LARGEST: u32 = 62;
+
+/// The scale of every wire, the smallest that its uses ask for: its unit is 2^exponent. Inputs have one for each dimension in which they are
+/// encrypted, since noise in dimension n leaves no room for a scale that only sums in dimension N ask for.
+#[derive(Clone, Debug)]
+pub(crate) struct Scales {
+    /// Of inputs in dimension n.
+    pub small: Vec<u32>,
+    /// Of inputs and look-ups in dimension N.
+    pub big: Vec<u32>,
+    /// Inputs that are encrypted in dimension n: look-ups of nothing else need no key switch.
+    pub small_inputs: Vec<usize>,
+    /// Inputs that are encrypted in dimension N: those of outputs and of look-ups that take other look-ups too, and all if noise in
+    /// dimension n were too large.
+    pub big_inputs: Vec<usize>,
+}
+
+impl Scales {
+    /// The integer by which a wire's ciphertext, in dimension N if `big`, is multiplied in a sum of units of 2^exponent: `weight` times the ratio
+    /// of scales.
+    pub(crate) fn factor(&self, wire: usize, weight: i64, exponent: u32, big: bool) -> (i64, u32) {
+        let own = if big { self.big[wire] } else { self.small[wire] };
+        (weight, exponent.saturating_sub(own))
+    }
+}
+
+fn scales(circuit: &Circuit, lookups: &[Lookup], wires: usize, outputs: &[u32], wide: bool) -> Scales {
+    let inputs = circuit.inputs();
+    let mut small = vec![None; inputs];
+    let mut big = vec![None; wires];
+    let demand = |sum: &Sum, exponent: u32, scales: &mut [Option<u32>]| {
         for &(wire, _) in &sum.terms {
-            exponents[wire] = exponents[wire].min(exponent);
-            if let Some(used) = used.get_mut(wire) {
-                *used = true;
-            }
+            let known = &mut scales[wire];
+            *known = Some(known.map_or(exponent, |known| known.min(exponent)));
         }
     };
-    for lookup in circuit.lookups() {
-        let used = if is_wide(&lookup.sum, circuit.inputs(), wide) {
+    for lookup in lookups {
+        let scales = if is_wide(&lookup.sum, inputs, wide) {
             &mut big
         } else {
             &mut small
         };
-        demand(&lookup.sum, Coded::exponent(lookup), used);
+        demand(&lookup.sum, Coded::exponent(lookup), scales);
     }
     for (sum, &exponent) in circuit.outputs().iter().zip(outputs) {
         demand(sum, exponent, &mut big);
     }
-    let listed = |used: Vec<bool>| (0..used.len()).filter(|&i| used[i]).collect();
-    (exponents, listed(small), listed(big))
+    let used = |scales: &[Option<u32>]| (0..inputs).filter(|&input| scales[input].is_some()).collect();
+    let (small_inputs, big_inputs) = (used(&small), used(&big));
+    // A wire that nothing uses has any scale.
+    let exponents =
+        |scales: Vec<Option<u32>>| scales.into_iter().map(|scale| scale.unwrap_or(LARGEST)).collect();
+    Scales {
+        small: exponents(small),
+        big: exponents(big),
+        small_inputs,
+        big_inputs,
+    }
 }
 
 /// Variances, as shares of the torus, squared. Noises of different wires are independent.
 struct Noise<'a> {
     set: &'a ParameterSet,
     inputs: usize,
-    exponents: &'a [u32],
+    scales: &'a Scales,
     /// Whether look-ups take inputs in dimension N.
     wide: bool,
     fresh: f64,
@@ -254,12 +326,12 @@ struct Noise<'a> {
 }
 
 impl<'a> Noise<'a> {
-    fn new(circuit: &Circuit, set: &'a ParameterSet, exponents: &'a [u32], wide: bool) -> Self {
+    fn new(circuit: &Circuit, set: &'a ParameterSet, scales: &'a Scales, wide: bool) -> Self {
         Self {
             wide,
             set,
             inputs: circuit.inputs(),
-            exponents,
+            scales,
             fresh: set.fresh_variance(),
             fresh_big: set.fresh_big_variance(),
             bootstrap: set.bootstrap_variance(),
@@ -278,7 +350,7 @@ impl<'a> Noise<'a> {
                 (false, true) => self.fresh_big,
                 (false, false) => self.fresh,
             };
-            variance += self.gain(wire, weight, exponent) * own;
+            variance += self.gain(wire, weight, exponent, switched) * own;
         }
         (variance, switched)
     }
@@ -293,13 +365,14 @@ impl<'a> Noise<'a> {
             } else {
                 self.fresh_big
             };
-            self.gain(wire, weight, exponent) * own
+            self.gain(wire, weight, exponent, true) * own
         });
         zero + terms.sum::<f64>()
     }
 
-    fn gain(&self, wire: usize, weight: i64, exponent: u32) -> f64 {
-        let factor = weight as f64 * f64::from(exponent - self.exponents[wire]).exp2();
+    fn gain(&self, wire: usize, weight: i64, exponent: u32, big: bool) -> f64 {
+        let (weight, places) = self.scales.factor(wire, weight, exponent, big);
+        let factor = weight as f64 * f64::from(places).exp2();
         factor * factor
     }
 

@@ -16,7 +16,7 @@ use crate::circuit::Lookup;
 const TORUS: u32 = 64;
 
 /// One bootstrap.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Reading {
     /// The sum is multiplied by 2^lift first.
     pub lift: u32,
@@ -31,14 +31,14 @@ pub(crate) struct Reading {
 }
 
 /// A bootstrap that clears a bit of the sum: the result is added to the sum, and `half` subtracted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Clearing {
     pub reading: Reading,
     pub half: u64,
 }
 
 /// A look-up as bootstraps.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Coded {
     /// The sum less its smallest multiple of 2^shift is written in units of 2^exponent.
     pub exponent: u32,

@@ -64,6 +64,11 @@ impl Feature {
         Self { thresholds, code }
     }
 
+    /// How reached thresholds are written.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
     /// The thresholds.
     pub fn thresholds(&self) -> &[f64] {
         &self.thresholds

@@ -20,9 +20,9 @@ pub(crate) struct Fit {
 }
 
 impl Design {
-    /// One slice per column, all of one length, with the columns' possible ranges.
-    pub(crate) fn new(columns: &[&[f64]], ranges: Vec<Interval>) -> Self {
-        let means: Vec<f64> = columns.iter().map(|column| mean(column)).collect();
+    /// One slice per column, all as long as `rows`, the weights of the rows; with the columns' possible ranges.
+    pub(crate) fn new(columns: &[&[f64]], ranges: Vec<Interval>, rows: &[f64]) -> Self {
+        let means: Vec<f64> = columns.iter().map(|column| mean(column, rows)).collect();
         let centred: Vec<Vec<f64>> = columns
             .iter()
             .zip(&means)
@@ -32,7 +32,7 @@ impl Design {
         let mut gram = vec![0.0; size * size];
         for (i, a) in centred.iter().enumerate() {
             for (j, b) in centred.iter().enumerate().take(i + 1) {
-                let product: f64 = a.iter().zip(b).map(|(a, b)| a * b).sum();
+                let product: f64 = a.iter().zip(b).zip(rows).map(|((a, b), w)| w * a * b).sum();
                 gram[i * size + j] = product;
                 gram[j * size + i] = product;
             }
@@ -41,11 +41,13 @@ impl Design {
     }
 
     /// Sums of products of the centred columns with a target.
-    pub(crate) fn project(&self, columns: &[&[f64]], target: &[f64]) -> Vec<f64> {
-        let centre = mean(target);
+    pub(crate) fn project(&self, columns: &[&[f64]], target: &[f64], rows: &[f64]) -> Vec<f64> {
+        let centre = mean(target, rows);
         let with = |(column, mean): (&&[f64], &f64)| {
-            let pairs = column.iter().zip(target);
-            pairs.map(|(x, t)| (x - mean) * (t - centre)).sum::<f64>()
+            let pairs = column.iter().zip(target).zip(rows);
+            pairs
+                .map(|((x, t), w)| w * (x - mean) * (t - centre))
+                .sum::<f64>()
         };
         columns.iter().zip(&self.means).map(with).collect()
     }
@@ -189,8 +191,10 @@ impl Search<'_> {
 /// What counts as a gain: more than rounding.
 const GAIN: f64 = 1e-6;
 
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
+/// The mean of values with weights.
+pub(crate) fn mean(values: &[f64], rows: &[f64]) -> f64 {
+    let sum: f64 = values.iter().zip(rows).map(|(v, w)| v * w).sum();
+    sum / rows.iter().sum::<f64>().max(f64::MIN_POSITIVE)
 }
 
 /// Minimises `sum of weight (columns x - target)^2 + sum of pull (x - start)^2` by conjugate gradients.
@@ -255,13 +259,14 @@ mod tests {
         };
         let columns: Vec<Vec<f64>> = (0..4).map(column).collect();
         let views: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
-        let design = Design::new(&views, vec![Interval::new(0, 4); 4]);
+        let even = vec![1.0; rows];
+        let design = Design::new(&views, vec![Interval::new(0, 4); 4], &even);
         let weights = [3.0, -2.0, 0.0, 1.0];
         let target: Vec<f64> = (0..rows)
             .map(|r| 5.0 + weights.iter().zip(&columns).map(|(w, c)| w * c[r]).sum::<f64>())
             .collect();
-        let projection = design.project(&views, &target);
-        let centre = mean(&target);
+        let projection = design.project(&views, &target, &even);
+        let centre = mean(&target, &even);
         let free = design.fit(&projection, centre, 1.0, &|_| true);
         assert_eq!((free.weights, free.constant), (vec![3, -2, 0, 1], 5));
         assert_eq!(free.range, Interval::new(-3, 21));

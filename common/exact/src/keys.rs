@@ -1,10 +1,9 @@
 //! Keys: what decrypts, what a querier registers once, and what the coordinator makes of it.
 
 use crate::codec::{self, CodecError, Kind, Reader, Writer};
-use crate::parameters::ParameterSet;
+use crate::parameters::{KEY_BITS, ParameterSet};
 use galen_core::random::{self, RandomError};
 use galen_core::{Digest, Transcript};
-use rayon::prelude::*;
 use std::fmt;
 use tfhe::core_crypto::commons::generators::DeterministicSeeder;
 use tfhe::core_crypto::commons::math::random::{CompressionSeed, Seed};
@@ -121,6 +120,9 @@ impl ClientKey {
             self.set.glwe_noise(),
             &mut seeder,
         );
+        for word in key.bootstrap.as_mut() {
+            *word = shortened(*word);
+        }
         generate_seeded_lwe_keyswitch_key(
             &self.big,
             &self.small,
@@ -162,7 +164,7 @@ impl ServingKey {
         let total = codec::serving_key_bytes(&self.set);
         let mut writer = Writer::new(Kind::ServingKey, &self.set.digest(), &self.id, total);
         writer.seed(self.seeds[0]);
-        writer.words(self.bootstrap.as_ref());
+        writer.upper(self.bootstrap.as_ref());
         writer.seed(self.seeds[1]);
         writer.words(self.keyswitch.as_ref());
         writer.seed(self.seeds[2]);
@@ -174,7 +176,7 @@ impl ServingKey {
     pub fn from_bytes(set: &ParameterSet, bytes: &[u8]) -> Result<Self, CodecError> {
         let (mut reader, id) = Reader::new(Kind::ServingKey, &set.digest(), bytes)?;
         reader.length(codec::serving_key_bytes(set))?;
-        let first = (reader.seed()?, reader.words(codec::bootstrap_words(set))?);
+        let first = (reader.seed()?, reader.upper(codec::bootstrap_words(set))?);
         let second = (reader.seed()?, reader.words(codec::keyswitch_words(set))?);
         let third = (reader.seed()?, reader.words(set.polynomial_size())?);
         let seeds = [first.0, second.0, third.0];
@@ -280,6 +282,12 @@ impl fmt::Debug for EvaluationKey {
     }
 }
 
+/// A body rounded to its upper [`KEY_BITS`].
+fn shortened(word: u64) -> u64 {
+    let dropped = u64::BITS - KEY_BITS;
+    word.wrapping_add(1 << (dropped - 1)) >> dropped << dropped
+}
+
 /// Expands the masks of seeded ciphertexts.
 pub(crate) fn expand_list(bodies: Vec<u64>, dimension: usize, seed: u128) -> Vec<Vec<u64>> {
     if bodies.is_empty() {
@@ -288,7 +296,7 @@ pub(crate) fn expand_list(bodies: Vec<u64>, dimension: usize, seed: u128) -> Vec
     let size = LweDimension(dimension).to_lwe_size();
     let list =
         SeededLweCiphertextList::from_container(bodies, size, CompressionSeed::from(Seed(seed)), modulus());
-    let list = list.par_decompress_into_lwe_ciphertext_list();
+    let list = list.decompress_into_lwe_ciphertext_list();
     let words: &[u64] = list.as_ref();
-    words.par_chunks_exact(size.0).map(<[u64]>::to_vec).collect()
+    words.chunks_exact(size.0).map(<[u64]>::to_vec).collect()
 }

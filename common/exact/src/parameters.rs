@@ -20,6 +20,8 @@ use tfhe::shortint::parameters::v1_4::{
 const MODULUS: f64 = 18_446_744_073_709_551_616.0;
 /// Bits of the mantissa of the floating-point Fourier transform.
 const MANTISSA: f64 = 53.0;
+/// Upper bits of the bootstrapping key's bodies that are kept: its noise hides the rest.
+pub(crate) const KEY_BITS: u32 = 48;
 /// Parameters are printed with about ten digits; what they miss of the bound by rounding is no loss of security.
 const ROUNDING: f64 = 1.0 - 1e-3;
 
@@ -70,15 +72,21 @@ impl ParameterSet {
             .iter()
             .filter_map(|(name, source, set)| Self::published(name, source, set))
             .collect();
-        if let Some(&set) = sets.iter().find(|set| set.name == "n866_N2048_l1") {
-            let finer = Self {
-                name: "n866_N2048_l2",
-                pbs_base_log: 15,
-                pbs_level: 2,
-                ..set
-            };
-            sets.insert(2, finer);
+        for (name, of) in [
+            ("n796_N2048_l2", "n796_N2048_l1"),
+            ("n866_N2048_l2", "n866_N2048_l1"),
+        ] {
+            if let Some(&set) = sets.iter().find(|set| set.name == of) {
+                let (pbs_base_log, pbs_level) = (15, 2);
+                sets.push(Self {
+                    name,
+                    pbs_base_log,
+                    pbs_level,
+                    ..set
+                });
+            }
         }
+        sets.sort_by(|a, b| a.cost().total_cmp(&b.cost()));
         sets
     }
 
@@ -119,6 +127,12 @@ impl ParameterSet {
     /// n: the dimension in which bootstraps read.
     pub fn lwe_dimension(&self) -> usize {
         self.lwe_dimension
+    }
+
+    /// What a bootstrap costs, in multiplications of its Fourier transforms up to a constant: n external products of 2 l + 2 transforms.
+    pub fn cost(&self) -> f64 {
+        let size = self.polynomial_size as f64;
+        self.lwe_dimension as f64 * (2 * self.pbs_level + 2) as f64 * size * size.log2()
     }
 
     /// N: the ring degree of bootstraps, and the dimension in which they write.
@@ -174,6 +188,15 @@ impl ParameterSet {
         self.glwe_deviation * self.glwe_deviation
     }
 
+    /// Variance that the shortened bodies of the bootstrapping key add to a bootstrap's output: what was dropped is uniform over
+    /// 2^-[`KEY_BITS`], and meets 2 n l N digits of variance (B^2 + 2) / 12.
+    fn shortening_variance(&self) -> f64 {
+        let dropped = (-2.0 * f64::from(KEY_BITS)).exp2() / 12.0;
+        let digits = (2 * self.lwe_dimension * self.pbs_level * self.polynomial_size) as f64;
+        let base = (self.pbs_base_log as f64).exp2();
+        digits * (base * base + 2.0) / 12.0 * dropped
+    }
+
     /// Variance of what a bootstrap writes: TFHE-rs, `pbs_variance_132_bits_security_gaussian_fft_mul`, which includes the error of the
     /// floating-point transform.
     pub(crate) fn bootstrap_variance(&self) -> f64 {
@@ -187,7 +210,7 @@ impl ParameterSet {
             MANTISSA,
             MODULUS,
         )
-        .0
+        .0 + self.shortening_variance()
     }
 
     /// Variance that a key switch from dimension N to n adds: TFHE-rs, `keyswitch_additive_variance_132_bits_security_gaussian`.
@@ -205,14 +228,16 @@ impl ParameterSet {
     }
 
     /// Variance that the switch to the modulus 2N adds when its mean over the binary key is taken out first: n / 48 in units of 1/(2N)
-    /// squared; TFHE-rs, `centered_binary_shifted_modulus_switch_additive_variance`.
+    /// squared for the mask (TFHE-rs, `centered_binary_shifted_modulus_switch_additive_variance`), and 1 / 12 for the body, which that
+    /// formula leaves out.
     pub(crate) fn rounding_variance(&self) -> f64 {
+        let modulus = 2.0 * self.polynomial_size as f64;
         centered_binary_shifted_modulus_switch_additive_variance(
             LweDimension(self.lwe_dimension),
             MODULUS,
-            2.0 * self.polynomial_size as f64,
+            modulus,
         )
-        .0
+        .0 + 1.0 / 12.0 / (modulus * modulus)
     }
 
     /// What names the set in every file: all of its numbers.
@@ -251,7 +276,7 @@ mod tests {
     #[test]
     fn every_set_is_secure_and_has_its_own_digest() {
         let sets = ParameterSet::all();
-        assert_eq!(sets.len(), 5);
+        assert_eq!(sets.len(), 6);
         for (i, set) in sets.iter().enumerate() {
             assert!(set.is_secure(), "{}", set.name());
             assert!(sets[i + 1..].iter().all(|other| other.digest() != set.digest()));

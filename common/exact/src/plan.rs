@@ -78,12 +78,13 @@ impl Plan {
             inputs: circuit.inputs(),
             outputs: circuit.outputs().len(),
             lookups: circuit.lookups().len(),
-            bootstraps: layout.coded.iter().map(|coded| coded.bootstraps()).sum(),
+            bootstraps: layout.bootstraps(),
             depth: depths.into_iter().max().unwrap_or(0),
             multiply_adds: terms.map(|sum| sum.terms.len() as u64).sum(),
             serving_key_bytes: codec::serving_key_bytes(set),
             query_header_bytes: codec::QUERY_HEADER,
-            query_bytes_per_patient: 8 * (layout.small.len() + layout.big.len()),
+            query_bytes_per_patient: 2 * codec::SEED
+                + 8 * (layout.scales.small_inputs.len() + layout.scales.big_inputs.len()),
             answer_bytes_per_patient: 8 * circuit.outputs().len() * (set.polynomial_size() + 1),
             flooding_bits,
         }

@@ -125,7 +125,6 @@ impl Program {
                 serving: key.id,
             });
         }
-        let (small, big) = query.expand(self);
         let fft = Fft::new(PolynomialSize(self.set.polynomial_size()));
         let meter = Meter {
             done: AtomicUsize::new(0),
@@ -138,14 +137,19 @@ impl Program {
             key,
             fft: fft.as_view(),
             meter: &meter,
+            // Either patients or look-ups are divided among the threads, never both: a thread that waits for a part of one patient
+            // would begin with the next, and hold the ciphertexts of several.
+            by_patient: query.patients() >= rayon::current_num_threads(),
         };
-        let patients: Vec<usize> = (0..query.patients()).collect();
-        let slice = |list: &[Vec<u64>], each: usize, patient: usize| list[patient * each..][..each].to_vec();
-        let (narrow, wide) = (self.layout.small.len(), self.layout.big.len());
-        let rows: Result<Vec<Vec<u64>>, RunError> = patients
-            .par_iter()
-            .map(|&patient| machine.patient(slice(&small, narrow, patient), slice(&big, wide, patient)))
-            .collect();
+        let patient = |patient| {
+            let (small, big) = query.expand(self, patient);
+            machine.patient(small, big)
+        };
+        let patients = 0..query.patients();
+        let rows: Result<Vec<Vec<u64>>, RunError> = match machine.by_patient {
+            true => patients.into_par_iter().map(patient).collect(),
+            false => patients.map(patient).collect(),
+        };
         Ok(Answer::new(self.digest, key.id, query.patients(), rows?.concat()))
     }
 
@@ -195,6 +199,7 @@ struct Machine<'a> {
     key: &'a EvaluationKey,
     fft: FftView<'a>,
     meter: &'a Meter<'a>,
+    by_patient: bool,
 }
 
 impl Machine<'_> {
@@ -204,19 +209,24 @@ impl Machine<'_> {
         let layout = &self.program.layout;
         let wires = circuit.inputs() + circuit.lookups().len();
         let (mut narrow, mut wide) = (vec![Vec::new(); circuit.inputs()], vec![Vec::new(); wires]);
-        for (&input, ciphertext) in layout.small.iter().zip(small) {
+        for (&input, ciphertext) in layout.scales.small_inputs.iter().zip(small) {
             narrow[input] = ciphertext;
         }
-        for (&input, ciphertext) in layout.big.iter().zip(big) {
+        for (&input, ciphertext) in layout.scales.big_inputs.iter().zip(big) {
             wide[input] = ciphertext;
         }
         for group in &self.program.groups {
-            let results: Result<Vec<Vec<u64>>, RunError> = group
-                .par_iter()
-                .map_init(ComputationBuffers::new, |buffers, &index| {
-                    self.lookup(index, &narrow, &wide, buffers)
-                })
-                .collect();
+            let mut buffers = ComputationBuffers::new();
+            let lookup = |buffers: &mut ComputationBuffers, &index: &usize| {
+                self.lookup(index, &narrow, &wide, buffers)
+            };
+            let results: Result<Vec<Vec<u64>>, RunError> = match self.by_patient {
+                true => group.iter().map(|index| lookup(&mut buffers, index)).collect(),
+                false => group
+                    .par_iter()
+                    .map_init(ComputationBuffers::new, lookup)
+                    .collect(),
+            };
             for (&index, result) in group.iter().zip(results?) {
                 wide[circuit.inputs() + index] = result;
             }
@@ -260,7 +270,7 @@ impl Machine<'_> {
         };
         split.used = is_wide(sum, narrow.len(), self.program.layout.wide);
         for &(wire, weight) in &sum.terms {
-            let factor = self.factor(wire, weight, coded.exponent);
+            let factor = self.factor(wire, weight, coded.exponent, split.used);
             match split.used {
                 true => add_scaled(&mut split.big, &wide[wire], factor),
                 false => add_scaled(&mut split.small, &narrow[wire], factor),
@@ -271,8 +281,9 @@ impl Machine<'_> {
         split
     }
 
-    fn factor(&self, wire: usize, weight: i64, exponent: u32) -> u64 {
-        (weight as u64).wrapping_mul(1 << (exponent - self.program.layout.exponents[wire]))
+    fn factor(&self, wire: usize, weight: i64, exponent: u32, big: bool) -> u64 {
+        let (weight, places) = self.program.layout.scales.factor(wire, weight, exponent, big);
+        (weight as u64).wrapping_mul(1 << places)
     }
 
     /// Reads a sum and writes the table's entry, in dimension N.
@@ -344,7 +355,7 @@ impl Machine<'_> {
         );
         let mut words = result.into_container();
         for &(wire, weight) in &sum.terms {
-            add_scaled(&mut words, &wide[wire], self.factor(wire, weight, exponent));
+            add_scaled(&mut words, &wide[wire], self.factor(wire, weight, exponent, true));
         }
         let constant = (sum.constant - range.min) as u64;
         add_to_body(&mut words, constant.wrapping_mul(1 << exponent));

@@ -2,7 +2,7 @@
 
 use crate::circuit::{Circuit, CircuitError, Interval, Sum};
 use crate::features::{Code, Encoder, Feature, FeatureError};
-use crate::fit::{Design, Fit, ridge};
+use crate::fit::{Design, Fit, mean, ridge};
 use crate::network::{Function, Linear, Network, NetworkError};
 use crate::quantised::Quantised;
 use galen_models::Model;
@@ -22,14 +22,14 @@ pub struct Precision {
 
 impl Precision {
     /// From the fastest to the finest.
-    pub const ALL: [Self; 3] = [Self::tables(5), Self::tables(6), Self::tables(7)];
+    pub const ALL: [Self; 2] = [Self::tables(5), Self::tables(6)];
 
     const fn tables(table_bits: u32) -> Self {
         Self {
-            thresholds: 15,
+            thresholds: 31,
             table_bits,
             value_bits: 3,
-            score_bits: 9,
+            score_bits: 11,
         }
     }
 }
@@ -38,6 +38,20 @@ impl Precision {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QuantiseError {
+    /// A range of an input that is none.
+    #[error("the range of input {input} is empty or not finite")]
+    Range {
+        /// The input.
+        input: usize,
+    },
+    /// Not one range per input.
+    #[error("{found} input ranges, the network takes {expected} inputs")]
+    Ranges {
+        /// The network's inputs.
+        expected: usize,
+        /// Ranges given.
+        found: usize,
+    },
     /// Too few calibration rows.
     #[error("{rows} calibration rows are too few, give at least {MIN_ROWS}")]
     Rows {
@@ -117,6 +131,7 @@ pub fn quantise<R: AsRef<[f64]>>(
         encoder: &encoder,
         precision,
         evaluated: &evaluated,
+        importance: evaluated.iter().map(|(_, scores)| importance(scores)).collect(),
         offsets: encoder.offsets(),
         circuit,
         columns,
@@ -170,6 +185,8 @@ struct Work<'a> {
     encoder: &'a Encoder,
     precision: Precision,
     evaluated: &'a [(Vec<f64>, Vec<f64>)],
+    /// How much every row counts.
+    importance: Vec<f64>,
     offsets: Vec<usize>,
     circuit: Circuit,
     /// Values of the circuit's wires, for every row.
@@ -210,17 +227,16 @@ impl Work<'_> {
         };
         let design = match self.design.take() {
             Some((known, design)) if known == wires => design,
-            _ => Design::new(&columns, ranges()),
+            _ => Design::new(&columns, ranges(), &self.importance),
         };
-        let projection = design.project(&columns, &target);
+        let projection = design.project(&columns, &target, &self.importance);
         let half = 1i64 << self.precision.table_bits;
         let folds = matches!(unit.function, Function::Sign | Function::Abs);
         let fits = |range: Interval| match folds {
             true => range.min >= -half && range.max < half,
             false => range.count() <= half as u64,
         };
-        let rows = target.len() as f64;
-        let centre = target.iter().sum::<f64>() / rows;
+        let centre = mean(&target, &self.importance);
         let middle = if folds { 0.0 } else { centre };
         let largest = target
             .iter()
@@ -242,7 +258,12 @@ impl Work<'_> {
                     .for_each(|(sum, x)| *sum += weight as f64 * x);
             }
             let values: Vec<f64> = sums.iter().map(|sum| unit.function.apply(sum / factor)).collect();
-            let error: f64 = values.iter().zip(&exact).map(|(a, b)| (a - b) * (a - b)).sum();
+            let error: f64 = values
+                .iter()
+                .zip(&exact)
+                .zip(&self.importance)
+                .map(|((a, b), w)| w * (a - b) * (a - b))
+                .sum();
             if best.as_ref().is_none_or(|b| error < b.0) {
                 best = Some((error, fit, factor, values));
             }
@@ -436,11 +457,6 @@ impl Work<'_> {
                 PULL * column.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() + 1e-9
             })
             .collect();
-        let importance: Vec<f64> = self
-            .evaluated
-            .iter()
-            .map(|(_, scores)| importance(scores))
-            .collect();
         let start = |output: &Linear| -> Vec<f64> {
             let weight = |wire| output.terms.iter().find(|t| t.0 == wire).map_or(0.0, |t| t.1);
             used.iter()
@@ -456,7 +472,7 @@ impl Work<'_> {
                     return start;
                 }
                 let target: Vec<f64> = self.evaluated.iter().map(|(_, scores)| scores[index]).collect();
-                ridge(&columns, &importance, &target, &pull, &start)
+                ridge(&columns, &self.importance, &target, &pull, &start)
             })
             .collect()
     }

@@ -63,6 +63,16 @@ impl Quantised {
         &self.encoder
     }
 
+    /// The circuit without outputs.
+    pub(crate) fn inner(&self) -> &Circuit {
+        &self.circuit
+    }
+
+    /// The scores, as sums of the circuit's wires.
+    pub(crate) fn sums(&self) -> &[Sum] {
+        &self.scores
+    }
+
     /// Number of scores.
     pub fn scores(&self) -> usize {
         self.scores.len()

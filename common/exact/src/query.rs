@@ -1,6 +1,6 @@
 //! The querier's half: encrypting patients and reading answers.
 
-use crate::codec::{ANSWER_HEADER, CodecError, Kind, MAX_PATIENTS, QUERY_HEADER, Reader, Writer};
+use crate::codec::{ANSWER_HEADER, CodecError, Kind, MAX_PATIENTS, QUERY_HEADER, Reader, SEED, Writer};
 use crate::keys::{ClientKey, ServingKey, expand_list, modulus, seeder};
 use crate::program::Program;
 use galen_core::Digest;
@@ -15,16 +15,27 @@ use zeroize::Zeroizing;
 pub struct Query {
     program: Digest,
     key: Digest,
-    patients: usize,
-    /// Seeds of the masks, and bodies, patient by patient: inputs in dimension n, then in dimension N.
-    small: (u128, Vec<u64>),
-    big: (u128, Vec<u64>),
+    patients: Vec<Patient>,
+}
+
+/// One patient's ciphertexts, in dimension n and in dimension N.
+#[derive(Clone, Debug, PartialEq)]
+struct Patient {
+    small: Seeded,
+    big: Seeded,
+}
+
+/// Ciphertexts under one seed: their masks follow from it.
+#[derive(Clone, Debug, PartialEq)]
+struct Seeded {
+    seed: u128,
+    bodies: Vec<u64>,
 }
 
 impl Query {
     /// Number of patients.
     pub fn patients(&self) -> usize {
-        self.patients
+        self.patients.len()
     }
 
     /// The name of the key that it is encrypted under.
@@ -34,12 +45,17 @@ impl Query {
 
     /// As bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let capacity = QUERY_HEADER + 8 * (self.small.1.len() + self.big.1.len());
+        let lists = || {
+            self.patients
+                .iter()
+                .flat_map(|patient| [&patient.small, &patient.big])
+        };
+        let capacity = QUERY_HEADER + lists().map(|list| SEED + 8 * list.bodies.len()).sum::<usize>();
         let mut writer = Writer::new(Kind::Query, &self.program, &self.key, capacity);
-        writer.patients(self.patients);
-        for (seed, bodies) in [&self.small, &self.big] {
-            writer.seed(*seed);
-            writer.words(bodies);
+        writer.patients(self.patients.len());
+        for list in lists() {
+            writer.seed(list.seed);
+            writer.words(&list.bodies);
         }
         writer.finish()
     }
@@ -49,16 +65,21 @@ impl Query {
         let (mut reader, key) = Reader::new(Kind::Query, &program.digest(), bytes)?;
         let patients = reader.patients()?;
         reader.length(QUERY_HEADER + patients * program.plan().query_bytes_per_patient)?;
-        let layout = program.layout();
-        let mut list = |inputs: usize| -> Result<(u128, Vec<u64>), CodecError> {
-            Ok((reader.seed()?, reader.words(patients * inputs)?))
+        let scales = &program.layout().scales;
+        let mut list = |inputs: usize| -> Result<Seeded, CodecError> {
+            let (seed, bodies) = (reader.seed()?, reader.words(inputs)?);
+            Ok(Seeded { seed, bodies })
         };
+        let patients: Result<Vec<Patient>, CodecError> = (0..patients)
+            .map(|_| {
+                let (small, big) = (list(scales.small_inputs.len())?, list(scales.big_inputs.len())?);
+                Ok(Patient { small, big })
+            })
+            .collect();
         Ok(Self {
             program: program.digest(),
             key,
-            patients,
-            small: list(layout.small.len())?,
-            big: list(layout.big.len())?,
+            patients: patients?,
         })
     }
 
@@ -74,13 +95,19 @@ impl Query {
         })
     }
 
-    /// All ciphertexts: in dimension n, and in dimension N.
-    pub(crate) fn expand(&self, program: &Program) -> (Vec<Vec<u64>>, Vec<Vec<u64>>) {
+    /// One patient's ciphertexts, with their masks: in dimension n, and in dimension N. They are hundreds of times larger than the query, so
+    /// that no more patients should be expanded than are worked on.
+    pub(crate) fn expand(&self, program: &Program, patient: usize) -> (Vec<Vec<u64>>, Vec<Vec<u64>>) {
         let set = program.parameters();
-        (
-            expand_list(self.small.1.clone(), set.lwe_dimension(), self.small.0),
-            expand_list(self.big.1.clone(), set.polynomial_size(), self.big.0),
-        )
+        let expand = |list: &Seeded, dimension| expand_list(list.bodies.clone(), dimension, list.seed);
+        self.patients
+            .get(patient)
+            .map_or_else(Default::default, |patient| {
+                (
+                    expand(&patient.small, set.lwe_dimension()),
+                    expand(&patient.big, set.polynomial_size()),
+                )
+            })
     }
 }
 
@@ -238,24 +265,15 @@ impl Querier {
             }
         }
         let set = self.program.parameters();
-        let layout = self.program.layout();
+        let scales = &self.program.layout().scales;
+        let (small, big) = (&self.key.small, &self.key.big);
         let mut seeder = seeder()?;
         let mut encrypt =
-            |inputs: &[usize], key: &LweSecretKeyOwned<u64>, noise: DynamicDistribution<u64>| {
+            |encoded: Zeroizing<Vec<u64>>, key: &LweSecretKeyOwned<u64>, noise: DynamicDistribution<u64>| {
                 let Seed(seed) = seeder.seed();
-                let unit = |input: usize| 1u64 << layout.exponents[input];
-                let encoded: Zeroizing<Vec<u64>> = Zeroizing::new(
-                    rows.iter()
-                        .flat_map(|row| {
-                            let row = row.as_ref();
-                            inputs
-                                .iter()
-                                .map(move |&input| (row[input] as u64).wrapping_mul(unit(input)))
-                        })
-                        .collect(),
-                );
                 if encoded.is_empty() {
-                    return (seed, Vec::new());
+                    let bodies = Vec::new();
+                    return Seeded { seed, bodies };
                 }
                 let mut list = SeededLweCiphertextList::new(
                     0u64,
@@ -266,16 +284,25 @@ impl Querier {
                 );
                 let plain = PlaintextList::from_container(encoded.as_slice());
                 encrypt_seeded_lwe_ciphertext_list(key, &mut list, &plain, noise, &mut seeder);
-                (seed, list.into_container())
+                let bodies = list.into_container();
+                Seeded { seed, bodies }
             };
-        let small = encrypt(&layout.small, &self.key.small, set.lwe_noise());
-        let big = encrypt(&layout.big, &self.key.big, set.glwe_noise());
+        let encode = |row: &[i64], inputs: &[usize], exponents: &[u32]| {
+            let of = |&input: &usize| (row[input] as u64).wrapping_mul(1 << exponents[input]);
+            Zeroizing::new(inputs.iter().map(of).collect::<Vec<u64>>())
+        };
+        let patients = rows.iter().map(|row| {
+            let narrow = encode(row.as_ref(), &scales.small_inputs, &scales.small);
+            let wide = encode(row.as_ref(), &scales.big_inputs, &scales.big);
+            Patient {
+                small: encrypt(narrow, small, set.lwe_noise()),
+                big: encrypt(wide, big, set.glwe_noise()),
+            }
+        });
         Ok(Query {
             program: self.program.digest(),
             key: self.key.id(),
-            patients: rows.len(),
-            small,
-            big,
+            patients: patients.collect(),
         })
     }
 

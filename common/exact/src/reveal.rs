@@ -1,9 +1,6 @@
 //! What an answer says: scores, the most likely class, or one decision.
 
-use crate::circuit::{Circuit, CircuitError, Interval, Sum};
-
-/// Boxes that sums of bootstraps' outputs are read in by comparisons; places below are dropped exactly first.
-const COMPARISON_BITS: u32 = 4;
+use crate::circuit::{Circuit, CircuitError, Interval, MAX_SHIFT, MAX_TABLE, Sum};
 
 /// What the querier learns of a model's scores. Everything else stays inside the ciphertexts.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -60,11 +57,13 @@ fn less(mut sum: Sum, threshold: i64) -> Sum {
     sum
 }
 
-/// The bit `sum >= 0`. Only whole powers of two below the sum's range are dropped, and 0 is a multiple of each, so that it is exact.
+/// The bit `sum >= 0`. Only whole powers of two below the sum's range are dropped, and 0 is a multiple of each, so that it is exact. The
+/// compiler drops more of them where that is cheaper.
 pub(crate) fn at_least_zero(circuit: &mut Circuit, sum: Sum) -> Result<usize, CircuitError> {
     let range = circuit.range_of(&sum)?;
-    let bits = |range: Interval| (range.count().max(2) - 1).ilog2() + 1;
-    let shift = bits(range).saturating_sub(COMPARISON_BITS);
+    let shift = (0..MAX_SHIFT)
+        .find(|shift| Interval::new(range.min >> shift, range.max >> shift).count() <= MAX_TABLE as u64)
+        .unwrap_or(MAX_SHIFT);
     circuit.lookup(sum, shift, |v| i64::from(v >= 0))
 }
 

@@ -62,6 +62,10 @@ pub enum SpikingError {
 /// al. (Frontiers in Neuroscience 11, 2017).
 const ROBUST: usize = 998;
 
+/// A neuron that hardly fires gets at least this part of the potential that it reaches, of either sign, as the value of its full rate: else its
+/// integers would have to carry a potential far larger than what they tell apart.
+const WEAKEST: f64 = 16.0;
+
 /// What a wire of the network is as spikes: its value is about `low + gain * spikes / steps`.
 struct Rated {
     low: f64,
@@ -145,8 +149,18 @@ pub fn spiking<R: AsRef<[f64]>>(
     let mut circuit = Circuit::new(encoder.ranges())?;
     let threshold = 1i64 << threshold_bits;
     for (index, unit) in network.units.iter().enumerate() {
-        let values = sorted(network.inputs + index);
-        let full = high(&values).max(1e-6);
+        let full = high(&sorted(network.inputs + index));
+        if full <= 0.0 {
+            // A neuron that no row excites stays silent.
+            rated.push(Rated {
+                low: 0.0,
+                gain: 0.0,
+                spikes: Vec::new(),
+            });
+            continue;
+        }
+        let furthest = evaluated.iter().map(|row| unit.sum.apply(row).abs());
+        let full = full.max(furthest.fold(0.0, f64::max) / WEAKEST);
         let scale = threshold as f64 / full;
         let weights: Vec<(usize, i64)> = unit
             .sum

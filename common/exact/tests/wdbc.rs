@@ -5,7 +5,8 @@ mod common;
 #[path = "common/wdbc.rs"]
 mod wdbc;
 
-use galen_exact::{Outcome, Precision, Reveal, quantise};
+use galen_exact::{Outcome, Precision, Quantised, Reveal, quantise, quantise_recorded};
+use galen_models::Range;
 use std::sync::Arc;
 
 /// Concrete ML's network of the same shape has 0.944 on its test patients, with 110 MB of keys.
@@ -24,6 +25,10 @@ fn decisions_are_accurate_exact_and_cheap() {
     let plan = program.plan();
     assert_eq!(plan.polynomial_size, 2048, "{plan}");
     assert!(plan.bootstraps <= 19, "{plan}");
+    // The coordinator reads the model from its file and compiles the same program.
+    let file = Quantised::from_bytes(&quantised.to_bytes().unwrap()).unwrap();
+    assert_eq!(file.program(reveal).unwrap().digest(), program.digest());
+
     assert!(plan.log2_failure <= -40.0 && plan.security_bits >= 128, "{plan}");
     assert!(plan.serving_key_bytes < 40_000_000, "{plan}");
 
@@ -38,6 +43,29 @@ fn decisions_are_accurate_exact_and_cheap() {
             quantised.evaluate(reveal, row).unwrap()
         );
     }
+}
+
+/// By the ranges of the inputs alone, without patients.
+#[test]
+fn recorded_ranges_suffice() {
+    let data = wdbc::load();
+    let range = |input: usize| {
+        let mut range = Range::EMPTY;
+        data.training
+            .rows
+            .iter()
+            .for_each(|row| range.include(row[input]));
+        range
+    };
+    let ranges: Vec<Range> = (0..30).map(range).collect();
+    let quantised = quantise_recorded(&data.model, &ranges, Precision::ALL[0]).unwrap();
+    let reveal = Reveal::Decision { threshold: 0 };
+    let decide = |row: &[f64]| quantised.evaluate(reveal, row).unwrap() == Outcome::Decision(true);
+    let accuracy = [&data.training, &data.test].map(|part| part.accuracy(decide));
+    println!("by ranges alone: {accuracy:?}");
+    assert!(accuracy.iter().all(|&share| share >= 0.944), "{accuracy:?}");
+    let plan = quantised.program(reveal).unwrap().plan().clone();
+    assert!(plan.log2_failure <= -40.0, "{plan}");
 }
 
 /// All test patients, encrypted.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 type Keys = HashMap<&'static str, (ClientKey, Arc<EvaluationKey>)>;
 
 /// The secret key of a set and its evaluation key, which went through bytes.
-pub fn keys(set: &ParameterSet) -> (ClientKey, Arc<EvaluationKey>) {
+pub(crate) fn keys(set: &ParameterSet) -> (ClientKey, Arc<EvaluationKey>) {
     static KEYS: OnceLock<Mutex<Keys>> = OnceLock::new();
     let mut all = KEYS.get_or_init(Mutex::default).lock().unwrap();
     let make = || {
@@ -21,7 +21,7 @@ pub fn keys(set: &ParameterSet) -> (ClientKey, Arc<EvaluationKey>) {
 }
 
 /// Encrypts, evaluates and decrypts rows of circuit inputs, all through bytes.
-pub fn evaluate(program: &Arc<Program>, rows: &[Vec<i64>]) -> Vec<Vec<i64>> {
+pub(crate) fn evaluate(program: &Arc<Program>, rows: &[Vec<i64>]) -> Vec<Vec<i64>> {
     let (client, evaluation) = keys(program.parameters());
     let querier = Querier::open(program, client).unwrap();
     let query = querier.encrypt(rows).unwrap().to_bytes();
@@ -35,14 +35,14 @@ pub fn evaluate(program: &Arc<Program>, rows: &[Vec<i64>]) -> Vec<Vec<i64>> {
 }
 
 /// Integers from 0 to below `bound`, the same in every run.
-pub struct Numbers(u64);
+pub(crate) struct Numbers(u64);
 
 impl Numbers {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    pub fn below(&mut self, bound: u64) -> i64 {
+    pub(crate) fn below(&mut self, bound: u64) -> i64 {
         self.0 = self
             .0
             .wrapping_mul(6364136223846793005)

@@ -13,18 +13,18 @@ struct File {
 }
 
 /// Patients with standardised features; whether the tumour is malignant.
-pub struct Patients {
-    pub rows: Vec<Vec<f64>>,
-    pub malignant: Vec<bool>,
+pub(crate) struct Patients {
+    pub(crate) rows: Vec<Vec<f64>>,
+    pub(crate) malignant: Vec<bool>,
 }
 
-pub struct Wdbc {
-    pub model: Model,
-    pub training: Patients,
-    pub test: Patients,
+pub(crate) struct Wdbc {
+    pub(crate) model: Model,
+    pub(crate) training: Patients,
+    pub(crate) test: Patients,
 }
 
-pub fn load() -> Wdbc {
+pub(crate) fn load() -> Wdbc {
     let file: File = serde_json::from_str(include_str!("../data/wdbc.json")).unwrap();
     let spec = ModelSpec {
         input: Shape::Features(30),
@@ -69,7 +69,7 @@ pub fn load() -> Wdbc {
 
 impl Patients {
     /// The share of patients for whom `decide` is right.
-    pub fn accuracy(&self, decide: impl Fn(&[f64]) -> bool) -> f64 {
+    pub(crate) fn accuracy(&self, decide: impl Fn(&[f64]) -> bool) -> f64 {
         let right = self
             .rows
             .iter()
@@ -80,7 +80,7 @@ impl Patients {
 }
 
 /// The network's own decision in `f64`.
-pub fn float(model: &Model) -> impl Fn(&[f64]) -> bool {
+pub(crate) fn float(model: &Model) -> impl Fn(&[f64]) -> bool {
     let params = model.params().to_vec();
     move |row| {
         let (weights, rest) = params.split_at(480);
