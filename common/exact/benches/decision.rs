@@ -1,7 +1,7 @@
 //! Time of one exact decision: `cargo bench -p galen-exact --bench decision`.
 //!
-//! The network of `tests/wdbc.rs` (30 features, 16 ReLU units, one decision) on one test patient after another, for each number of threads;
-//! then what a spiking network of the size of FHE-DiSNN's for MNIST would take, from its count of bootstraps.
+//! The network of `tests/wdbc.rs` (30 features, 16 ReLU units, one decision) on one test patient after another, for each number of threads, 1 and 2
+//! or those in `GALEN_THREADS`; then what a spiking network of the size of FHE-DiSNN's for MNIST would take, from its count of bootstraps.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -18,7 +18,7 @@ use galen_models::{Layer, Model, ModelSpec, Shape};
 use std::sync::Arc;
 use std::time::Instant;
 
-const PATIENTS: usize = 20;
+const PATIENTS: usize = 10;
 const REVEAL: Reveal = Reveal::Decision { threshold: 0 };
 
 fn main() {
@@ -53,7 +53,8 @@ fn main() {
         evaluation.memory_bytes()
     );
     let mut each = 0.0;
-    for threads in [1, 2] {
+    let chosen = std::env::var("GALEN_THREADS").unwrap_or_else(|_| "1 2".to_owned());
+    for threads in chosen.split_whitespace().map(|n| n.parse().unwrap()) {
         each = decisions(&data.test.rows, &quantised, &querier, &evaluation, threads);
     }
     if let Some(mib) = peak_mib() {

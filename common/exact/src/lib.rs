@@ -1,14 +1,16 @@
 //! Exact encrypted decisions: a quantised model is evaluated on a hospital's encrypted patients under TFHE, and gives what its plain
 //! evaluation gives, or fails with a probability of at most 2^-40 per patient.
 //!
-//! Start with [`quantise()`] (from a trained network) or [`Forest`] (from XGBoost's trees): both give a [`Quantised`] model, whose plain
-//! evaluation is the oracle. [`Quantised::program`] compiles it for what is to be revealed ([`Reveal`]: scores, a label, a decision)
-//! under the cheapest [`ParameterSet`] that is exact; [`Plan`] says what that costs and promises. Both sides compile the same program. The
-//! hospital is a [`Querier`]: it holds the secret key, encrypts patients and reads answers. The coordinator calls [`Program::run`]
-//! with the hospital's [`EvaluationKey`] and sees neither.
+//! Start with [`quantise()`] (from a trained network and rows of patients), [`quantise_recorded`] (from a network and the ranges of its inputs),
+//! [`spiking()`] or [`Forest`] (from XGBoost's trees): all give a [`Quantised`] model, whose plain evaluation is the oracle.
+//! [`Quantised::program`] compiles it for what is to be revealed ([`Reveal`]: scores, a label, a decision) under the cheapest [`ParameterSet`]
+//! that is exact; [`Plan`] says what that costs and promises. Both sides compile the same program. The hospital is a [`Querier`]: it
+//! holds the secret key, encrypts patients and reads answers. The coordinator calls [`Program::run`] with the hospital's [`EvaluationKey`]
+//! and sees neither.
 //!
-//! To read the code in the order of a query: `features` (rows to integers), `circuit` (sums and look-ups, with ranges), `network`, `fit`
-//! and `quantise` (a network to a circuit), `spiking` (the same as integrate-and-fire neurons), `trees` (trees to a circuit), `reveal` (what an answer says), `encoding` (a look-up as
+//! To read the code in the order of a query: `features` (rows to integers), `circuit` (sums and look-ups, with ranges), `network`, `fit` and
+//! `quantise` (a network to a circuit), `recorded` (the same without patients), `spiking` (as integrate-and-fire neurons), `trees` (trees to a
+//! circuit), `reveal` (what an answer says), `quantised` and `file` (the model on integers, and its bytes), `encoding` (a look-up as
 //! bootstraps), `parameters` and `compile` (noise, failure probability, choice of parameters), `plan`, `keys`, `query` and `program`
 //! (encryption and evaluation), `codec` (bytes).
 //!

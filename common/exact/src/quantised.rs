@@ -26,6 +26,14 @@ pub enum QuantisedError {
     /// The row.
     #[error(transparent)]
     Feature(#[from] FeatureError),
+    /// One of several rows.
+    #[error("patient {patient}: {error}")]
+    Patient {
+        /// Index of the patient.
+        patient: usize,
+        /// What is wrong with the row.
+        error: FeatureError,
+    },
     /// What is to be revealed.
     #[error(transparent)]
     Reveal(#[from] RevealError),
@@ -98,6 +106,23 @@ impl Quantised {
     /// The program that computes it, under the cheapest parameters.
     pub fn program(&self, reveal: Reveal) -> Result<Program, QuantisedError> {
         Ok(Program::compile(self.circuit(reveal)?)?)
+    }
+
+    /// The circuit's inputs for several patients, to be encrypted by a [`Querier`](crate::Querier). `rows` are features as the model takes them.
+    pub fn encode<R: AsRef<[f64]>>(&self, rows: &[R]) -> Result<Vec<Vec<i64>>, QuantisedError> {
+        let encode = |(patient, row): (usize, &R)| {
+            let encoded = self.encoder.encode(row.as_ref());
+            encoded.map_err(|error| QuantisedError::Patient { patient, error })
+        };
+        rows.iter().enumerate().map(encode).collect()
+    }
+
+    /// What the decrypted integers of several patients mean.
+    pub fn outcomes<O: AsRef<[i64]>>(&self, reveal: Reveal, outputs: &[O]) -> Vec<Outcome> {
+        outputs
+            .iter()
+            .map(|row| self.outcome(reveal, row.as_ref()))
+            .collect()
     }
 
     /// What the integers of an answer mean.

@@ -120,6 +120,12 @@ fn progress_counts_bootstraps_and_stops() {
     let answer = program.run(&evaluation, &query, &count).unwrap();
     assert_eq!(most.into_inner(), 3);
     assert_eq!(querier.decrypt(&answer.to_bytes(), 3).unwrap(), [[0], [1], [0]]);
+    // A single patient's look-ups are divided among the threads, several patients are.
+    for (row, bit) in [([1, 1], 1), ([0, 1], 0)] {
+        let query = querier.encrypt(&[row]).unwrap();
+        let answer = program.run(&evaluation, &query, &|_, all| all == 1).unwrap();
+        assert_eq!(querier.decrypt(&answer.to_bytes(), 1).unwrap(), [[bit]]);
+    }
     let stopped = program.run(&evaluation, &query, &|_, _| false);
     assert!(matches!(stopped, Err(RunError::Cancelled)));
 }

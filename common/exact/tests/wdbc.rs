@@ -5,7 +5,7 @@ mod common;
 #[path = "common/wdbc.rs"]
 mod wdbc;
 
-use galen_exact::{Outcome, Precision, Quantised, Reveal, quantise, quantise_recorded};
+use galen_exact::{Outcome, Precision, Quantised, QuantisedError, Reveal, quantise, quantise_recorded};
 use galen_models::Range;
 use std::sync::Arc;
 
@@ -33,16 +33,14 @@ fn decisions_are_accurate_exact_and_cheap() {
     assert!(plan.serving_key_bytes < 40_000_000, "{plan}");
 
     let patients = &data.test.rows[..12];
-    let rows: Vec<Vec<i64>> = patients
-        .iter()
-        .map(|row| quantised.encoder().encode(row).unwrap())
-        .collect();
-    for (row, outputs) in patients.iter().zip(common::evaluate(&program, &rows)) {
-        assert_eq!(
-            quantised.outcome(reveal, &outputs),
-            quantised.evaluate(reveal, row).unwrap()
-        );
+    let outputs = common::evaluate(&program, &quantised.encode(patients).unwrap());
+    for (row, outcome) in patients.iter().zip(quantised.outcomes(reveal, &outputs)) {
+        assert_eq!(outcome, quantised.evaluate(reveal, row).unwrap());
     }
+    let mut wrong = patients.to_vec();
+    wrong[5][7] = f64::NAN;
+    let refused = quantised.encode(&wrong);
+    assert!(matches!(refused, Err(QuantisedError::Patient { patient: 5, .. })));
 }
 
 /// By the ranges of the inputs alone, without patients.
@@ -76,17 +74,9 @@ fn all_test_patients_are_decided_as_in_plain() {
     let quantised = quantise(&data.model, &data.training.rows, Precision::ALL[0]).unwrap();
     for reveal in [Reveal::Decision { threshold: 0 }, Reveal::Scores] {
         let program = Arc::new(quantised.program(reveal).unwrap());
-        let rows: Vec<Vec<i64>> = data
-            .test
-            .rows
-            .iter()
-            .map(|row| quantised.encoder().encode(row).unwrap())
-            .collect();
-        for (row, outputs) in data.test.rows.iter().zip(common::evaluate(&program, &rows)) {
-            assert_eq!(
-                quantised.outcome(reveal, &outputs),
-                quantised.evaluate(reveal, row).unwrap()
-            );
+        let outputs = common::evaluate(&program, &quantised.encode(&data.test.rows).unwrap());
+        for (row, outcome) in data.test.rows.iter().zip(quantised.outcomes(reveal, &outputs)) {
+            assert_eq!(outcome, quantised.evaluate(reveal, row).unwrap());
         }
     }
 }
