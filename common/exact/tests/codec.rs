@@ -1,4 +1,5 @@
 //! Malformed, truncated, oversized, foreign and outdated bytes are refused with the error that says so.
+#![allow(clippy::unwrap_used, reason = "a failure is the test result")]
 
 mod common;
 

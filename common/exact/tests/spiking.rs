@@ -1,4 +1,5 @@
 //! A spiking network of two layers, encrypted and in plain.
+#![allow(clippy::unwrap_used, reason = "a failure is the test result")]
 
 mod common;
 

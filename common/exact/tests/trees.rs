@@ -1,4 +1,5 @@
 //! Trees: reading XGBoost's dump, the quantised form against the trees themselves, and encrypted against plain.
+#![allow(clippy::unwrap_used, reason = "a failure is the test result")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! A network on the breast cancer data: accuracy of its quantised form, what its plan promises, and encrypted decisions.
+#![allow(clippy::unwrap_used, reason = "a failure is the test result")]
 
 #[path = "common/mod.rs"]
 mod common;

@@ -48,7 +48,7 @@ pub(crate) fn load() -> Wdbc {
     for line in sites.iter().flat_map(|site| site.lines().skip(1)) {
         let values: Vec<f64> = line.split(',').map(|value| value.parse().unwrap()).collect();
         let standardised = values[1..31].iter().zip(&file.mean).zip(&file.deviation);
-        let part = if values[0] as u64 % 4 == 0 {
+        let part = if (values[0] as u64).is_multiple_of(4) {
             &mut test
         } else {
             &mut training
