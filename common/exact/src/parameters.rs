@@ -72,12 +72,14 @@ impl ParameterSet {
             .iter()
             .filter_map(|(name, source, set)| Self::published(name, source, set))
             .collect();
-        for (name, of) in [
-            ("n796_N2048_l2", "n796_N2048_l1"),
-            ("n866_N2048_l2", "n866_N2048_l1"),
-        ] {
+        let finer = [
+            ("n796_N2048_l2", "n796_N2048_l1", 15, 2),
+            ("n866_N2048_l2", "n866_N2048_l1", 15, 2),
+            ("n930_N4096_l3", "n930_N4096_l2", 12, 3),
+            ("n1007_N8192_l3", "n1007_N8192_l2", 12, 3),
+        ];
+        for (name, of, pbs_base_log, pbs_level) in finer {
             if let Some(&set) = sets.iter().find(|set| set.name == of) {
-                let (pbs_base_log, pbs_level) = (15, 2);
                 sets.push(Self {
                     name,
                     pbs_base_log,
@@ -276,7 +278,7 @@ mod tests {
     #[test]
     fn every_set_is_secure_and_has_its_own_digest() {
         let sets = ParameterSet::all();
-        assert_eq!(sets.len(), 6);
+        assert_eq!(sets.len(), 8);
         for (i, set) in sets.iter().enumerate() {
             assert!(set.is_secure(), "{}", set.name());
             assert!(sets[i + 1..].iter().all(|other| other.digest() != set.digest()));
