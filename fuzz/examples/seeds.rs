@@ -486,6 +486,7 @@ fn net(to: &Folder) {
             name: "heart".into(),
             version: digest,
             interface: digest,
+            engine: Engine::Ckks,
             current: true,
             batch_ms: 12,
         }]),

@@ -46,6 +46,19 @@ pub fn deep() -> anyhow::Result<ModelFile> {
     Ok(file)
 }
 
+/// A network of ReLU on three features with random weights, which only tables compute: two classes, inputs standardised.
+pub fn rectified(seed: u64) -> anyhow::Result<ModelFile> {
+    let spec: ModelSpec = toml::from_str(
+        r#"
+        input = 3
+        layers = [{ dense = { outputs = 3 } }, "relu", { dense = { outputs = 1 } }]"#,
+    )?;
+    let annotations = tabular(seed)?.annotations;
+    let mut file = ModelFile::from(Model::initial(spec, seed)?);
+    file.annotations = annotations;
+    Ok(file)
+}
+
 /// A network on small images with random weights and recorded ranges.
 pub fn image() -> anyhow::Result<ModelFile> {
     let spec: ModelSpec = toml::from_str(

@@ -75,9 +75,10 @@ pub enum FileError {
     Feature(#[from] FeatureError),
 }
 
-#[derive(Serialize, Deserialize)]
+/// A quantised model as it is written.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+pub(crate) struct Written {
     format: String,
     /// What one unit of a score is worth.
     scale: f64,
@@ -87,28 +88,28 @@ struct Written {
     scores: Vec<WrittenSum>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenFeature {
     code: WrittenCode,
     thresholds: Vec<f64>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum WrittenCode {
     Thermometer,
     Level,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenSum {
     terms: Vec<(usize, i64)>,
     constant: i64,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenLookup {
     sum: WrittenSum,
@@ -149,6 +150,20 @@ impl Quantised {
     ///
     /// Thresholds at quantiles lie between the values of calibration patients, and are as confidential as a few of these values are.
     pub fn to_bytes(&self) -> Result<Vec<u8>, FileError> {
+        serde_json::to_vec(&self.written()).map_err(json)
+    }
+
+    /// Reads what [`Quantised::to_bytes`] wrote. Every range is derived again, so that a model that is read keeps the promise of one
+    /// that was made: whatever the inputs are, no sum leaves its table.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, FileError> {
+        if bytes.len() > MAX_FILE_BYTES {
+            return Err(FileError::Size { bytes: bytes.len() });
+        }
+        Self::read(serde_json::from_slice(bytes).map_err(json)?)
+    }
+
+    /// The model as it is written.
+    pub(crate) fn written(&self) -> Written {
         let feature = |feature: &Feature| WrittenFeature {
             code: match feature.code() {
                 Code::Thermometer => WrittenCode::Thermometer,
@@ -158,24 +173,18 @@ impl Quantised {
         };
         let circuit = self.inner();
         let input = |input| circuit.range(input).map(|range| (range.min, range.max));
-        let written = Written {
+        Written {
             format: FORMAT.to_owned(),
             scale: self.scale(),
             features: self.encoder().features().iter().map(feature).collect(),
             inputs: (0..circuit.inputs()).filter_map(input).collect(),
             lookups: circuit.lookups().iter().map(WrittenLookup::from).collect(),
             scores: self.sums().iter().map(WrittenSum::from).collect(),
-        };
-        serde_json::to_vec(&written).map_err(json)
+        }
     }
 
-    /// Reads what [`Quantised::to_bytes`] wrote. Every range is derived again, so that a model that is read keeps the promise of one
-    /// that was made: whatever the inputs are, no sum leaves its table.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, FileError> {
-        if bytes.len() > MAX_FILE_BYTES {
-            return Err(FileError::Size { bytes: bytes.len() });
-        }
-        let written: Written = serde_json::from_slice(bytes).map_err(json)?;
+    /// The model that is written there.
+    pub(crate) fn read(written: Written) -> Result<Self, FileError> {
         if written.format != FORMAT {
             return Err(FileError::Format {
                 found: written.format,

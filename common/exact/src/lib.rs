@@ -10,8 +10,8 @@
 //!
 //! To read the code in the order of a query: `features` (rows to integers), `circuit` (sums and look-ups, with ranges), `network`, `fit` and
 //! `quantise` (a network to a circuit), `recorded` (the same without patients), `spiking` (as integrate-and-fire neurons), `trees` (trees to a
-//! circuit), `reveal` (what an answer says), `quantised` and `file` (the model on integers, and its bytes), `encoding` (a look-up as
-//! bootstraps), `parameters` and `compile` (noise, failure probability, choice of parameters), `plan`, `keys`, `query` and `program`
+//! circuit), `reveal` (what an answer says), `quantised`, `file` and `interface` (the model on integers, its bytes, and what is told about it), `encoding` (a look-up as
+//! bootstraps), `parameters` and `compile` (noise, failure probability, choice of parameters), `plan` and `trial` (what it costs), `keys`, `query` and `program`
 //! (encryption and evaluation), `codec` (bytes).
 //!
 //! The licence of TFHE-rs, BSD-3-Clause-Clear, grants no patents: who uses this crate beyond research should ask its authors.
@@ -23,6 +23,7 @@ mod encoding;
 mod features;
 mod file;
 mod fit;
+mod interface;
 mod keys;
 mod network;
 mod parameters;
@@ -35,12 +36,14 @@ mod recorded;
 mod reveal;
 mod spiking;
 mod trees;
+mod trial;
 
 pub use circuit::{Circuit, CircuitError, Interval, Lookup, MAX_SHIFT, MAX_TABLE, MAX_WIRES, Sum};
 pub use codec::{CodecError, Kind, MAX_PATIENTS, VERSION, peek};
 pub use compile::{CompileError, LOG2_FAILURE};
 pub use features::{Code, Encoder, Feature, FeatureError, MAX_THRESHOLDS};
 pub use file::{FileError, MAX_FILE_BYTES};
+pub use interface::{Interface, InterfaceError};
 pub use keys::{ClientKey, EvaluationKey, ServingKey};
 pub use network::NetworkError;
 pub use parameters::ParameterSet;
@@ -53,3 +56,4 @@ pub use recorded::quantise_recorded;
 pub use reveal::{Reveal, RevealError};
 pub use spiking::{MAX_STEPS, SpikingError, Timing, spiking};
 pub use trees::{Forest, MAX_DEPTH, MAX_DUMP_BYTES, MAX_NODES, Node, TreeError};
+pub use trial::{TrialError, seconds_per_patient};

@@ -92,6 +92,11 @@ impl ParameterSet {
         sets
     }
 
+    /// The set that keys, queries and answers name by this digest.
+    pub fn of_digest(digest: &Digest) -> Option<Self> {
+        Self::all().into_iter().find(|set| set.digest() == *digest)
+    }
+
     /// The set of that name.
     pub fn named(name: &str) -> Option<Self> {
         Self::all().into_iter().find(|set| set.name == name)

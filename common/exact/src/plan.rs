@@ -4,10 +4,11 @@ use crate::circuit::Circuit;
 use crate::codec;
 use crate::compile::Layout;
 use crate::parameters::ParameterSet;
+use serde::Serialize;
 use std::fmt;
 
 /// What a program needs, costs and promises.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Plan {
     /// Name of the parameter set.
     pub parameters: String,

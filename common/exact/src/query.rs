@@ -205,19 +205,20 @@ pub struct Querier {
 impl Querier {
     /// With a fresh secret key.
     pub fn generate(program: &Arc<Program>) -> Result<Self, RandomError> {
-        let key = ClientKey::generate(program.parameters())?;
-        Ok(Self {
+        Ok(Self::with(program, ClientKey::generate(program.parameters())?))
+    }
+
+    /// With a key of the program's parameter set.
+    pub(crate) fn with(program: &Arc<Program>, key: ClientKey) -> Self {
+        Self {
             program: Arc::clone(program),
             key,
-        })
+        }
     }
 
     /// With a secret key; `None` if it is of another parameter set.
     pub fn open(program: &Arc<Program>, key: ClientKey) -> Option<Self> {
-        (key.parameters() == program.parameters()).then(|| Self {
-            program: Arc::clone(program),
-            key,
-        })
+        (key.parameters() == program.parameters()).then(|| Self::with(program, key))
     }
 
     /// The secret key.

@@ -1,9 +1,11 @@
 //! What an answer says: scores, the most likely class, or one decision.
 
 use crate::circuit::{Circuit, CircuitError, Interval, MAX_SHIFT, MAX_TABLE, Sum};
+use serde::{Deserialize, Serialize};
 
 /// What the querier learns of a model's scores. Everything else stays inside the ciphertexts.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Reveal {
     /// All scores, as integers.
     Scores,
@@ -14,6 +16,17 @@ pub enum Reveal {
         /// The threshold.
         threshold: i64,
     },
+}
+
+impl Reveal {
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scores => "scores",
+            Self::Label => "label",
+            Self::Decision { .. } => "decision",
+        }
+    }
 }
 
 /// Scores that do not fit what is to be revealed.

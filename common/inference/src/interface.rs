@@ -17,8 +17,7 @@ use galen_ckks::CkksError;
 use galen_ckks::ciphertext::Ciphertext;
 use galen_ckks::context::Context;
 use galen_ckks::noise::Budget;
-use galen_core::Digest;
-use galen_models::{Annotations, Model, Range, Shape, Standardisation};
+use galen_models::{Range, Shape, Subject};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -26,35 +25,6 @@ pub use check::{InterfaceError, MAX_INTERFACE_BYTES};
 
 /// Version of the document.
 const FORMAT: u32 = 1;
-
-/// What a model predicts from what.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Subject {
-    /// Digest of network and weights.
-    pub model: Digest,
-    /// What is predicted, in a few words; may be empty.
-    pub title: String,
-    /// Names of the classes, one for each output; two for a single logit; none for numbers.
-    pub classes: Vec<String>,
-    /// Shape of one patient's values.
-    pub input: Shape,
-    /// What is done to raw values before they are encrypted.
-    pub standardisation: Option<Standardisation>,
-}
-
-impl Subject {
-    /// Of a model with what its file says.
-    pub(crate) fn of(model: &Model, annotations: &Annotations) -> Self {
-        Self {
-            model: model.digest(),
-            title: annotations.title.clone(),
-            classes: annotations.classes.clone(),
-            input: model.spec().input,
-            standardisation: annotations.standardisation.clone(),
-        }
-    }
-}
 
 /// What batches are like.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

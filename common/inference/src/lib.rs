@@ -31,7 +31,7 @@ mod sparse;
 pub use calibration::Calibration;
 pub use choice::Choice;
 pub use circuit::Residues;
-pub use interface::{Interface, InterfaceError, MAX_INTERFACE_BYTES, Subject};
+pub use interface::{Interface, InterfaceError, MAX_INTERFACE_BYTES};
 pub use plan::{Plan, Precision, Sizes};
 pub use program::{CompileError, Program, Recorded, RunError};
 pub use querier::{AnswerError, Querier, QueryError};

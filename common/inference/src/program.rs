@@ -6,7 +6,7 @@ use crate::bounds::Bounds;
 use crate::choice::{Choice, Compilation, Found};
 use crate::circuit::Circuit;
 use crate::encrypted::Encrypted;
-use crate::interface::{Interface, Subject};
+use crate::interface::Interface;
 use crate::lower::{Unsupported, lower};
 use crate::network::Network;
 use crate::plan::{Plan, Precision};
@@ -16,7 +16,7 @@ use galen_ckks::ciphertext::Ciphertext;
 use galen_ckks::codec::CiphertextSet;
 use galen_ckks::context::Context;
 use galen_ckks::evaluate::Evaluator;
-use galen_models::{ActivationRange, Annotations, Model, ModelFile, Range};
+use galen_models::{ActivationRange, Annotations, Model, ModelFile, Range, Subject};
 use std::collections::HashMap;
 use std::sync::Arc;
 

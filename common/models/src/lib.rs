@@ -24,6 +24,7 @@ mod onnx;
 pub mod random;
 mod spec;
 pub mod statistics;
+mod subject;
 mod summary;
 mod tensors;
 mod tree;
@@ -45,6 +46,7 @@ pub use spec::{
     Parameter, ParameterKind, Shape, Site, SpecError,
 };
 pub use statistics::{ColumnStatistics, Statistics};
+pub use subject::{Subject, SubjectError};
 pub use summary::{Cost, LayerSummary, Summary};
 pub use tensors::TensorsError;
 pub use weights::{MAX_FILE_BYTES, ModelFile};

@@ -374,6 +374,25 @@ pub struct Serving {
     pub preset: String,
 }
 
+/// How a model is evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// Approximately, thousands of patients at a time.
+    Ckks,
+    /// Exactly, patient by patient; answers reveal no more than was asked.
+    Tfhe,
+}
+
+impl std::fmt::Display for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Ckks => "ckks",
+            Self::Tfhe => "tfhe",
+        })
+    }
+}
+
 /// A version of a model that can be queried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
@@ -383,9 +402,11 @@ pub struct Offer {
     pub version: Digest,
     /// The blob of its interface.
     pub interface: Digest,
-    /// Whether it is the latest version of its name.
+    /// How it is evaluated.
+    pub engine: Engine,
+    /// Whether it is the latest version of its name and engine.
     pub current: bool,
-    /// Milliseconds for a batch: those of the last one, or an estimate.
+    /// Milliseconds for a batch, under TFHE for a patient: those of the last one, or an estimate.
     pub batch_ms: u64,
 }
 

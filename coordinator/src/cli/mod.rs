@@ -1,6 +1,7 @@
 //! The command line.
 
 mod audit;
+mod exact;
 mod init;
 mod model;
 mod output;

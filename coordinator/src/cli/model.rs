@@ -1,15 +1,17 @@
 //! `coordinator model`: the models that parties may ask, and what evaluating one would cost.
 
+use super::exact::{self, ExactArgs};
 use super::output::Outcome;
 use crate::home::Home;
 use crate::serving::ModelStatus;
 use crate::serving::registry::{self, Package};
 use crate::status::Status;
 use anyhow::{Context, bail, ensure};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use galen_core::{Clock, Digest, SystemClock};
 use galen_inference::{Calibration, CompileError, Plan, Precision, Program};
 use galen_models::{MAX_FILE_BYTES, ModelError, ModelFile};
+use galen_net::protocol::Engine;
 use galen_rns::threads;
 use serde_json::json;
 use std::fmt::Write;
@@ -20,9 +22,11 @@ use std::time::{Duration, Instant};
 pub(crate) const PLAN: &str = "\
 Compiles a model and says what a batch of it needs, before anything is encrypted: CKKS preset and its security, levels, precision, bytes that cross the network, memory, operations, and the time that it takes on this machine, from a calibration of a second or two.
 
-A model file (.safetensors) must say where its inputs lie: `party train` writes such files.
+A model file (.safetensors) must say where its inputs lie: `party train` writes such files. A network of polynomials is planned for CKKS: batches of thousands of patients, approximate scores. A network with ReLU, sign or other tables, or one with --engine tfhe, is quantised by the ranges of its inputs and planned for TFHE: patient by patient, exact, and nothing revealed but what --reveal says. `party model quantise` quantises by patients, and trees; the plan of its file (.json) is shown too.
 
-Example: coordinator model plan model.safetensors --format json";
+Examples:
+  coordinator model plan model.safetensors --format json
+  coordinator model plan model.safetensors --engine tfhe --reveal decision --threshold 0.5";
 
 pub(crate) const ADD: &str = "\
 Compiles a model, which takes seconds for tables and up to minutes for networks on images, and hands it to the daemon, also while that runs. Parties ask for it by its name, or by the digest of a version; the last versions of a name are kept (keep_versions in config.toml).
@@ -48,15 +52,20 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Arguments of `model plan`.
 #[derive(Args)]
 pub(crate) struct PlanArgs {
-    /// A model (.safetensors).
-    file: PathBuf,
-    /// Bits after the binary point of the outputs that are to be right.
+    /// A model (.safetensors), or a quantised one (.json).
+    pub(super) file: PathBuf,
+    /// How it is to be evaluated.
+    #[arg(long, value_enum, default_value_t = Wanted::Auto)]
+    engine: Wanted,
+    #[command(flatten)]
+    pub(super) exact: ExactArgs,
+    /// Under CKKS: bits after the binary point of the outputs that are to be right.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=24))]
     precision_bits: u32,
     /// Threads; 0 for one per core.
     #[arg(long, default_value_t = 0)]
     threads: usize,
-    /// Most memory for the ciphertexts of a batch that is evaluated, in MiB; a model that needs more is refused.
+    /// Under CKKS: most memory for the ciphertexts of a batch that is evaluated, in MiB; a model that needs more is refused.
     #[arg(long, value_name = "MIB")]
     max_memory: Option<u64>,
 }
@@ -74,6 +83,62 @@ pub(crate) struct AddArgs {
     name: Option<String>,
 }
 
+/// Which engine is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Wanted {
+    /// CKKS for a network of polynomials, TFHE for any other and for quantised models.
+    Auto,
+    /// Batches, approximately.
+    Ckks,
+    /// Patient by patient, exactly.
+    Tfhe,
+}
+
+/// What a file is planned as.
+enum Plans {
+    Ckks(Box<Planned>),
+    Tfhe(exact::Planned),
+}
+
+impl Plans {
+    fn of(args: &PlanArgs) -> anyhow::Result<Self> {
+        threads::set_default(args.threads).context("--threads")?;
+        let path = args.file.display().to_string();
+        let mut bytes = Vec::new();
+        let file = std::fs::File::open(&args.file).with_context(|| path.clone())?;
+        file.take(MAX_FILE_BYTES as u64 + 1)
+            .read_to_end(&mut bytes)
+            .with_context(|| path.clone())?;
+        if args
+            .file
+            .extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case("json"))
+        {
+            ensure!(
+                args.engine != Wanted::Ckks,
+                "{path} is a quantised model, which only TFHE evaluates"
+            );
+            return Ok(Self::Tfhe(exact::read(&bytes, &args.exact).context(path)?));
+        }
+        let file = ModelFile::from_safetensors(&bytes).with_context(|| path.clone())?;
+        let polynomial = file.model.spec().is_polynomial();
+        if args.engine == Wanted::Tfhe || (args.engine == Wanted::Auto && !polynomial) {
+            return Ok(Self::Tfhe(exact::quantise(&file, &args.exact).context(path)?));
+        }
+        Ok(Self::Ckks(Box::new(compile(args, bytes, &file).context(path)?)))
+    }
+
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Ckks(planned) => Outcome {
+                text: describe(planned.program.plan(), planned.seconds),
+                data: data(planned),
+            },
+            Self::Tfhe(planned) => planned.outcome(),
+        }
+    }
+}
+
 /// A compiled model with what it costs here.
 struct Planned {
     bytes: Vec<u8>,
@@ -81,15 +146,7 @@ struct Planned {
     seconds: f64,
 }
 
-fn compile(args: &PlanArgs) -> anyhow::Result<Planned> {
-    threads::set_default(args.threads).context("--threads")?;
-    let path = args.file.display().to_string();
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(&args.file).with_context(|| path.clone())?;
-    file.take(MAX_FILE_BYTES as u64 + 1)
-        .read_to_end(&mut bytes)
-        .with_context(|| path.clone())?;
-    let file = ModelFile::from_safetensors(&bytes).with_context(|| path.clone())?;
+fn compile(args: &PlanArgs, bytes: Vec<u8>, file: &ModelFile) -> anyhow::Result<Planned> {
     let show = std::io::stderr().is_terminal();
     let progress = |tried: u32, of: u32| {
         if show {
@@ -99,11 +156,11 @@ fn compile(args: &PlanArgs) -> anyhow::Result<Planned> {
     let max_bytes = args
         .max_memory
         .map_or(u64::MAX, |mib| mib.saturating_mul(1 << 20));
-    let program = Program::compile_watched(&file, args.precision_bits, max_bytes, &progress);
+    let program = Program::compile_watched(file, args.precision_bits, max_bytes, &progress);
     if show {
         eprint!("\r\x1b[K");
     }
-    let program = program.with_context(|| path.clone())?;
+    let program = program?;
     let calibration = Calibration::measure(program.plan()).map_err(CompileError::from)?;
     Ok(Planned {
         seconds: calibration.evaluation(program.plan()),
@@ -113,16 +170,12 @@ fn compile(args: &PlanArgs) -> anyhow::Result<Planned> {
 }
 
 pub(crate) fn plan(args: &PlanArgs) -> anyhow::Result<Outcome> {
-    let planned = compile(args)?;
-    Ok(Outcome {
-        text: describe(planned.program.plan(), planned.seconds),
-        data: data(&planned),
-    })
+    Ok(Plans::of(args)?.outcome())
 }
 
 fn data(planned: &Planned) -> serde_json::Value {
     let plan = planned.program.plan();
-    json!({ "plan": plan, "seconds_per_batch": planned.seconds, "patients_per_hour": hourly(plan, planned.seconds) })
+    json!({ "engine": "ckks", "plan": plan, "seconds_per_batch": planned.seconds, "patients_per_hour": hourly(plan, planned.seconds) })
 }
 
 fn hourly(plan: &Plan, seconds: f64) -> f64 {
@@ -192,29 +245,21 @@ pub(crate) fn add(args: &AddArgs) -> anyhow::Result<Outcome> {
         }
     };
     registry::check_name(&name).map_err(anyhow::Error::msg)?;
-    let planned = compile(&args.plan)?;
-    let (batch, most) = (
-        planned.program.plan().batch_bytes as u64,
-        config.queries.max_batch_mib << 20,
-    );
-    ensure!(
-        batch <= most,
-        "a batch has {} MiB, and max_batch_mib in config.toml allows {}: nobody could send one. Allow more, ask for fewer bits \
-         (--precision-bits), or train a smaller network",
-        batch.div_ceil(1 << 20),
-        config.queries.max_batch_mib
-    );
-    let mut data = data(&planned);
-    let mut text = describe(planned.program.plan(), planned.seconds);
-    let milliseconds = (planned.seconds * 1000.0).ceil() as u64;
-    let package = Package::new(
-        &name,
-        args.plan.precision_bits,
-        &planned.program,
-        milliseconds,
-        planned.bytes,
-    )
-    .map_err(anyhow::Error::msg)?;
+    let plans = Plans::of(&args.plan)?;
+    let Outcome { mut text, mut data } = plans.outcome();
+    let package = match plans {
+        Plans::Ckks(planned) => {
+            check_batch(
+                planned.program.plan().batch_bytes as u64,
+                config.queries.max_batch_mib,
+            )?;
+            let milliseconds = (planned.seconds * 1000.0).ceil() as u64;
+            let Planned { bytes, program, .. } = *planned;
+            Package::new(&name, args.plan.precision_bits, &program, milliseconds, bytes)
+        }
+        Plans::Tfhe(planned) => Package::exact(&name, &planned.interface, planned.patient_ms()),
+    };
+    let package = package.map_err(anyhow::Error::msg)?;
     let version = package.version();
     package.put(&home.models_path())?;
     let taken = wait(&home, &version)?;
@@ -233,6 +278,17 @@ pub(crate) fn add(args: &AddArgs) -> anyhow::Result<Outcome> {
         data.insert("served".into(), json!(taken));
     }
     Ok(Outcome { text, data })
+}
+
+/// Refuses a model whose batches the daemon would refuse.
+fn check_batch(bytes: u64, most_mib: u64) -> anyhow::Result<()> {
+    let mib = bytes.div_ceil(1 << 20);
+    ensure!(
+        mib <= most_mib,
+        "a batch has {mib} MiB, and max_batch_mib in config.toml allows {most_mib}: nobody could send one. Allow more, ask for fewer bits \
+         (--precision-bits), or train a smaller network"
+    );
+    Ok(())
 }
 
 fn out_line(text: &mut String) -> &mut String {
@@ -281,12 +337,20 @@ pub(crate) fn list(dir: &Path) -> anyhow::Result<Outcome> {
     for model in &models {
         let _ = writeln!(
             text,
-            "{:<16} {} {}{}, {:.1} MiB a batch, {:.2} s",
+            "{:<16} {} {} {}{}, {}, {:.2} s",
             model.name,
             model.version,
+            model.engine,
             model.preset,
             if model.current { "" } else { " (earlier)" },
-            model.batch_bytes as f64 / f64::from(1 << 20),
+            match model.engine {
+                Engine::Ckks => format!("{:.1} MiB a batch", model.batch_bytes as f64 / f64::from(1 << 20)),
+                Engine::Tfhe => format!(
+                    "reveals {}, {:.1} KiB a patient",
+                    model.reveals.join(" or "),
+                    model.batch_bytes as f64 / 1024.0
+                ),
+            },
             model.batch_ms as f64 / 1000.0
         );
     }
@@ -334,5 +398,5 @@ pub(crate) fn remove(dir: &Path, which: &str) -> anyhow::Result<Outcome> {
 
 /// What is wrong with a model, for the code of an error.
 pub(super) fn is_model_error(cause: &(dyn std::error::Error + 'static)) -> bool {
-    cause.is::<CompileError>() || cause.is::<ModelError>()
+    cause.is::<CompileError>() || cause.is::<ModelError>() || exact::is_model_error(cause)
 }

@@ -1,5 +1,6 @@
 //! Evaluation keys: which one of a party is the present one under a preset.
 
+use super::exact;
 use galen_ckks::context::Context;
 use galen_core::{Code, Digest, PartyId, Refusal};
 use galen_inference::ServingKey;
@@ -113,15 +114,19 @@ impl Keys {
     }
 }
 
-/// Reads a serving key; returns the name of its preset.
+/// Reads a serving key; returns the name of its CKKS preset, or of its parameter set under TFHE.
 pub fn check(bytes: &[u8]) -> Result<String, Refusal> {
     let bad = |detail: String| Refusal::new(Code::BadQuery, detail);
+    let unread = |error: String| bad(format!("the evaluation key cannot be read: {error}"));
+    if let Some(exact) = exact::check_key(bytes) {
+        return exact.map_err(unread);
+    }
     let preset = ServingKey::preset_of(bytes)
         .ok_or_else(|| bad("the evaluation key is of no standard preset".into()))?;
     let read = || {
         let context = Context::new(&preset)?;
         ServingKey::from_bytes(&context, bytes).map(drop)
     };
-    read().map_err(|error| bad(format!("the evaluation key cannot be read: {error}")))?;
+    read().map_err(|error| unread(error.to_string()))?;
     Ok(preset.name().to_owned())
 }

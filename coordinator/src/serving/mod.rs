@@ -1,26 +1,30 @@
 //! Encrypted queries: the models that are answered, and a queue of batches that outlives a restart.
 //!
 //! The coordinator learns who asks, when, which version of which model, under which key, and how large the batch is; inputs and answers
-//! stay encrypted under the querier's own key. `registry` holds the models that the operator added, `served` compiled programs, `keys` the
-//! queriers' evaluation keys, `queue` the persisted queries, `uploads` the batches that arrived before their queries, and this file joins them.
+//! stay encrypted under the querier's own key. `registry` holds the models that the operator added, `served` compiled programs, `exact` those of
+//! quantised models, `keys` the queriers' evaluation keys, `queue` the persisted queries, `uploads` the batches that arrived before their queries, and this file joins them.
 
+mod exact;
 mod keys;
 mod queue;
 pub mod registry;
 mod served;
 mod uploads;
 
+pub use exact::ExactProgram;
 pub use keys::check as check_key;
 pub use queue::{Outcome, Progress, QueryCounts, QueryRecord, Quotas};
 
 use crate::home::HomeError;
 use crate::rounds::engine::{Engine, EngineError};
+use exact::Expanded;
 use galen_core::{Code, Digest, PartyId, Refusal, faults};
-use galen_net::protocol::{BlobKind, KeyState, Offer, QueryState, STUDY_MODEL, Serving};
+use galen_inference::Program;
+use galen_net::protocol::{BlobKind, Engine as Scheme, KeyState, Offer, QueryState, STUDY_MODEL, Serving};
 use galen_store::StoreError;
 use keys::Keys;
 use queue::Queue;
-use registry::{Arrival, Asked, ModelRecord, Registry};
+use registry::{Arrival, Asked, Compiled, ModelRecord, Registry};
 use serde::{Deserialize, Serialize};
 use served::Served;
 use std::collections::BTreeMap;
@@ -77,16 +81,29 @@ pub struct ModelStatus {
     pub name: String,
     /// The version.
     pub version: Digest,
-    /// Whether it is the latest one of its name.
+    /// How it is evaluated.
+    pub engine: Scheme,
+    /// Whether it is the latest one of its name and engine.
     pub current: bool,
-    /// Name of the CKKS preset.
+    /// Name of the CKKS preset, or of the parameter set of TFHE.
     pub preset: String,
-    /// Bytes of a batch.
+    /// Bytes of a batch, under TFHE of a patient.
     pub batch_bytes: u64,
-    /// Milliseconds for a batch.
+    /// Milliseconds for a batch, under TFHE for a patient.
     pub batch_ms: u64,
+    /// What an answer under TFHE may reveal.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reveals: Vec<String>,
     /// When it was registered, in milliseconds since the epoch; 0 for the study's own.
     pub added_ms: u64,
+}
+
+/// What a model takes.
+enum Takes {
+    /// Batches of this many bytes, under keys of this CKKS preset.
+    Batches(String, u64),
+    /// Queries for one of these programs, of this many patients at most.
+    Patients(Vec<ExactProgram>, u64),
 }
 
 /// The study's own model.
@@ -94,6 +111,8 @@ pub struct ModelStatus {
 struct Own {
     version: Digest,
     interface: Digest,
+    preset: String,
+    batch_bytes: u64,
     served: Arc<Served>,
 }
 
@@ -107,6 +126,7 @@ pub struct Service {
     /// Milliseconds of the last batch of each version.
     measured: Mutex<BTreeMap<Digest, u64>>,
     keys: Mutex<Keys>,
+    expanded: Mutex<Expanded>,
     queue: Mutex<Queue>,
     uploads: Mutex<Uploads>,
     wake: Notify,
@@ -130,6 +150,7 @@ impl Service {
             loaded: Mutex::default(),
             measured: Mutex::default(),
             keys: Mutex::new(Keys::open(store)?),
+            expanded: Mutex::default(),
             queue: Mutex::new(queue),
             uploads: Mutex::new(uploads),
             wake: Notify::new(),
@@ -158,14 +179,16 @@ impl Service {
             model: version,
             reason,
         };
-        let served = Served::released(&blobs.read(&version)?, bits).map_err(unserved)?;
-        let interface = served.program().interface().to_bytes();
+        let program: Program = served::released(&blobs.read(&version)?, bits).map_err(unserved)?;
+        let interface = program.interface().to_bytes();
         let interface = interface.map_err(|error| unserved(error.to_string()))?;
         let interface = blobs.put_bytes(&interface, BlobKind::Interface as u16, self.engine.own())?;
         *locked(&self.own) = Some(Own {
             version,
             interface,
-            served: Arc::new(served),
+            preset: program.plan().preset.clone(),
+            batch_bytes: program.plan().batch_bytes as u64,
+            served: Arc::new(Served::Ckks(Box::new(program))),
         });
         Ok(())
     }
@@ -174,7 +197,7 @@ impl Service {
     pub fn serving(&self) -> Option<Serving> {
         locked(&self.own).as_ref().map(|own| Serving {
             model: own.version,
-            preset: own.served.program().plan().preset.clone(),
+            preset: own.preset.clone(),
         })
     }
 
@@ -183,26 +206,41 @@ impl Service {
         let measured = locked(&self.measured);
         let registry = locked(&self.registry);
         let own = locked(&self.own).clone();
-        let own = own.map(|own| {
-            let plan = own.served.program().plan();
-            ModelStatus {
-                name: STUDY_MODEL.into(),
-                version: own.version,
-                current: true,
-                preset: plan.preset.clone(),
-                batch_bytes: plan.batch_bytes as u64,
-                batch_ms: measured.get(&own.version).copied().unwrap_or(0),
-                added_ms: 0,
-            }
+        let own = own.map(|own| ModelStatus {
+            name: STUDY_MODEL.into(),
+            version: own.version,
+            engine: Scheme::Ckks,
+            current: true,
+            preset: own.preset,
+            batch_bytes: own.batch_bytes,
+            batch_ms: measured.get(&own.version).copied().unwrap_or(0),
+            reveals: Vec::new(),
+            added_ms: 0,
         });
-        let registered = registry.models().iter().map(|(version, record)| ModelStatus {
-            name: record.name.clone(),
-            version: *version,
-            current: registry.is_current(version),
-            preset: record.choice.preset().to_owned(),
-            batch_bytes: record.batch_bytes,
-            batch_ms: measured.get(version).copied().unwrap_or(record.batch_ms),
-            added_ms: record.added_ms,
+        let registered = registry.models().iter().map(|(version, record)| {
+            let (preset, batch_bytes, reveals) = match &record.compiled {
+                Compiled::Ckks {
+                    choice, batch_bytes, ..
+                } => (choice.preset().to_owned(), *batch_bytes, Vec::new()),
+                Compiled::Tfhe { programs, .. } => {
+                    let mut sets: Vec<&str> = programs.iter().map(|p| p.parameters.as_str()).collect();
+                    sets.dedup();
+                    let largest = programs.iter().map(|p| p.patient_bytes).max().unwrap_or(0);
+                    let reveals = programs.iter().map(|p| p.reveal.name().to_owned());
+                    (sets.join(" "), largest, reveals.collect())
+                }
+            };
+            ModelStatus {
+                name: record.name.clone(),
+                version: *version,
+                engine: record.engine(),
+                current: registry.is_current(version),
+                preset,
+                batch_bytes,
+                batch_ms: measured.get(version).copied().unwrap_or(record.batch_ms),
+                reveals,
+                added_ms: record.added_ms,
+            }
         });
         own.into_iter().chain(registered).collect()
     }
@@ -217,6 +255,7 @@ impl Service {
             },
             name: model.name,
             version: model.version,
+            engine: model.engine,
             current: model.current,
             batch_ms: model.batch_ms,
         };
@@ -250,15 +289,7 @@ impl Service {
         if let Ok(state) = self.status(party, &batch) {
             return Ok(state);
         }
-        let models = self.models();
-        let asked = models.iter().find(|known| known.version == model);
-        let asked = asked.ok_or_else(|| match models.is_empty() {
-            true => Refusal::new(Code::NoModel, "no model is served"),
-            false => Refusal::new(
-                Code::UnknownModel,
-                format!("version {} of a model is not kept here", model.short()),
-            ),
-        })?;
+        let asked = self.takes(&model)?;
         match self.key_status(party, &key)? {
             KeyState::Present => {}
             KeyState::Missing => {
@@ -272,15 +303,6 @@ impl Service {
             }
         }
         let preset = locked(&self.keys).preset(party, &key).map_err(|e| e.refusal())?;
-        if preset.as_deref() != Some(&asked.preset) {
-            return Err(Refusal::new(
-                Code::BadQuery,
-                format!(
-                    "the evaluation key is of another preset than the model's, {}",
-                    asked.preset
-                ),
-            ));
-        }
         let info = self
             .engine
             .store()
@@ -288,22 +310,76 @@ impl Service {
             .info(&batch)
             .map_err(|e| e.refusal())?;
         let info = info.filter(|info| info.kind == BlobKind::Batch as u16 && info.has_owner(party));
-        let info = info.ok_or_else(|| Refusal::new(Code::BlobUnknown, "send the batch before the query"))?;
-        if info.len != asked.batch_bytes {
-            return Err(Refusal::new(
-                Code::BadQuery,
-                format!(
-                    "the batch has {} bytes, the model takes {}",
-                    info.len, asked.batch_bytes
-                ),
-            ));
-        }
+        self.check_fits(&asked, preset.as_deref(), (&batch, info.map(|info| info.len)))?;
         let now_ms = self.engine.now_ms();
         let state = locked(&self.queue).submit(party, (model, key, batch), now_ms)?;
         locked(&self.uploads).attached(party, &batch);
         faults::reach("coordinator.query.accepted");
         self.wake.notify_one();
         Ok(state)
+    }
+
+    /// What a version of a model takes.
+    fn takes(&self, model: &Digest) -> Result<Takes, Refusal> {
+        let own = locked(&self.own).clone();
+        if let Some(own) = own.as_ref().filter(|own| own.version == *model) {
+            return Ok(Takes::Batches(own.preset.clone(), own.batch_bytes));
+        }
+        let registry = locked(&self.registry);
+        match registry.models().get(model).map(|record| &record.compiled) {
+            Some(Compiled::Ckks {
+                choice, batch_bytes, ..
+            }) => Ok(Takes::Batches(choice.preset().to_owned(), *batch_bytes)),
+            Some(Compiled::Tfhe { programs, patients }) => Ok(Takes::Patients(programs.clone(), *patients)),
+            None if own.is_none() && registry.models().is_empty() => {
+                Err(Refusal::new(Code::NoModel, "no model is served"))
+            }
+            None => Err(Refusal::new(
+                Code::UnknownModel,
+                format!("version {} of a model is not kept here", model.short()),
+            )),
+        }
+    }
+
+    /// Refuses a batch, of the length that its blob has if there is one, that the model does not take under a key of this preset.
+    fn check_fits(
+        &self,
+        takes: &Takes,
+        key: Option<&str>,
+        (batch, length): (&Digest, Option<u64>),
+    ) -> Result<(), Refusal> {
+        let bad = |detail: String| Err(Refusal::new(Code::BadQuery, detail));
+        let unsent = || Refusal::new(Code::BlobUnknown, "send the batch before the query");
+        let foreign = |wanted: &str| {
+            bad(format!(
+                "the evaluation key is of another preset than the model's, {wanted}"
+            ))
+        };
+        match takes {
+            Takes::Batches(preset, _) if key != Some(preset) => foreign(preset),
+            Takes::Batches(_, bytes) => match length.ok_or_else(unsent)? {
+                length if length == *bytes => Ok(()),
+                length => bad(format!("the batch has {length} bytes, the model takes {bytes}")),
+            },
+            Takes::Patients(programs, most) => {
+                let length = length.ok_or_else(unsent)?;
+                let query = self.engine.store().blobs().read(batch).map_err(|e| e.refusal())?;
+                let named = exact::program_of(&query);
+                let Some(program) = programs.iter().find(|program| Some(program.program) == named) else {
+                    return bad("this is no query of this version of the model".into());
+                };
+                if key != Some(&program.parameters) {
+                    return foreign(&program.parameters);
+                }
+                match program.patients(length) {
+                    Some(patients) if (1..=*most).contains(&patients) => Ok(()),
+                    _ => bad(format!(
+                        "the query has {length} bytes, the model takes 1 to {most} patients of {}",
+                        program.patient_bytes
+                    )),
+                }
+            }
+        }
     }
 
     /// How a query is doing.
@@ -352,7 +428,7 @@ impl Service {
             let version = *arrival.version();
             // Takes seconds for a large model, during which nothing is locked.
             let asked = arrival.read().and_then(|asked| match &asked {
-                Asked::Add(package) => match locked(&self.registry).against(package) {
+                Asked::Add(checked) => match locked(&self.registry).against(checked) {
                     Some(reason) => Err(reason),
                     None => Ok(asked),
                 },
@@ -360,8 +436,8 @@ impl Service {
             });
             let needed = |version: &Digest| locked(&self.queue).needs(version);
             let (gone, refused) = match asked {
-                Ok(Asked::Add(package)) => {
-                    let gone = locked(&self.registry).take_in(*package, &needed, self.engine.now_ms())?;
+                Ok(Asked::Add(checked)) => {
+                    let gone = locked(&self.registry).take_in(*checked, &needed, self.engine.now_ms())?;
                     tracing::info!(version = %version.short(), "model registered");
                     (gone, None)
                 }
@@ -438,9 +514,24 @@ impl Service {
         let batch = blobs.read(&query.batch).map_err(|e| e.refusal())?;
         let progress = locked(&self.queue).progress(query);
         let began = Instant::now();
-        let answer = served.evaluate(&key, &batch, &mut |done, total| progress.set(done, total))?;
+        // Nothing else evaluates meanwhile.
+        let mut expanded = locked(&self.expanded);
+        let answer = served.evaluate(&mut expanded, (&query.key, &key), &batch, &|done, total| {
+            progress.set(done, total);
+            !locked(&self.queue).has_ended(query)
+        })?;
+        drop(expanded);
         let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        locked(&self.measured).insert(query.model, took);
+        let patients = match self.takes(&query.model) {
+            Ok(Takes::Patients(programs, _)) => {
+                let program = programs
+                    .iter()
+                    .find(|p| Some(p.program) == exact::program_of(&batch));
+                program.and_then(|p| p.patients(batch.len() as u64)).unwrap_or(1)
+            }
+            _ => 1,
+        };
+        locked(&self.measured).insert(query.model, took.div_ceil(patients.max(1)));
         blobs
             .put_bytes(&answer, BlobKind::Answer as u16, &query.party)
             .map_err(|e| e.refusal())
@@ -463,8 +554,8 @@ impl Service {
         let record: Option<ModelRecord> = locked(&self.registry).models().get(version).cloned();
         let record =
             record.ok_or_else(|| Refusal::new(Code::UnknownModel, "the model was removed meanwhile"))?;
-        let file = self.engine.store().blobs().read(&record.file);
-        let served = Served::registered(&file.map_err(|e| e.refusal())?, &record).map_err(|reason| {
+        let blobs = self.engine.store().blobs();
+        let served = Served::registered(blobs, version, &record).map_err(|reason| {
             tracing::error!(model = %record.name, %reason, "a registered model cannot be evaluated");
             Refusal::new(Code::EvaluationFailed, "the model cannot be evaluated")
         })?;

@@ -366,6 +366,12 @@ impl Queue {
         ended.map(|q| q.batch).collect()
     }
 
+    /// Whether a query was taken back, or ended otherwise.
+    pub(super) fn has_ended(&self, query: &QueryRecord) -> bool {
+        let known = self.queries.get(&(query.party.clone(), query.batch));
+        known.is_none_or(|known| known.outcome.is_some())
+    }
+
     /// Whether a query names this batch.
     pub(super) fn names(&self, party: &PartyId, batch: &Digest) -> bool {
         self.queries.contains_key(&(party.clone(), *batch))

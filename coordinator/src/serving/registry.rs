@@ -2,22 +2,24 @@
 //!
 //! Only one process can open the store, and the daemon has it. So `coordinator model add` compiles a model in its own process and puts
 //! what came of it into the folder `models/`, where the daemon looks every second; without a daemon it lies there until one is started. A version is
-//! named by the digest of its interface, which says the digest of network and weights, the precision and the parameters.
+//! named by the digest of its interface, which says the digest of network and weights, the precision and the parameters; a quantised model's
+//! interface holds all of the model.
 
+use super::exact::{self, ExactProgram};
 use crate::home::{self, HomeError};
 use galen_core::{Digest, PartyId};
 use galen_inference::{Choice, Interface, Program};
 use galen_models::ModelFile;
-use galen_net::protocol::{BlobKind, STUDY_MODEL};
+use galen_net::protocol::{BlobKind, Engine, STUDY_MODEL};
 use galen_store::{BlobStore, Repository, Store, StoreError, Table};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const MODELS: Table<ModelRecord> = Table::new("models", *b"MODL", 1);
+const MODELS: Table<ModelRecord> = Table::new("models", *b"MODL", 2);
 /// Version of a package.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// A registered version of a model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,16 +30,43 @@ pub struct ModelRecord {
     pub order: u64,
     /// When it was taken in, in milliseconds since the epoch.
     pub added_ms: u64,
-    /// Blob of the model file.
-    pub file: Digest,
-    /// Bits after the binary point that were asked for.
-    pub precision_bits: u32,
-    /// Preset and layout.
-    pub choice: Choice,
-    /// Bytes of every batch.
-    pub batch_bytes: u64,
-    /// Milliseconds for a batch, as estimated.
+    /// How it is evaluated.
+    pub compiled: Compiled,
+    /// Milliseconds for a batch, under TFHE for a patient, as estimated.
     pub batch_ms: u64,
+}
+
+/// What a version became under its engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Compiled {
+    /// Batches under CKKS.
+    Ckks {
+        /// Blob of the model file.
+        file: Digest,
+        /// Bits after the binary point that were asked for.
+        precision_bits: u32,
+        /// Preset and layout.
+        choice: Choice,
+        /// Bytes of every batch.
+        batch_bytes: u64,
+    },
+    /// Single patients under TFHE; the model is in the interface.
+    Tfhe {
+        /// One for each thing that may be revealed.
+        programs: Vec<ExactProgram>,
+        /// Patients of a query, at most.
+        patients: u64,
+    },
+}
+
+impl ModelRecord {
+    /// The engine.
+    pub fn engine(&self) -> Engine {
+        match self.compiled {
+            Compiled::Ckks { .. } => Engine::Ckks,
+            Compiled::Tfhe { .. } => Engine::Tfhe,
+        }
+    }
 }
 
 /// A compiled model on its way to the daemon.
@@ -45,12 +74,20 @@ pub struct ModelRecord {
 pub struct Package {
     format: u32,
     name: String,
-    precision_bits: u32,
-    choice: Choice,
-    batch_ms: u64,
-    batch_bytes: u64,
     interface: Vec<u8>,
-    file: Vec<u8>,
+    batch_ms: u64,
+    content: Content,
+}
+
+/// What a package holds beside the interface.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Content {
+    Ckks {
+        precision_bits: u32,
+        choice: Choice,
+        file: Vec<u8>,
+    },
+    Tfhe,
 }
 
 impl Package {
@@ -62,16 +99,29 @@ impl Package {
         batch_ms: u64,
         file: Vec<u8>,
     ) -> Result<Self, String> {
+        let interface = program.interface().to_bytes().map_err(|e| e.to_string())?;
+        let content = Content::Ckks {
+            precision_bits,
+            choice: program.choice().clone(),
+            file,
+        };
+        Self::of(name, interface, batch_ms, content)
+    }
+
+    /// Of a quantised model, of which a patient takes this many milliseconds.
+    pub fn exact(name: &str, interface: &galen_exact::Interface, patient_ms: u64) -> Result<Self, String> {
+        let interface = interface.to_bytes().map_err(|e| e.to_string())?;
+        Self::of(name, interface, patient_ms, Content::Tfhe)
+    }
+
+    fn of(name: &str, interface: Vec<u8>, batch_ms: u64, content: Content) -> Result<Self, String> {
         check_name(name)?;
         Ok(Self {
             format: FORMAT,
             name: name.to_owned(),
-            precision_bits,
-            choice: program.choice().clone(),
+            interface,
             batch_ms,
-            batch_bytes: program.plan().batch_bytes as u64,
-            interface: program.interface().to_bytes().map_err(|e| e.to_string())?,
-            file,
+            content,
         })
     }
 
@@ -184,18 +234,19 @@ impl Registry {
         &self.models
     }
 
-    /// Whether a version is the latest of its name.
+    /// Whether a version is the latest of its name and engine.
     pub(super) fn is_current(&self, version: &Digest) -> bool {
         self.models.get(version).is_some_and(|record| {
-            let same = self.models.values().filter(|other| other.name == record.name);
+            let like = |other: &&ModelRecord| other.name == record.name && other.engine() == record.engine();
+            let same = self.models.values().filter(like);
             same.map(|other| other.order).max() == Some(record.order)
         })
     }
 
     /// What stands against a package: its version is that of another name. A version has one name.
-    pub(super) fn against(&self, package: &Package) -> Option<String> {
-        let known = self.models.get(&package.version())?;
-        (known.name != package.name).then(|| {
+    pub(super) fn against(&self, checked: &Checked) -> Option<String> {
+        let known = self.models.get(&checked.version())?;
+        (known.name != checked.package.name).then(|| {
             format!(
                 "the same model is registered as \"{}\"; remove that first",
                 known.name
@@ -206,14 +257,15 @@ impl Registry {
     /// Registers a package, and removes the versions that are too many, unless queries wait for them; returns those.
     pub(super) fn take_in(
         &mut self,
-        package: Package,
+        package: Checked,
         needed: &dyn Fn(&Digest) -> bool,
         now_ms: u64,
     ) -> Result<Vec<Digest>, StoreError> {
         let version = package.version();
-        let file = self
-            .blobs
-            .put_bytes(&package.file, BlobKind::Model as u16, &self.owner)?;
+        let Checked { package, compiled } = package;
+        if let Content::Ckks { file, .. } = &package.content {
+            self.blobs.put_bytes(file, BlobKind::Model as u16, &self.owner)?;
+        }
         self.blobs
             .put_bytes(&package.interface, BlobKind::Interface as u16, &self.owner)?;
         let order = self.models.values().map(|m| m.order + 1).max().unwrap_or(0);
@@ -221,10 +273,7 @@ impl Registry {
             name: package.name,
             order,
             added_ms: now_ms,
-            file,
-            precision_bits: package.precision_bits,
-            choice: package.choice,
-            batch_bytes: package.batch_bytes,
+            compiled,
             batch_ms: package.batch_ms,
         };
         self.records.put(version.0, &record)?;
@@ -234,9 +283,9 @@ impl Registry {
 
     /// Removes the versions beyond those that are kept, unless queries wait for them.
     fn trim(&mut self, needed: &dyn Fn(&Digest) -> bool) -> Result<Vec<Digest>, StoreError> {
-        let mut by_name: BTreeMap<&str, Vec<(u64, Digest)>> = BTreeMap::new();
+        let mut by_name: BTreeMap<(&str, Engine), Vec<(u64, Digest)>> = BTreeMap::new();
         for (version, record) in &self.models {
-            let all = by_name.entry(&record.name).or_default();
+            let all = by_name.entry((&record.name, record.engine())).or_default();
             all.push((record.order, *version));
         }
         let mut surplus = Vec::new();
@@ -258,18 +307,37 @@ impl Registry {
             return Ok(());
         };
         self.records.delete(version.0)?;
+        let of = |record: &ModelRecord| match record.compiled {
+            Compiled::Ckks { file, .. } => Some(file),
+            Compiled::Tfhe { .. } => None,
+        };
         // Another version may be of the same file.
-        if !self.models.values().any(|other| other.file == record.file) {
-            self.blobs.delete(&record.file)?;
+        if let Some(file) = of(&record)
+            && !self.models.values().any(|other| of(other) == Some(file))
+        {
+            self.blobs.delete(&file)?;
         }
         self.blobs.delete(version)
+    }
+}
+
+/// A package whose programs were made once: what is registered can be served.
+pub(super) struct Checked {
+    package: Package,
+    compiled: Compiled,
+}
+
+impl Checked {
+    /// Names the version.
+    fn version(&self) -> Digest {
+        self.package.version()
     }
 }
 
 /// What the folder asks for.
 pub(super) enum Asked {
     /// To register a model.
-    Add(Box<Package>),
+    Add(Box<Checked>),
     /// To remove a version.
     Remove(Digest),
 }
@@ -321,11 +389,12 @@ impl Arrival {
     }
 }
 
-/// Reads a package, and makes its program once: what is registered can be served.
-fn check_package(path: &Path, version: &Digest) -> Result<Package, String> {
+/// Reads a package, and makes its programs.
+fn check_package(path: &Path, version: &Digest) -> Result<Checked, String> {
     let bytes = fs::read(path).map_err(|e| e.to_string())?;
-    let package: Package =
-        postcard::from_bytes(&bytes).map_err(|_| "this is no package of `coordinator model add`")?;
+    let package: Package = postcard::from_bytes(&bytes).map_err(|_| {
+        "this is no package of this version's `coordinator model add`: add the model again".to_owned()
+    })?;
     if package.format != FORMAT {
         return Err(format!(
             "a package of version {}, this program reads {FORMAT}",
@@ -336,14 +405,28 @@ fn check_package(path: &Path, version: &Digest) -> Result<Package, String> {
     if package.version() != *version {
         return Err("the package is of another version than its name says".into());
     }
-    let interface = Interface::from_bytes(&package.interface).map_err(|e| e.to_string())?;
-    let file = ModelFile::from_safetensors(&package.file).map_err(|e| e.to_string())?;
-    let program =
-        Program::from_choice(&file, package.precision_bits, &package.choice).map_err(|e| e.to_string())?;
-    if *program.interface() != interface || interface.sizes().batch as u64 != package.batch_bytes {
-        return Err("it was compiled by another version of Galen: add it again".into());
-    }
-    Ok(package)
+    let compiled = match &package.content {
+        Content::Ckks {
+            precision_bits,
+            choice,
+            file,
+        } => {
+            let interface = Interface::from_bytes(&package.interface).map_err(|e| e.to_string())?;
+            let model = ModelFile::from_safetensors(file).map_err(|e| e.to_string())?;
+            let program = Program::from_choice(&model, *precision_bits, choice).map_err(|e| e.to_string())?;
+            if *program.interface() != interface {
+                return Err("it was compiled by another version of Galen: add it again".into());
+            }
+            Compiled::Ckks {
+                file: Digest::of(file),
+                precision_bits: *precision_bits,
+                choice: choice.clone(),
+                batch_bytes: interface.sizes().batch as u64,
+            }
+        }
+        Content::Tfhe => exact::compiled(&package.interface)?,
+    };
+    Ok(Checked { package, compiled })
 }
 
 #[cfg(test)]
@@ -365,8 +448,15 @@ mod tests {
         (store, registry)
     }
 
+    fn checked(package: Package) -> Checked {
+        let dir = tempfile::tempdir().unwrap();
+        package.put(dir.path()).unwrap();
+        let version = package.version();
+        check_package(&waiting(dir.path(), &version, ADD), &version).unwrap()
+    }
+
     fn take_in(registry: &mut Registry, package: Package) -> Vec<Digest> {
-        registry.take_in(package, &|_| false, 7).unwrap()
+        registry.take_in(checked(package), &|_| false, 7).unwrap()
     }
 
     #[test]
@@ -377,13 +467,13 @@ mod tests {
         {
             let (store, mut registry) = open(dir.path());
             assert_eq!(take_in(&mut registry, first), []);
-            assert!(registry.against(&package("other", 1)).is_some());
+            assert!(registry.against(&checked(package("other", 1))).is_some());
             assert_eq!(take_in(&mut registry, package("other", 9)), []);
             assert_eq!(take_in(&mut registry, second), []);
             assert!(!registry.is_current(&versions[0]) && registry.is_current(&versions[1]));
             // Queries wait for the first.
             let needed = |version: &Digest| *version == versions[0];
-            assert_eq!(registry.take_in(third, &needed, 8).unwrap(), []);
+            assert_eq!(registry.take_in(checked(third), &needed, 8).unwrap(), []);
             assert_eq!(registry.trim(&|_| false).unwrap(), [versions[0]]);
             assert_eq!(store.blobs().list().unwrap().len(), 3 + 3);
         }
@@ -391,12 +481,37 @@ mod tests {
         assert_eq!(registry.models().len(), 3);
         assert!(registry.is_current(&versions[2]));
         let record = registry.models()[&versions[2]].clone();
-        let bytes = store.blobs().read(&record.file).unwrap();
+        let Compiled::Ckks {
+            file,
+            precision_bits,
+            choice,
+            ..
+        } = record.compiled
+        else {
+            panic!()
+        };
+        let bytes = store.blobs().read(&file).unwrap();
         let file = ModelFile::from_safetensors(&bytes).unwrap();
-        let again = Program::from_choice(&file, record.precision_bits, &record.choice).unwrap();
+        let again = Program::from_choice(&file, precision_bits, &choice).unwrap();
         assert_eq!(Digest::of(&again.interface().to_bytes().unwrap()), versions[2]);
         registry.remove(&versions[2]).unwrap();
         assert!(registry.is_current(&versions[1]));
+    }
+
+    #[test]
+    fn a_name_stands_for_one_version_of_each_engine() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, mut registry) = open(dir.path());
+        let batches = package("heart", 1);
+        let exact = Package::exact("heart", &exact::testing::interface(), 40).unwrap();
+        let versions = [batches.version(), exact.version()];
+        assert_eq!(take_in(&mut registry, batches), []);
+        assert_eq!(take_in(&mut registry, exact), []);
+        assert!(versions.iter().all(|version| registry.is_current(version)));
+        let record = &registry.models()[&versions[1]];
+        assert_eq!((record.engine(), record.batch_ms), (Engine::Tfhe, 40));
+        registry.remove(&versions[1]).unwrap();
+        assert!(registry.is_current(&versions[0]));
     }
 
     #[test]
@@ -409,7 +524,7 @@ mod tests {
         assert!(matches!(arrival.read(), Ok(Asked::Add(_))));
         arrival.done(None).unwrap();
         let other = Package {
-            file: package("heart", 2).file,
+            content: package("heart", 2).content,
             ..good.clone()
         };
         let renamed = Package {

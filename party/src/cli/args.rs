@@ -6,7 +6,7 @@ mod query;
 mod train;
 
 pub(super) use data::{DataAction, DescribeArgs, Division, SplitArgs};
-pub(super) use model::{EnsembleArgs, ExportArgs, ImportArgs, ModelAction, ModelShowArgs};
+pub(super) use model::{EnsembleArgs, ExportArgs, ImportArgs, ModelAction, ModelShowArgs, QuantiseArgs};
 pub(super) use query::QueryArgs;
 pub(super) use train::TrainArgs;
 
@@ -107,11 +107,14 @@ pub(super) enum Command {
         --data: a table, an archive of arrays, IDX images, or a folder of images, described by --schema where the shape of a sample does not say it all. \
         Without MODEL the study's own model is asked, once it is trained: --csv FILE with the columns of the study (the class may be left \
         out), or --held-out. The key is made once and kept encrypted; its public evaluation part (some megabytes) is uploaded once.\n\n\
+        A model is evaluated by ckks, approximately and thousands of patients at a time, or by tfhe, exactly and patient by patient; --engine chooses where \
+        there are both. By tfhe, answers reveal no more than --reveal says, as far as the operator allows it.\n\n\
         Results are rounded to the precision that is planned; raw decryptions are never written, because they would leak \
         the key when passed on. A query that was interrupted goes on when the same command is given again.\n\n\
         Example:\n  party query --list --dir /srv/galen\n  \
         party query heart --data new.csv --schema heart.toml --dir /srv/galen --dry-run\n  \
         party query heart --data new.csv --schema heart.toml --dir /srv/galen --out results.csv\n  \
+        party query heart --data new.csv --schema heart.toml --dir /srv/galen --engine tfhe --reveal decision\n  \
         party query --csv new-patients.csv --dir /srv/galen --out probabilities.csv\n\n\
         Next: the CSV has one line per patient: what tells it apart in the file, label, probabilities and scores."
     )]
@@ -171,6 +174,7 @@ impl Command {
                 ModelAction::Show(_) => "model show",
                 ModelAction::Import(_) => "model import",
                 ModelAction::Ensemble(_) => "model ensemble",
+                ModelAction::Quantise(_) => "model quantise",
                 ModelAction::Export(_) => "model export",
             },
             Self::Audit(AuditCommand {

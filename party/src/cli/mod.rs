@@ -9,6 +9,7 @@ mod model;
 mod opened;
 mod output;
 mod passphrase;
+mod quantise;
 mod query;
 mod serve;
 mod state;
@@ -87,6 +88,7 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
             args::ModelAction::Show(args) => model::show(&args, output),
             args::ModelAction::Import(args) => model::import(&args, output),
             args::ModelAction::Ensemble(args) => model::ensemble(&args, output),
+            args::ModelAction::Quantise(args) => quantise::run(&args, output),
             args::ModelAction::Export(args) => model::export(&args, output),
         },
         Command::Audit(args::AuditCommand {

@@ -140,16 +140,7 @@ fn trained(dir: &Path) -> anyhow::Result<Model> {
 }
 
 fn write(file: &ModelFile, out: &Path, output: &Output) -> anyhow::Result<()> {
-    if out.exists() {
-        return Err(PartyError::File {
-            path: out.to_owned(),
-            source: std::io::Error::new(
-                std::io::ErrorKind::AlreadyExists,
-                "exists already and is not overwritten",
-            ),
-        }
-        .into());
-    }
+    new_file(out)?;
     let bytes = if has_extension(out, "onnx") {
         file.model.to_onnx().map_err(problem_with(out))?
     } else {
@@ -170,8 +161,20 @@ fn write(file: &ModelFile, out: &Path, output: &Output) -> anyhow::Result<()> {
     output.say(written, || text)
 }
 
+/// Refuses to overwrite a file.
+pub(super) fn new_file(out: &Path) -> Result<(), PartyError> {
+    if !out.exists() {
+        return Ok(());
+    }
+    let exists = "exists already and is not overwritten";
+    Err(PartyError::File {
+        path: out.to_owned(),
+        source: std::io::Error::new(std::io::ErrorKind::AlreadyExists, exists),
+    })
+}
+
 /// A model from a file of its own or from an ONNX file.
-fn load(path: &Path) -> Result<ModelFile, PartyError> {
+pub(super) fn load(path: &Path) -> Result<ModelFile, PartyError> {
     let bytes = read(path)?;
     if has_extension(path, "onnx") {
         let model = Model::from_onnx(&bytes).map_err(problem_with(path))?;
@@ -181,7 +184,7 @@ fn load(path: &Path) -> Result<ModelFile, PartyError> {
 }
 
 /// A file's bytes, as far as a model file can be long and one more.
-fn read(path: &Path) -> Result<Vec<u8>, PartyError> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, PartyError> {
     let file = std::fs::File::open(path).map_err(PartyError::file(path))?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES as u64 + 1)
@@ -190,12 +193,12 @@ fn read(path: &Path) -> Result<Vec<u8>, PartyError> {
     Ok(bytes)
 }
 
-fn has_extension(path: &Path, extension: &str) -> bool {
+pub(super) fn has_extension(path: &Path, extension: &str) -> bool {
     path.extension()
         .is_some_and(|found| found.eq_ignore_ascii_case(extension))
 }
 
-fn problem_with<E: fmt::Display>(path: &Path) -> impl FnOnce(E) -> PartyError {
+pub(super) fn problem_with<E: fmt::Display>(path: &Path) -> impl FnOnce(E) -> PartyError {
     let path = path.to_owned();
     move |error| PartyError::Model {
         path,

@@ -5,7 +5,7 @@ use super::output::Output;
 use crate::PartyError;
 use crate::home::{self, Home};
 use crate::query::report::{self, Report};
-use crate::query::{self, Asked, KeyStatus, ModelQuestion, Question, Samples, Stage};
+use crate::query::{self, Asked, KeyStatus, Means, ModelQuestion, Question, Samples, Stage};
 use anyhow::Context;
 use galen_core::SystemClock;
 use galen_core::telemetry::{self, LogFormat};
@@ -40,6 +40,8 @@ pub(super) fn run(args: &QueryArgs, output: &Output) -> anyhow::Result<()> {
     if let (Some(model), Some(data)) = (&args.model, &args.data) {
         let question = ModelQuestion {
             model: model.clone(),
+            engine: args.engine.engine(),
+            reveal: args.reveal,
             samples: Samples {
                 data: data.clone(),
                 schema: args.schema.clone(),
@@ -103,23 +105,12 @@ fn ask(
 /// What is or would be asked, for people.
 fn describe(asked: &Asked) -> String {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    let promised = match asked.precision {
-        Precision::Guaranteed => "guaranteed",
-        Precision::Expected => "expected of patients like those in training",
-    };
-    let mut lines = vec![
-        format!(
-            "model       {} version {} {}",
-            asked.name, asked.version, asked.title
-        ),
-        format!(
-            "preset      {}: N = {}, log2 QP = {} of {} allowed at 128-bit security, {} levels",
-            asked.preset, asked.n, asked.log2_qp, asked.bound, asked.levels
-        ),
-        format!(
-            "precision   {:.1} bits after the binary point, {promised}; rounded to {}",
-            asked.precision_bits, asked.rounded_bits
-        ),
+    let mut lines = vec![format!(
+        "model       {} version {} {}",
+        asked.name, asked.version, asked.title
+    )];
+    lines.extend(means(&asked.means));
+    lines.extend([
         format!(
             "patients    {} in {} batches of up to {}{}",
             asked.patients,
@@ -144,7 +135,7 @@ fn describe(asked: &Asked) -> String {
             mib(asked.upload_bytes),
             mib(asked.download_bytes)
         ),
-    ];
+    ]);
     match (asked.dry_run, &asked.out) {
         (true, _) => {
             lines.push(format!(
@@ -164,11 +155,56 @@ fn describe(asked: &Asked) -> String {
     lines.join("\n")
 }
 
+/// How a model is evaluated, for people.
+fn means(means: &Means) -> [String; 2] {
+    match means {
+        Means::Ckks {
+            preset,
+            n,
+            log2_qp,
+            bound,
+            levels,
+            precision_bits,
+            precision,
+            rounded_bits,
+            ..
+        } => {
+            let promised = match precision {
+                Precision::Guaranteed => "guaranteed",
+                Precision::Expected => "expected of patients like those in training",
+            };
+            [
+                format!(
+                    "preset      {preset}: N = {n}, log2 QP = {log2_qp} of {bound} allowed at 128-bit security, {levels} levels"
+                ),
+                format!(
+                    "precision   {precision_bits:.1} bits after the binary point, {promised}; rounded to {rounded_bits}"
+                ),
+            ]
+        }
+        Means::Tfhe {
+            parameters,
+            security_bits,
+            log2_failure,
+            bootstraps,
+            reveal,
+        } => [
+            format!(
+                "parameters  {parameters}: TFHE at {security_bits}-bit security, {bootstraps} bootstraps for a patient"
+            ),
+            format!(
+                "answers     reveal {reveal}, and are exact but for a probability of 2^{log2_failure:.1} per patient"
+            ),
+        ],
+    }
+}
+
 fn listed(models: &[Offer]) -> serde_json::Value {
     let model = |offer: &Offer| {
         serde_json::json!({
             "name": offer.name,
             "version": offer.version,
+            "engine": offer.engine,
             "current": offer.current,
             "batch_ms": offer.batch_ms,
         })
@@ -182,7 +218,7 @@ fn list_text(models: &[Offer]) -> String {
     }
     let line = |offer: &Offer| {
         let earlier = if offer.current { "" } else { " (earlier)" };
-        format!("{:<16} {}{earlier}", offer.name, offer.version)
+        format!("{:<16} {} {}{earlier}", offer.name, offer.version, offer.engine)
     };
     models.iter().map(line).collect::<Vec<_>>().join("\n")
 }

@@ -1,9 +1,9 @@
 //! Asking a model of which the party knows nothing but its interface.
 
 use super::cohort::{Cohort, Samples};
+use super::engine::{Cipher, Known, MAX_INTERFACE_BYTES, Means, Revealed};
 use super::journal::{Journal, Sent, Unfinished};
 use super::keys::Keys;
-use super::report::decimals;
 use super::results::Table;
 use super::submit::{Connection, Watch};
 use super::{Stage, add_to_totals, seconds};
@@ -15,8 +15,8 @@ use crate::identity::Identity;
 use crate::perform::blocking;
 use galen_core::study::Role;
 use galen_core::{Clock, Digest, faults};
-use galen_inference::{Calibration, Interface, MAX_INTERFACE_BYTES, Precision, Querier};
-use galen_net::protocol::{KeyState, Offer, QueryState, STUDY_MODEL};
+use galen_exact::Outcome;
+use galen_net::protocol::{Engine, KeyState, Offer, QueryState, STUDY_MODEL};
 use galen_net::{Client, Tuning};
 use galen_store::Store;
 use serde::Serialize;
@@ -34,6 +34,10 @@ const MIN_DIGITS: usize = 8;
 pub struct ModelQuestion {
     /// Name of the model, or the digest of a version, or its first digits.
     pub model: String,
+    /// How it is to be evaluated, if it can be evaluated in both ways.
+    pub engine: Option<Engine>,
+    /// What answers are to reveal.
+    pub reveal: Option<Revealed>,
     /// About whom.
     pub samples: Samples,
     /// Values outside the ranges that the model takes become the nearest that it does.
@@ -75,24 +79,9 @@ pub struct Asked {
     pub version: Digest,
     /// What it predicts.
     pub title: String,
-    /// Name of the CKKS preset.
-    pub preset: String,
-    /// Its ring degree.
-    pub n: usize,
-    /// log2 of its modulus with the special primes.
-    pub log2_qp: u32,
-    /// The largest that 128-bit security allows at this degree.
-    pub bound: u32,
-    /// Levels.
-    pub levels: usize,
-    /// Bits after the binary point of outputs that are right.
-    pub precision_bits: f64,
-    /// Whether that holds for every patient within the ranges, or is expected of patients like those in training.
-    pub precision: Precision,
-    /// Bits after the binary point to which outputs are rounded.
-    pub rounded_bits: u32,
-    /// Decimals in the table.
-    pub decimals: u32,
+    /// How it is evaluated.
+    #[serde(flatten)]
+    pub means: Means,
     /// Number of patients.
     pub patients: usize,
     /// Patients of a batch, at most.
@@ -166,7 +155,7 @@ impl Asker {
         })
     }
 
-    async fn interface(&mut self, offer: &Offer) -> Result<Interface, PartyError> {
+    async fn interface(&mut self, offer: &Offer, wanted: Option<Revealed>) -> Result<Known, PartyError> {
         let bytes = self
             .connection
             .fetch(offer.interface, MAX_INTERFACE_BYTES as u64)
@@ -178,12 +167,8 @@ impl Asker {
                 offer.name, offer.version
             )));
         }
-        let read = blocking(move || {
-            Interface::from_bytes(&bytes).map_err(|error| {
-                PartyError::Untrue(format!("the coordinator's interface is not used: {error}"))
-            })
-        });
-        read.await
+        let engine = offer.engine;
+        blocking(move || Known::read(engine, &bytes, wanted)).await
     }
 }
 
@@ -218,34 +203,58 @@ pub async fn cancel(home: &Home) -> Result<usize, PartyError> {
     .await
 }
 
-/// Finds what is asked for among what is offered.
-fn choose<'a>(offers: &'a [Offer], model: &str) -> Result<&'a Offer, PartyError> {
-    let named = offers.iter().find(|offer| offer.current && offer.name == model);
+/// Finds what is asked for among what is offered: by name the latest version, by digits of a digest any. If both engines evaluate the name,
+/// CKKS does, unless less than the scores is to be revealed.
+fn choose<'a>(offers: &'a [Offer], question: &ModelQuestion) -> Result<&'a Offer, PartyError> {
+    let model = question.model.as_str();
+    let named: Vec<&Offer> = offers
+        .iter()
+        .filter(|offer| offer.current && offer.name == model)
+        .collect();
     let is_version = model.len() >= MIN_DIGITS && model.bytes().all(|b| b.is_ascii_hexdigit());
     let prefix = model.to_ascii_lowercase();
-    let mut versions = offers
+    let versions = offers
         .iter()
         .filter(|offer| is_version && offer.version.to_hex().starts_with(&prefix));
-    let found = named.or_else(|| versions.next());
-    if named.is_none() && versions.next().is_some() {
+    let found = if named.is_empty() {
+        versions.collect()
+    } else {
+        named
+    };
+    if found.is_empty() {
+        let mut names: Vec<&str> = offers.iter().map(|offer| offer.name.as_str()).collect();
+        names.dedup();
+        return Err(PartyError::NotYet(match names.as_slice() {
+            [] => "the coordinator serves no model yet".into(),
+            names => format!("there is no model \"{model}\"; there are {}", names.join(", ")),
+        }));
+    }
+    if found.iter().any(|offer| offer.name != model) && found.len() > 1 {
         return Err(PartyError::NotYet(format!(
             "several versions begin with {model}: give more digits"
         )));
     }
-    found.ok_or_else(|| {
-        let mut names: Vec<&str> = offers.iter().map(|offer| offer.name.as_str()).collect();
-        names.dedup();
-        PartyError::NotYet(match names.as_slice() {
-            [] => "the coordinator serves no model yet".into(),
-            names => format!("there is no model \"{model}\"; there are {}", names.join(", ")),
-        })
+    let exact = question.reveal.is_some_and(|reveal| reveal != Revealed::Scores);
+    let usual = if exact { Engine::Tfhe } else { Engine::Ckks };
+    let of = |engine: Engine| found.iter().copied().find(|offer| offer.engine == engine);
+    let chosen = match question.engine {
+        Some(engine) => of(engine),
+        None => of(usual).or_else(|| found.first().copied()),
+    };
+    chosen.ok_or_else(|| {
+        let engines: Vec<String> = found.iter().map(|offer| offer.engine.to_string()).collect();
+        PartyError::NotYet(format!(
+            "the model \"{model}\" is not evaluated in this way, but by {}",
+            engines.join(" and ")
+        ))
     })
 }
 
 /// Everything that a query holds while it goes on.
 struct Query {
+    known: Known,
     cohort: Arc<Cohort>,
-    querier: Arc<Querier>,
+    cipher: Arc<Cipher>,
     journal: Arc<Journal>,
     keys: Arc<Keys>,
     serving_key: Arc<[u8]>,
@@ -266,18 +275,18 @@ pub(super) async fn ask(
     stage(Stage::Connecting);
     let mut asker = Asker::connect(home, Arc::clone(&stage))?;
     let offers = asker.connection.models().await?;
-    let offer = choose(&offers, &question.model)?.clone();
-    let interface = asker.interface(&offer).await?;
+    let offer = choose(&offers, &question)?.clone();
     stage(Stage::Preparing);
+    let known = asker.interface(&offer, question.reveal).await?;
     let (samples, clip) = (question.samples.clone(), question.clip);
     let cohort = blocking({
-        let interface = interface.clone();
-        move || Cohort::load(&samples, &interface, clip).map(Arc::new)
+        let known = known.clone();
+        move || Cohort::load(&samples, known.subject(), known.ranges(), clip).map(Arc::new)
     });
     let cohort = cohort.await?;
-    let mut asked = plan(&offer, &interface, &cohort);
+    let mut asked = plan(&offer, &known, &cohort);
     if question.dry_run {
-        return dry_run(asker, asked, interface, clock, started_ms).await;
+        return dry_run(asker, asked, known, clock, started_ms).await;
     }
     stage(Stage::Key);
     let (folder, own, version) = (asker.folder.clone(), asker.identity.name.clone(), offer.version);
@@ -287,15 +296,15 @@ pub(super) async fn ask(
         move || {
             let store = Store::open(&folder)?;
             let keys = Keys::open(&store)?;
-            let querier = keys.querier(&interface, new_key)?;
-            let key = querier.serving_key().and_then(|key| key.to_bytes());
-            let serving_key: Arc<[u8]> = key.map_err(PartyError::internal)?.into();
+            let cipher = Cipher::open(&keys, &known, new_key)?;
+            let serving_key: Arc<[u8]> = cipher.serving_key()?.into();
             let journal = Journal::open(&store, &own)?;
             let key = Digest::of(&serving_key);
-            let (name, state) = journal.begin(version, key, cohort.digest(), now_ms)?;
+            let (name, state) = journal.begin(version, key, known.question(cohort.digest()), now_ms)?;
             Ok(Query {
+                known,
                 cohort,
-                querier: Arc::new(querier),
+                cipher: Arc::new(cipher),
                 journal: Arc::new(journal),
                 keys: Arc::new(keys),
                 serving_key,
@@ -318,9 +327,9 @@ pub(super) async fn ask(
     stage(Stage::Decrypting);
     let folder = home.clone();
     blocking(move || {
-        let outputs = query.decrypt()?;
-        let (subject, bits) = (query.querier.interface().subject(), asked.rounded_bits);
-        asked.table = Some(Table::new(subject, cohort.names(), &outputs, bits));
+        let outcomes = query.decrypt()?;
+        let (subject, bits) = (query.known.subject(), query.known.score_bits());
+        asked.table = Some(Table::new(subject, cohort.names(), &outcomes, bits));
         asked.seconds = seconds(clock.as_ref(), started_ms);
         add_to_totals(&folder, (asked.bytes_sent, asked.bytes_received), asked.seconds)?;
         // Whoever asks the same again asks anew.
@@ -330,38 +339,28 @@ pub(super) async fn ask(
     .await
 }
 
-fn plan(offer: &Offer, interface: &Interface, cohort: &Cohort) -> Asked {
-    let preset = interface.context().preset();
-    let sizes = interface.sizes();
-    let batches = cohort.len().div_ceil(interface.max_patients().max(1));
-    let polynomial = (interface.level() + 1) * preset.degree() * size_of::<u64>();
+fn plan(offer: &Offer, known: &Known, cohort: &Cohort) -> Asked {
+    let (patients, most) = (cohort.len(), known.max_patients());
+    let sizes = (0..patients)
+        .step_by(most)
+        .map(|first| (patients - first).min(most));
     Asked {
         name: offer.name.clone(),
         version: offer.version,
-        title: interface.subject().title.clone(),
-        preset: preset.name().to_owned(),
-        n: preset.degree(),
-        log2_qp: preset.log2_qp(),
-        bound: preset.security_bound().unwrap_or(0),
-        levels: interface.level(),
-        precision_bits: interface.precision_bits(),
-        precision: interface.precision(),
-        rounded_bits: interface.rounded_bits(),
-        decimals: decimals(interface.rounded_bits()),
-        patients: cohort.len(),
-        max_patients: interface.max_patients(),
-        batches,
+        title: known.subject().title.clone(),
+        means: known.means(),
+        patients,
+        max_patients: most,
+        batches: patients.div_ceil(most),
         answered_before: 0,
         clipped_values: cohort.outside().values,
         key: KeyStatus::Missing,
-        key_bytes: sizes.key as u64,
-        upload_bytes: (sizes.batch * batches) as u64,
-        download_bytes: (sizes.answer * batches) as u64,
-        evaluation_seconds: offer.batch_ms as f64 * batches as f64 / 1000.0,
+        key_bytes: known.key_bytes(),
+        upload_bytes: sizes.clone().map(|size| known.batch_bytes(size)).sum(),
+        download_bytes: sizes.map(|size| known.answer_bytes(size)).sum(),
+        evaluation_seconds: known.evaluation_seconds(offer.batch_ms, patients),
         encryption_seconds: None,
-        // Ciphertexts, their bytes, and the rows of a batch.
-        memory_bytes: (interface.inputs() * (2 * polynomial + size_of::<f64>() * interface.max_patients())
-            + sizes.batch * AHEAD) as u64,
+        memory_bytes: known.memory_bytes(),
         bytes_sent: 0,
         bytes_received: 0,
         seconds: 0.0,
@@ -375,30 +374,22 @@ fn plan(offer: &Offer, interface: &Interface, cohort: &Cohort) -> Asked {
 async fn dry_run(
     mut asker: Asker,
     mut asked: Asked,
-    interface: Interface,
+    known: Known,
     clock: Arc<dyn Clock>,
     started_ms: u64,
 ) -> Result<Asked, PartyError> {
     let folder = asker.folder.clone();
     let (key, encryption) = blocking(move || {
         let keys = Keys::open(&Store::open(&folder)?)?;
-        let usable = keys.is_usable(interface.preset())?;
-        let known = keys.is_known(interface.preset())?;
-        let querier = usable.then(|| keys.querier(&interface, false)).transpose()?;
-        let key = match querier {
-            Some(querier) => {
-                let bytes = querier.serving_key().and_then(|key| key.to_bytes());
-                Ok(Digest::of(&bytes.map_err(PartyError::internal)?))
-            }
-            None if known => Err(KeyStatus::Stale),
+        let usable = keys.is_usable(known.key_set())?;
+        let made = keys.is_known(known.key_set())?;
+        let cipher = usable.then(|| Cipher::open(&keys, &known, false)).transpose()?;
+        let key = match cipher {
+            Some(cipher) => Ok(Digest::of(&cipher.serving_key()?)),
+            None if made => Err(KeyStatus::Stale),
             None => Err(KeyStatus::Missing),
         };
-        let (context, level) = (interface.context(), interface.level());
-        let measured = Calibration::at(context, level).map_err(PartyError::internal)?;
-        Ok((
-            key,
-            measured.encryption(interface.inputs(), level, context.degree()),
-        ))
+        Ok((key, known.encryption_seconds()?))
     })
     .await?;
     asked.key = match key {
@@ -421,7 +412,13 @@ impl Query {
     }
 
     fn batch_size(&self) -> usize {
-        self.querier.interface().max_patients().max(1)
+        self.known.max_patients()
+    }
+
+    /// Patients of a batch.
+    fn patients(&self, index: usize) -> usize {
+        let before = index * self.batch_size();
+        self.cohort.len().saturating_sub(before).min(self.batch_size())
     }
 
     /// Sends what was not sent, and fetches what is not here, until all answers are here.
@@ -460,15 +457,14 @@ impl Query {
             return Ok(());
         }
         (self.stage)(Stage::Encrypting);
-        let (cohort, querier, size) = (
+        let (cohort, cipher, size) = (
             Arc::clone(&self.cohort),
-            Arc::clone(&self.querier),
+            Arc::clone(&self.cipher),
             self.batch_size(),
         );
         let bytes: Arc<[u8]> = blocking(move || {
             let rows = cohort.rows(index * size, size);
-            let batch = querier.encrypt_batch(&rows).map_err(super::unencrypted)?;
-            Ok(batch.to_bytes().map_err(PartyError::internal)?.into())
+            Ok(cipher.encrypt(&rows)?.into())
         })
         .await?;
         let sent = Sent {
@@ -494,7 +490,7 @@ impl Query {
                 "a batch that was not sent is waited for".into(),
             ));
         };
-        let most = self.querier.interface().sizes().answer as u64;
+        let most = self.known.answer_bytes(self.patients(index));
         let reply = match connection.collect(batch, most).await {
             // It ended without an answer, and will not get one: asking the same again is another query.
             Err(error) if error.refusal().is_some() => {
@@ -522,28 +518,27 @@ impl Query {
         blocking(move || journal.note(&name, &state)).await
     }
 
-    /// The outputs for every patient.
+    /// What is revealed of every patient.
     ///
     /// # Errors
     /// [`PartyError::Answer`], whatever is wrong with an answer; the key is suspect from then on, and the query is over.
-    fn decrypt(&self) -> Result<Vec<Vec<f64>>, PartyError> {
-        let (mut outputs, size) = (Vec::with_capacity(self.cohort.len()), self.batch_size());
+    fn decrypt(&self) -> Result<Vec<Outcome>, PartyError> {
+        let mut outcomes = Vec::with_capacity(self.cohort.len());
         for (index, sent) in self.state.batches.iter().enumerate() {
-            let patients = self.cohort.len().saturating_sub(index * size).min(size);
             let answer = sent.answer.as_ref();
             let answer = answer.ok_or_else(|| PartyError::Internal("an answer is missing".into()))?;
             let answer = self.journal.answer(answer)?;
-            match self.querier.outputs(&answer, patients) {
-                Ok(rows) => outputs.extend(rows),
-                Err(_) => {
+            match self.cipher.read(&answer, self.patients(index)) {
+                Some(rows) => outcomes.extend(rows),
+                None => {
                     // First, so that nothing is sent under the key again whatever happens.
-                    self.keys.suspect(self.querier.interface().preset())?;
+                    self.keys.suspect(self.known.key_set())?;
                     self.journal.end(&self.name)?;
                     return Err(PartyError::Answer);
                 }
             }
         }
-        Ok(outputs)
+        Ok(outcomes)
     }
 }
 
@@ -551,21 +546,44 @@ impl Query {
 mod tests {
     use super::*;
 
-    #[test]
-    fn models_are_asked_by_name_or_digits_of_a_version() {
-        let offer = |name: &str, version: u8, current| Offer {
+    fn offer(name: &str, version: u8, engine: Engine, current: bool) -> Offer {
+        Offer {
             name: name.into(),
             version: Digest([version; 32]),
             interface: Digest([version; 32]),
+            engine,
             current,
             batch_ms: 1,
-        };
+        }
+    }
+
+    fn question(model: &str, engine: Option<Engine>, reveal: Option<Revealed>) -> ModelQuestion {
+        ModelQuestion {
+            model: model.into(),
+            engine,
+            reveal,
+            samples: Samples {
+                data: PathBuf::new(),
+                schema: None,
+                stored_as: None,
+            },
+            clip: false,
+            dry_run: false,
+            new_key: false,
+        }
+    }
+
+    #[test]
+    fn models_are_asked_by_name_or_digits_of_a_version() {
         let mut offers = vec![
-            offer("study", 1, true),
-            offer("heart", 2, false),
-            offer("heart", 3, true),
+            offer("study", 1, Engine::Ckks, true),
+            offer("heart", 2, Engine::Ckks, false),
+            offer("heart", 3, Engine::Ckks, true),
         ];
-        let version = |model: &str| choose(&offers, model).map(|offer| offer.version.0[0]);
+        let version = |model: &str| {
+            let chosen = choose(&offers, &question(model, None, None));
+            chosen.map(|offer| offer.version.0[0])
+        };
         assert_eq!(version("heart").unwrap(), 3);
         assert_eq!(version("study").unwrap(), 1);
         assert_eq!(version("02020202").unwrap(), 2);
@@ -574,20 +592,33 @@ mod tests {
             let said = version(unknown).unwrap_err().to_string();
             assert!(said.contains("there are study, heart"), "{said}");
         }
-        offers.push(Offer {
-            version: Digest({
-                let mut other = [2; 32];
-                other[31] = 9;
-                other
-            }),
-            ..offer("other", 2, true)
-        });
-        assert!(choose(&offers, "02020202").is_err());
-        assert!(
-            choose(&[], "heart")
-                .unwrap_err()
-                .to_string()
-                .contains("no model yet")
-        );
+        let mut other = offer("other", 2, Engine::Ckks, true);
+        other.version.0[31] = 9;
+        offers.push(other);
+        assert!(choose(&offers, &question("02020202", None, None)).is_err());
+        let none = choose(&[], &question("heart", None, None));
+        assert!(none.unwrap_err().to_string().contains("no model yet"));
+    }
+
+    #[test]
+    fn of_two_engines_the_one_that_reveals_what_is_asked_is_taken() {
+        let offers = [
+            offer("heart", 1, Engine::Tfhe, true),
+            offer("heart", 2, Engine::Ckks, true),
+            offer("trees", 3, Engine::Tfhe, true),
+        ];
+        let version = |model: &str, engine, reveal| {
+            let chosen = choose(&offers, &question(model, engine, reveal));
+            chosen.map(|offer| offer.version.0[0])
+        };
+        assert_eq!(version("heart", None, None).unwrap(), 2);
+        assert_eq!(version("heart", None, Some(Revealed::Scores)).unwrap(), 2);
+        assert_eq!(version("heart", None, Some(Revealed::Label)).unwrap(), 1);
+        assert_eq!(version("heart", Some(Engine::Tfhe), None).unwrap(), 1);
+        assert_eq!(version("trees", None, None).unwrap(), 3);
+        let said = version("trees", Some(Engine::Ckks), None)
+            .unwrap_err()
+            .to_string();
+        assert!(said.contains("by tfhe"), "{said}");
     }
 }

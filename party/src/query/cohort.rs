@@ -3,8 +3,7 @@
 use crate::error::PartyError;
 use galen_core::{Digest, Transcript, config};
 use galen_data::{Format, Inputs, Limits, Schema, load_inputs};
-use galen_inference::Interface;
-use galen_models::{Range, Shape};
+use galen_models::{Range, Shape, Subject};
 use std::path::PathBuf;
 
 /// Where samples come from.
@@ -19,32 +18,39 @@ pub struct Samples {
 }
 
 /// Samples, and how a model takes them.
-pub(super) struct Cohort {
+pub(crate) struct Cohort {
     inputs: Inputs,
     schema: Schema,
-    interface: Interface,
+    subject: Subject,
+    /// Of every input; empty if any numbers are taken.
+    ranges: Vec<Range>,
     clip: bool,
 }
 
 /// Values outside the ranges that a model takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Outside {
+pub(crate) struct Outside {
     /// How many.
-    pub(super) values: usize,
+    pub(crate) values: usize,
     /// Of how many patients.
-    pub(super) patients: usize,
+    pub(crate) patients: usize,
     /// The first one: number of the patient in the file, from 0, and of the input.
     first: Option<(usize, usize)>,
 }
 
 impl Cohort {
-    /// Reads samples.
+    /// Reads samples. A model with `ranges`, one of every input, takes nothing outside of them; another takes any numbers.
     ///
     /// # Errors
     /// [`PartyError::Dataset`] for what does not fit the schema, [`PartyError::Outside`] for values that the model does not take, unless
     /// they are to be clipped.
-    pub(super) fn load(samples: &Samples, interface: &Interface, clip: bool) -> Result<Self, PartyError> {
-        let input = interface.subject().input;
+    pub(crate) fn load(
+        samples: &Samples,
+        subject: &Subject,
+        ranges: Option<&[Range]>,
+        clip: bool,
+    ) -> Result<Self, PartyError> {
+        let input = subject.input;
         let schema: Schema = match &samples.schema {
             Some(path) => {
                 let schema: Schema = config::load(path)?;
@@ -70,7 +76,8 @@ impl Cohort {
         let cohort = Self {
             inputs,
             schema,
-            interface: interface.clone(),
+            subject: subject.clone(),
+            ranges: ranges.unwrap_or_default().to_vec(),
             clip,
         };
         let outside = cohort.outside();
@@ -86,24 +93,23 @@ impl Cohort {
         Ok(cohort)
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.inputs.len()
     }
 
     /// What tells the samples apart, for the table of results.
-    pub(super) fn names(&self) -> &[String] {
+    pub(crate) fn names(&self) -> &[String] {
         self.inputs.names()
     }
 
     /// Rows as they are encrypted, of the samples from `first` on, at most `count`.
-    pub(super) fn rows(&self, first: usize, count: usize) -> Vec<Vec<f64>> {
+    pub(crate) fn rows(&self, first: usize, count: usize) -> Vec<Vec<f64>> {
         let last = first.saturating_add(count).min(self.len());
         let row = |index: usize| {
             let mut row = self.prepared(index);
             if self.clip {
-                let ranges = self.interface.ranges();
                 let clip = |(value, range): (&mut f64, &Range)| *value = value.clamp(range.min, range.max);
-                row.iter_mut().zip(ranges).for_each(clip);
+                row.iter_mut().zip(&self.ranges).for_each(clip);
             }
             row
         };
@@ -112,21 +118,16 @@ impl Cohort {
 
     fn prepared(&self, index: usize) -> Vec<f64> {
         let mut row: Vec<f64> = self.inputs.sample(index).iter().map(|&v| f64::from(v)).collect();
-        let subject = self.interface.subject();
-        match &subject.standardisation {
-            Some(standardisation) => standardisation.apply(subject.input, &mut row),
-            // Of a model that takes raw values, zero is not the mean; but there is nothing better to say.
-            None => row.iter_mut().filter(|v| v.is_nan()).for_each(|v| *v = 0.0),
-        }
+        self.subject.prepare(&mut row);
         row
     }
 
     /// What lies outside the ranges.
-    pub(super) fn outside(&self) -> Outside {
+    pub(crate) fn outside(&self) -> Outside {
         let mut all = Outside::default();
         for index in 0..self.len() {
             let row = self.prepared(index);
-            let values = row.iter().zip(self.interface.ranges()).enumerate();
+            let values = row.iter().zip(&self.ranges).enumerate();
             let mut found = values
                 .filter(|(_, (value, range))| !range.contains(**value))
                 .map(|(input, _)| input);
@@ -156,7 +157,7 @@ impl Cohort {
     }
 
     /// Digest of everything that is asked: names, values, and whether they are clipped.
-    pub(super) fn digest(&self) -> Digest {
+    pub(crate) fn digest(&self) -> Digest {
         let mut transcript = Transcript::new("galen queried patients v1").field(&[u8::from(self.clip)]);
         for (index, name) in self.names().iter().enumerate() {
             let values: Vec<u8> = self

@@ -8,6 +8,7 @@ use galen_inference::{Interface, Querier};
 use galen_store::{Repository, Store, Table};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use zeroize::Zeroizing;
 
 const KEYS: Table<KeyEntry> = Table::new("query-keys", *b"QKEY", 1);
 const SECRETS: Table<Vec<u8>> = Table::new("query-secrets", *b"QSEC", 1);
@@ -57,12 +58,26 @@ impl Keys {
         Ok(())
     }
 
-    /// The querier of a model, under the key of its preset; the first call, and a call that asks for a new key, makes it.
+    /// The querier of a model, under the key of its preset; see [`Keys::secret`].
+    pub fn querier(&self, interface: &Interface, new: bool) -> Result<Querier, PartyError> {
+        let make = || {
+            let querier = Querier::generate(interface).map_err(PartyError::internal)?;
+            Ok(querier.secret_bytes())
+        };
+        let secret = self.secret(interface.preset(), new, make)?;
+        Querier::open(interface, &secret).map_err(PartyError::internal)
+    }
+
+    /// The secret key of a preset, or of a parameter set of TFHE; the first call, and a call that asks for a new key, makes it.
     ///
     /// # Errors
-    /// [`PartyError::NotYet`] if the key is suspect and no new one is asked for.
-    pub fn querier(&self, interface: &Interface, new: bool) -> Result<Querier, PartyError> {
-        let preset = interface.preset();
+    /// [`PartyError::NotYet`] if the key is suspect and no new one is asked for; those of `make`.
+    pub fn secret(
+        &self,
+        preset: &str,
+        new: bool,
+        make: impl FnOnce() -> Result<Zeroizing<Vec<u8>>, PartyError>,
+    ) -> Result<Zeroizing<Vec<u8>>, PartyError> {
         match self.keys.get(preset)? {
             Some(entry) if entry.suspect && !new => Err(PartyError::NotYet(
                 "an answer under the present key was not usable, so the key is not used again: make another with --new-key"
@@ -71,22 +86,29 @@ impl Keys {
             Some(entry) if !new => {
                 let bytes = self.secrets.get_erasable(self.store.erasable(), name(preset, entry.number))?;
                 let bytes = bytes.ok_or_else(|| PartyError::Internal("the querier's key is not stored".into()))?;
-                let bytes = zeroize::Zeroizing::new(bytes);
-                Querier::open(interface, &bytes).map_err(PartyError::internal)
+                Ok(Zeroizing::new(bytes))
             }
-            known => self.make(interface, known),
+            known => self.keep(preset, known, make()?),
         }
     }
 
-    fn make(&self, interface: &Interface, known: Option<KeyEntry>) -> Result<Querier, PartyError> {
-        let preset = interface.preset();
+    fn keep(
+        &self,
+        preset: &str,
+        known: Option<KeyEntry>,
+        secret: Zeroizing<Vec<u8>>,
+    ) -> Result<Zeroizing<Vec<u8>>, PartyError> {
         let number = known.map_or(0, |entry| entry.number.wrapping_add(1));
-        let querier = Querier::generate(interface).map_err(PartyError::internal)?;
         let name_now = name(preset, number);
         self.store.erasable().create(&name_now)?;
         let mut batch = self.store.database().batch();
-        let bytes = zeroize::Zeroizing::new(querier.secret_bytes().to_vec());
-        batch.put_erasable(&self.secrets, self.store.erasable(), &name_now, &name_now, &bytes)?;
+        batch.put_erasable(
+            &self.secrets,
+            self.store.erasable(),
+            &name_now,
+            &name_now,
+            &secret,
+        )?;
         batch.put(
             &self.keys,
             preset,
@@ -97,7 +119,7 @@ impl Keys {
         )?;
         batch.commit()?;
         self.erase_replaced()?;
-        Ok(querier)
+        Ok(secret)
     }
 
     /// Whether there is a key for a preset that may be used.

@@ -6,11 +6,12 @@
 //! went wrong, and the key under which it came is used no more.
 //!
 //! The study's own model is one that a contributor derives itself, and [`run`] asks. Of any other model the party knows what its interface
-//! says: `ask` fetches and checks that, `cohort` reads samples of any kind, `journal` remembers what was sent and answered, so that a query
+//! says: `ask` fetches that, `engine` checks it and knows both ways of evaluation, `cohort` reads samples of any kind, `journal` remembers what was sent and answered, so that a query
 //! goes on after an interruption, and `results` writes the table.
 
 mod ask;
-mod cohort;
+pub(crate) mod cohort;
+mod engine;
 mod journal;
 pub mod keys;
 pub mod patients;
@@ -20,6 +21,7 @@ mod submit;
 
 pub use ask::{Asked, KeyStatus, ModelQuestion, cancel, list};
 pub use cohort::Samples;
+pub use engine::{Means, Revealed};
 pub use results::Table;
 
 use crate::config::Config;

@@ -1,7 +1,8 @@
 //! The table of results: identifiers, labels, probabilities and scores.
 
 use super::report::{decimals, rounded};
-use galen_inference::Subject;
+use galen_exact::Outcome;
+use galen_models::Subject;
 use galen_models::metrics::sigmoid;
 
 /// A table of results.
@@ -14,16 +15,26 @@ pub struct Table {
 }
 
 impl Table {
-    /// Of the outputs for patients with these names. Everything is rounded to what `bits` bits of an output are worth.
-    pub fn new(subject: &Subject, names: &[String], outputs: &[Vec<f64>], bits: u32) -> Self {
-        let width = outputs.first().map_or(0, Vec::len);
+    /// Of what is revealed of patients with these names. Scores and probabilities are rounded to what `bits` bits of a score are worth.
+    pub fn new(subject: &Subject, names: &[String], outcomes: &[Outcome], bits: u32) -> Self {
         let places = decimals(bits);
         let number = |value: f64| format!("{:.*}", places as usize, rounded(value, places) + 0.0);
-        let kind = Kind::of(subject, width);
-        let rows = names.iter().zip(outputs).map(|(name, outputs)| {
+        let class = |class: usize| subject.classes.get(class).cloned().unwrap_or(class.to_string());
+        let kind = Kind::of(subject, outcomes.first());
+        let rows = names.iter().zip(outcomes).map(|(name, outcome)| {
             let mut row = vec![name.clone()];
+            let outputs = match outcome {
+                Outcome::Label(label) => {
+                    row.push(class(*label));
+                    return row;
+                }
+                Outcome::Decision(reached) => {
+                    row.push(if *reached { "yes" } else { "no" }.to_owned());
+                    return row;
+                }
+                Outcome::Scores(outputs) => outputs,
+            };
             match &kind {
-                Kind::Number => row.extend(outputs.iter().map(|&v| number(v))),
                 Kind::Binary(classes) => {
                     let logit = outputs.first().copied().unwrap_or(0.0);
                     let label = &classes[usize::from(logit > 0.0)];
@@ -35,6 +46,7 @@ impl Table {
                     row.extend(softmax(outputs).into_iter().map(number));
                     row.extend(outputs.iter().map(|&v| number(v)));
                 }
+                _ => row.extend(outputs.iter().map(|&v| number(v))),
             }
             row
         });
@@ -63,10 +75,20 @@ enum Kind {
     Binary([String; 2]),
     /// A score for each class.
     Classes(Vec<String>),
+    /// Only the most likely class.
+    Label,
+    /// Only whether the operator's threshold is reached.
+    Decision,
 }
 
 impl Kind {
-    fn of(subject: &Subject, outputs: usize) -> Self {
+    fn of(subject: &Subject, outcome: Option<&Outcome>) -> Self {
+        let outputs = match outcome {
+            Some(Outcome::Label(_)) => return Self::Label,
+            Some(Outcome::Decision(_)) => return Self::Decision,
+            Some(Outcome::Scores(outputs)) => outputs.len(),
+            None => 0,
+        };
         match (subject.classes.as_slice(), outputs) {
             ([negative, positive], 1) => Self::Binary([negative.clone(), positive.clone()]),
             (_, 1) => Self::Number,
@@ -79,6 +101,8 @@ impl Kind {
         let fixed = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
         match self {
             Self::Number => fixed(&["patient", "output"]),
+            Self::Label => fixed(&["patient", "label"]),
+            Self::Decision => fixed(&["patient", "decision"]),
             Self::Binary(_) => fixed(&["patient", "label", "probability", "score"]),
             Self::Classes(classes) => {
                 let mut columns = fixed(&["patient", "label"]);
@@ -122,9 +146,29 @@ mod tests {
     }
 
     fn csv(classes: &[&str], outputs: &[Vec<f64>]) -> String {
-        let names: Vec<String> = (0..outputs.len()).map(|i| format!("p,{i}")).collect();
-        let table = Table::new(&subject(classes), &names, outputs, 8);
+        let outcomes: Vec<Outcome> = outputs.iter().cloned().map(Outcome::Scores).collect();
+        written(classes, &outcomes)
+    }
+
+    fn written(classes: &[&str], outcomes: &[Outcome]) -> String {
+        let names: Vec<String> = (0..outcomes.len()).map(|i| format!("p,{i}")).collect();
+        let table = Table::new(&subject(classes), &names, outcomes, 8);
         String::from_utf8(table.to_csv().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn less_than_scores_is_shown_as_it_is() {
+        let labels = [Outcome::Label(1), Outcome::Label(0)];
+        assert_eq!(
+            written(&["well", "ill"], &labels),
+            "patient,label\n\"p,0\",ill\n\"p,1\",well\n"
+        );
+        assert_eq!(written(&[], &labels[..1]), "patient,label\n\"p,0\",1\n");
+        let decisions = [Outcome::Decision(true), Outcome::Decision(false)];
+        assert_eq!(
+            written(&["well", "ill"], &decisions),
+            "patient,decision\n\"p,0\",yes\n\"p,1\",no\n"
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use galen_ckks::codec::{MAX_SET, MAX_SET_BYTES};
 use galen_ckks::context::Context;
 use galen_ckks::noise::{Budget, NoiseModel};
 use galen_ckks::preset::Preset;
-use galen_models::{Range, Shape};
+use galen_models::{Range, Shape, SubjectError};
 
 /// Longest document that is read.
 pub const MAX_INTERFACE_BYTES: usize = 8 << 20;
@@ -16,8 +16,6 @@ pub const MAX_INTERFACE_BYTES: usize = 8 << 20;
 const SCALE_BITS: std::ops::RangeInclusive<f64> = 16.0..=60.0;
 /// Fewest and most bits after the binary point to which outputs are rounded.
 const ROUNDED_BITS: std::ops::RangeInclusive<u32> = 1..=24;
-/// Longest title or name, in bytes.
-const MAX_TEXT: usize = 200;
 
 /// An interface that must not be used.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -106,55 +104,18 @@ pub(super) fn read(bytes: &[u8]) -> Result<Interface, InterfaceError> {
     Ok(interface)
 }
 
-/// Names are shown to people and written into tables.
-fn check_text(field: &'static str, text: &str) -> Result<(), InterfaceError> {
-    if text.len() > MAX_TEXT || text.chars().any(char::is_control) {
-        return refuse(field, "a text that is too long or has control characters");
-    }
-    Ok(())
-}
-
 fn check_subject(document: &Document) -> Result<(), InterfaceError> {
-    let subject = &document.subject;
-    check_text("subject.title", &subject.title)?;
-    let outputs = document.answers.outputs;
-    if !(1..=MAX_SET).contains(&outputs) {
-        return refuse(
-            "answers.outputs",
-            format!("{outputs}, 1 to {MAX_SET} are possible"),
-        );
-    }
-    let classes = if outputs == 1 { 2 } else { outputs };
-    if !subject.classes.is_empty() && subject.classes.len() != classes {
-        return refuse(
-            "subject.classes",
-            format!("{} names for {classes} classes", subject.classes.len()),
-        );
-    }
-    for name in &subject.classes {
-        check_text("subject.classes", name)?;
-    }
-    let (inputs, channels) = (subject.input.len(), subject.input.channels());
-    if !(1..=MAX_SET).contains(&inputs) {
-        return refuse(
-            "subject.input",
-            format!("{inputs} values, 1 to {MAX_SET} are possible"),
-        );
-    }
-    if let Some(statistics) = &subject.standardisation {
-        let fits = |n: usize| n == 1 || n == channels;
-        if !fits(statistics.mean.len()) || statistics.mean.len() != statistics.std.len() {
-            return refuse("subject.standardisation", "not one pair for each channel");
-        }
-        let normal = |s: &f64| s.is_normal() && *s > 0.0;
-        if !statistics.mean.iter().all(|m| m.is_finite()) || !statistics.std.iter().all(normal) {
-            return refuse(
-                "subject.standardisation",
-                "means must be finite, deviations positive and finite",
-            );
+    let (subject, outputs) = (&document.subject, document.answers.outputs);
+    for (field, count) in [
+        ("answers.outputs", outputs),
+        ("subject.input", subject.input.len()),
+    ] {
+        if !(1..=MAX_SET).contains(&count) {
+            return refuse(field, format!("{count}, 1 to {MAX_SET} are possible"));
         }
     }
-    Ok(())
+    let checked = subject.check(outputs);
+    checked.or_else(|SubjectError { field, problem }| refuse(field, problem))
 }
 
 /// One range for each input.

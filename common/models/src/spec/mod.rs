@@ -82,6 +82,18 @@ impl ModelSpec {
         resolve::resolve(self)
     }
 
+    /// Whether polynomials compute every layer: without ReLU, sigmoid, tanh, sign and maxima.
+    pub fn is_polynomial(&self) -> bool {
+        fn all(layers: &[Layer]) -> bool {
+            layers.iter().all(|layer| match layer {
+                Layer::Add { body, shortcut } => all(body) && all(shortcut),
+                Layer::Relu | Layer::Sigmoid | Layer::Tanh | Layer::Sign | Layer::MaxPool { .. } => false,
+                _ => true,
+            })
+        }
+        all(&self.layers)
+    }
+
     /// Number of input values.
     pub fn inputs(&self) -> usize {
         self.input.len()
@@ -185,6 +197,20 @@ mod tests {
         assert!(text(row, vec![add(vec![dense(3)], vec![])]).contains("adds 3 from its body to 4"));
         let nested = (0..5).fold(Layer::Square, |inner, _| add(vec![inner], vec![]));
         assert!(text(row, vec![nested]).contains("nested deeper"));
+    }
+
+    #[test]
+    fn activations_by_table_are_found_wherever_they_are() {
+        let spec = |layers| ModelSpec {
+            input: Shape::Features(3),
+            layers,
+        };
+        assert!(spec(vec![Layer::Dense { outputs: 2 }, Layer::Square]).is_polynomial());
+        let inside = Layer::Add {
+            body: vec![Layer::Square],
+            shortcut: vec![Layer::Relu],
+        };
+        assert!(!spec(vec![inside]).is_polynomial());
     }
 
     #[test]

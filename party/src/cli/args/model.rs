@@ -38,6 +38,20 @@ pub(in crate::cli) enum ModelAction {
         Next: `party model show model.safetensors`."
     )]
     Ensemble(EnsembleArgs),
+    /// Put a trained network, or trees, on integers for exact encrypted evaluation
+    #[command(
+        long_about = "Quantises a trained network of dense, convolutional and pooling layers with ReLU, sign, sigmoid, tanh or polynomials, by \
+        patients that show how its values are distributed; or gradient-boosted trees from XGBoost's JSON dump (.json), whose comparisons are kept as they are. \
+        The result is evaluated exactly under TFHE: what is decrypted is what the plain integers give, and nothing but what the operator lets answers reveal.\n\n\
+        With --spiking, a network of ReLU is run as integrate-and-fire neurons over a few time steps.\n\n\
+        Needs: the model; patients (--data, with --schema for a table), or for trees a schema of their features. The file holds thresholds that lie \
+        between values of these patients, and every hospital that asks the model gets it.\n\n\
+        Example:\n  party model quantise model.safetensors --data patients.csv --schema heart.toml --out heart.json\n  \
+        party model quantise trees.json --schema heart.toml --out heart.json\n  \
+        party model quantise digits.safetensors --data t10k-images-idx3-ubyte.gz --spiking 2 --out digits.json\n\n\
+        Next: the operator registers the file: coordinator model add heart.json --reveal label."
+    )]
+    Quantise(QuantiseArgs),
     /// Write a model to a file that other programs read
     #[command(
         long_about = "Writes a model to a safetensors file (f64) or, where the name ends in .onnx, to an ONNX file (f32): the trained model, as \
@@ -84,6 +98,44 @@ pub(in crate::cli) struct EnsembleArgs {
     #[arg(required = true, num_args = 2.., value_name = "MODEL")]
     pub(in crate::cli) members: Vec<PathBuf>,
     /// File to write, .safetensors or .onnx; an existing one is not overwritten
+    #[arg(long)]
+    pub(in crate::cli) out: PathBuf,
+}
+
+/// Arguments of `model quantise`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct QuantiseArgs {
+    /// A model (.safetensors, .onnx), or a dump of XGBoost's trees (.json)
+    #[arg(value_name = "MODEL")]
+    pub(in crate::cli) file: PathBuf,
+    /// Patients, of whom no classes are needed
+    #[arg(long)]
+    pub(in crate::cli) data: Option<PathBuf>,
+    /// What every sample of --data looks like (.toml); tables and trees need it
+    #[arg(long)]
+    pub(in crate::cli) schema: Option<PathBuf>,
+    /// How --data are stored, if the name does not tell: csv, parquet, npz, idx, folder
+    #[arg(long, requires = "data", value_name = "FORMAT", value_parser = clap::value_parser!(galen_data::Format))]
+    pub(in crate::cli) stored_as: Option<galen_data::Format>,
+    /// Patients to calibrate on: the first so many
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(8..=100_000))]
+    pub(in crate::cli) rows: u32,
+    /// Bits of the tables that are read at once: 6 is finer, and costs more
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(3..=6))]
+    pub(in crate::cli) table_bits: u32,
+    /// Bits of a score
+    #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u32).range(4..=20))]
+    pub(in crate::cli) score_bits: u32,
+    /// Run a network of ReLU as spiking neurons over this many time steps
+    #[arg(long, value_name = "STEPS", requires = "data", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(in crate::cli) spiking: Option<u32>,
+    /// Of spiking neurons, which fire at a potential of 2^BITS
+    #[arg(long, value_name = "BITS", default_value_t = 4, requires = "spiking", value_parser = clap::value_parser!(u32).range(1..=12))]
+    pub(in crate::cli) threshold_bits: u32,
+    /// Of trees: the base score, as a margin
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
+    pub(in crate::cli) base_margin: f64,
+    /// File to write (.json); an existing one is not overwritten
     #[arg(long)]
     pub(in crate::cli) out: PathBuf,
 }

@@ -1,6 +1,8 @@
 //! Arguments of `party query`.
 
+use crate::query::Revealed;
 use clap::{ArgGroup, Args};
+use galen_net::protocol::Engine;
 use std::path::PathBuf;
 
 /// Arguments of `query`.
@@ -13,6 +15,12 @@ pub(in crate::cli) struct QueryArgs {
     /// The party's folder
     #[arg(long)]
     pub(in crate::cli) dir: PathBuf,
+    /// How MODEL is evaluated: ckks (thousands of patients at a time, approximately), tfhe (patient by patient, exactly), or as it can be
+    #[arg(long, requires = "model", value_enum, default_value_t = EngineChoice::Auto)]
+    pub(in crate::cli) engine: EngineChoice,
+    /// What answers are to reveal, as far as the operator allows; less than scores only by tfhe
+    #[arg(long, requires = "model", value_enum)]
+    pub(in crate::cli) reveal: Option<Revealed>,
     /// Patients for MODEL: a file (.csv, .parquet, .npz, IDX), or a folder of images
     #[arg(long, requires = "model")]
     pub(in crate::cli) data: Option<PathBuf>,
@@ -46,4 +54,26 @@ pub(in crate::cli) struct QueryArgs {
     /// Make a new key first: after an answer that was not usable
     #[arg(long)]
     pub(in crate::cli) new_key: bool,
+}
+
+/// Which engine is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(in crate::cli) enum EngineChoice {
+    /// ckks where it can, tfhe where less than scores is to be revealed or nothing else can
+    Auto,
+    /// Batches of thousands of patients, approximately
+    Ckks,
+    /// Patient by patient, exactly
+    Tfhe,
+}
+
+impl EngineChoice {
+    /// The engine, if one is asked for.
+    pub(in crate::cli) fn engine(self) -> Option<Engine> {
+        match self {
+            Self::Auto => None,
+            Self::Ckks => Some(Engine::Ckks),
+            Self::Tfhe => Some(Engine::Tfhe),
+        }
+    }
 }
