@@ -54,13 +54,40 @@ fn main() {
     data::sets(&to);
     stored(&to);
     query(&to);
+    exact(&to);
+}
+
+fn exact(to: &Folder) {
+    let service = &*galen_fuzz::exact::SERVICE;
+    let rows = service.interface.quantised().encode(&[[0.5], [0.0]]).unwrap();
+    let query = service.querier.encrypt(&rows).unwrap().to_bytes();
+    let key = service.querier.serving_key();
+    let answer = service
+        .program
+        .answer(&key.clone().expand(), &query, &|_, _| true)
+        .unwrap();
+    let trees = br#"[{"nodeid":0,"split":"age","split_condition":50.5,"yes":1,"no":2,"children":[{"nodeid":1,"leaf":-0.5},{"nodeid":2,"leaf":0.75}]}]"#;
+    // A whole key has 39 MB, which no corpus should hold; its head leads to the first check that needs more.
+    let key = key.to_bytes();
+    for (which, name, bytes) in [
+        (0, "interface", service.interface.to_bytes().unwrap().as_slice()),
+        (1, "trees", trees),
+        (2, "key", &key[..256]),
+        (3, "query", &query),
+        (4, "answer", &answer),
+    ] {
+        to.put_for("exact", name, which, bytes);
+    }
 }
 
 fn query(to: &Folder) {
     let service = &*galen_fuzz::query::SERVICE;
     let batch = service.querier.encrypt_batch(&[[0.5], [-0.25]]).unwrap();
     let batch = batch.to_bytes().unwrap();
-    let answer = service.program.answer(&service.key, &batch, &mut |_, _| {}).unwrap();
+    let answer = service
+        .program
+        .answer(&service.key, &batch, &mut |_, _| {})
+        .unwrap();
     let interface = service.program.interface().to_bytes().unwrap();
     for (which, name, bytes) in [
         (0, "key", &service.key),

@@ -10,6 +10,7 @@
 pub mod ckks;
 pub mod core;
 pub mod data;
+pub mod exact;
 pub mod federation;
 pub mod memory;
 pub mod models;
@@ -37,6 +38,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("core_study", core::study),
     ("custody_key_sum", sums::key_sum),
     ("data_sets", data::sets),
+    ("exact", exact::exact),
     ("keys", stored::keys),
     ("model_files", models::files),
     ("model_imports", models::imports),

@@ -74,7 +74,11 @@ fn interface(data: &[u8]) {
         let again = Interface::from_bytes(&read.to_bytes().unwrap()).unwrap();
         assert_eq!(again, read);
         let (preset, sizes) = (read.context().preset(), read.sizes());
-        assert!(preset.security_bound().is_some_and(|bound| preset.log2_qp() <= bound));
+        assert!(
+            preset
+                .security_bound()
+                .is_some_and(|bound| preset.log2_qp() <= bound)
+        );
         assert!(sizes.batch > 0 && read.ranges().len() == read.subject().input.len());
         // Whatever it says, a patient in its ranges can be encrypted.
         if read.inputs() <= 4 && preset.degree() <= 8192 {

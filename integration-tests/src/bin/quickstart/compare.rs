@@ -2,8 +2,8 @@
 
 use crate::baselines::Baselines;
 use crate::report::{
-    Auc, Inference, InferenceSecurity, Patients, PeakRss, Phase, Report, Security, Share, StudyReport, Sums,
-    mean,
+    Auc, ExactDecision, Inference, InferenceSecurity, Patients, PeakRss, Phase, Report, Security, Share,
+    StudyReport, Sums, mean,
 };
 use anyhow::{Context, bail, ensure};
 use galen_core::study::{Release, Study};
@@ -28,6 +28,8 @@ pub(crate) struct Results {
     /// Every querier's answers, in the order of its held-out patients.
     pub(crate) answers: BTreeMap<PartyId, Vec<f64>>,
     pub(crate) inference: Option<InferenceSecurity>,
+    /// The exact decision.
+    pub(crate) exact: Option<ExactDecision>,
     /// Every party's shares by purpose.
     pub(crate) traffic: BTreeMap<PartyId, BTreeMap<String, Share>>,
     /// What the daemons said last.
@@ -102,6 +104,7 @@ impl Comparison<'_> {
                     .sum(),
             },
             inference: self.inference(&trained)?,
+            exact: results.exact.clone(),
             phases: self.phases(),
             peak_rss_bytes: self.peak,
             security: Security {

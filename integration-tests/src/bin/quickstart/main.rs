@@ -1,10 +1,11 @@
 //! `cargo run --release --bin quickstart`: a whole federation on this machine, watched from setup to encrypted queries.
 //!
-//! [`options`] is the command line, [`story`] runs the study, [`progress`] shows it live, [`baselines`] computes meanwhile what it is
+//! [`options`] is the command line, [`story`] runs the study, [`exact`] asks for a decision besides, [`progress`] shows it live, [`baselines`] computes meanwhile what it is
 //! compared with, [`compare`] compares, [`report`] is what comes out and whether it held, and [`text`] tells it to people.
 
 mod baselines;
 mod compare;
+mod exact;
 mod options;
 mod progress;
 mod report;

@@ -28,6 +28,8 @@ pub(crate) struct Report {
     pub(crate) sums: Sums,
     /// Encrypted queries; `None` if the study serves no model.
     pub(crate) inference: Option<Inference>,
+    /// An exact decision; `None` if the study serves no model.
+    pub(crate) exact: Option<ExactDecision>,
     /// Seconds and bytes by phase.
     pub(crate) phases: Vec<Phase>,
     /// Largest memory of a process, in bytes.
@@ -88,6 +90,27 @@ pub(crate) struct Inference {
     pub(crate) patients: usize,
     /// Queries.
     pub(crate) queries: usize,
+}
+
+/// One exact decision about one patient, of a network that is shipped.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ExactDecision {
+    /// What was decrypted.
+    pub(crate) decision: bool,
+    /// What the plain integers give.
+    pub(crate) expected: bool,
+    pub(crate) bootstraps: u64,
+    /// log2 of the probability that it is wrong, at most.
+    pub(crate) log2_failure: f64,
+    pub(crate) security_bits: u64,
+    /// Name of the parameter set.
+    pub(crate) parameters: String,
+    /// Bytes of the evaluation key, sent once.
+    pub(crate) key_bytes: u64,
+    /// Seconds of the command that also made and sent the key.
+    pub(crate) first_seconds: f64,
+    /// Seconds of the command, from the table to the decision, once the key is there.
+    pub(crate) seconds: f64,
 }
 
 /// A phase of the study. Bytes are those of the hospitals together: what they sent and received.
@@ -188,6 +211,10 @@ impl Report {
                 self.inference.is_some_and(|i| i.patients > 0),
                 "no patient was evaluated encrypted".into(),
             );
+            require(
+                self.exact.as_ref().is_some_and(|e| e.decision == e.expected),
+                "the exact decision is not that of the plain integers".into(),
+            );
             let within = |s: &InferenceSecurity| s.log2_qp <= s.bound;
             require(
                 self.security.inference.as_ref().is_some_and(within),
@@ -234,6 +261,17 @@ mod tests {
                 patients: 7,
                 queries: 2,
             }),
+            exact: Some(ExactDecision {
+                decision: true,
+                expected: true,
+                bootstraps: 19,
+                log2_failure: -41.0,
+                security_bits: 128,
+                parameters: "p".into(),
+                key_bytes: 1 << 20,
+                first_seconds: 4.0,
+                seconds: 1.0,
+            }),
             phases: Vec::new(),
             peak_rss_bytes: PeakRss::default(),
             security: Security {
@@ -269,7 +307,7 @@ mod tests {
         let sound = judged(|_| {});
         assert!(sound.ok && sound.failures.is_empty(), "{:?}", sound.failures);
         type Change = fn(&mut Report);
-        let cases: [(Change, &str); 11] = [
+        let cases: [(Change, &str); 13] = [
             (
                 |r| r.failures.push("zurich did not end gracefully".into()),
                 "gracefully",
@@ -285,6 +323,8 @@ mod tests {
                 "inference",
             ),
             (|r| r.inference.as_mut().unwrap().patients = 0, "no patient"),
+            (|r| r.exact = None, "exact decision"),
+            (|r| r.exact.as_mut().unwrap().decision = false, "exact decision"),
             (|r| r.security.inference = None, "preset"),
             (|r| r.security.inference.as_mut().unwrap().log2_qp = 215, "preset"),
         ];

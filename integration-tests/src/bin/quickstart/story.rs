@@ -2,9 +2,10 @@
 
 use crate::baselines;
 use crate::compare::{Comparison, Durations, Results};
+use crate::exact;
 use crate::options::Options;
 use crate::progress::Progress;
-use crate::report::{InferenceSecurity, PeakRss, Report, Share};
+use crate::report::{ExactDecision, InferenceSecurity, PeakRss, Report, Share};
 use anyhow::{Context, ensure};
 use galen_core::PartyId;
 use galen_core::study::{Release, Role, Study};
@@ -127,8 +128,13 @@ impl Times {
     }
 }
 
-/// Every querier's answers, and the parameters that the queries said they used.
-type Asked = (BTreeMap<PartyId, Vec<f64>>, Option<InferenceSecurity>);
+/// Every querier's answers, the parameters that the queries said they used, and one exact decision.
+#[derive(Default)]
+struct Asked {
+    answers: BTreeMap<PartyId, Vec<f64>>,
+    inference: Option<InferenceSecurity>,
+    exact: Option<ExactDecision>,
+}
 
 struct Story<'a> {
     study: &'a Study,
@@ -204,7 +210,7 @@ impl<'a> Story<'a> {
     }
 
     /// What the parties opened, derived and booked; the daemons need not run any more.
-    fn collect(&mut self, (answers, inference): Asked) -> anyhow::Result<Results> {
+    fn collect(&mut self, asked: Asked) -> anyhow::Result<Results> {
         let mut opened = BTreeMap::new();
         let mut security = None;
         let mut traffic = BTreeMap::new();
@@ -240,8 +246,9 @@ impl<'a> Story<'a> {
             security,
             exported_by: first.clone(),
             model,
-            answers,
-            inference,
+            answers: asked.answers,
+            inference: asked.inference,
+            exact: asked.exact,
             traffic,
             last: self.federation.snapshot(),
         })
@@ -287,7 +294,15 @@ impl<'a> Story<'a> {
             );
         }
         self.times.asked = Some(Instant::now());
-        Ok((answers, inference))
+        self.progress
+            .say("query: a shipped network decides about one patient exactly, under TFHE");
+        let querier = queriers.first().context("no queriers")?;
+        let exact = Some(exact::decide(&mut self.federation, querier)?);
+        Ok(Asked {
+            answers,
+            inference,
+            exact,
+        })
     }
 
     fn answer_file(&self, party: &PartyId) -> PathBuf {

@@ -9,6 +9,7 @@ pub(crate) fn describe(report: &Report) -> String {
     heading(&mut out, report);
     prediction(&mut out, report);
     exactness(&mut out, report);
+    decision(&mut out, report);
     phases(&mut out, report);
     parameters(&mut out, report);
     paragraph(&mut out, "What the coordinator saw", &seen(report));
@@ -136,6 +137,27 @@ fn exactness(out: &mut String, report: &Report) {
     }
 }
 
+fn decision(out: &mut String, report: &Report) {
+    let Some(exact) = &report.exact else {
+        return;
+    };
+    let _ = writeln!(out, "\nAn exact decision: is this patient's heart diseased?\n");
+    let _ = writeln!(
+        out,
+        "  {}, as in plain integers: {}; the hospital learned this one bit, and the coordinator nothing",
+        if exact.decision { "yes" } else { "no" },
+        if exact.expected { "yes" } else { "no" },
+    );
+    let _ = writeln!(
+        out,
+        "  {:.2} s from table to decision, {} bootstraps; {:.2} s the first time, with the key of {}",
+        exact.seconds,
+        exact.bootstraps,
+        exact.first_seconds,
+        bytes(exact.key_bytes)
+    );
+}
+
 fn phases(out: &mut String, report: &Report) {
     let _ = writeln!(
         out,
@@ -202,6 +224,13 @@ fn parameters(out: &mut String, report: &Report) {
             out,
             "  inference  N = {}, log2 QP = {}, bound {}; preset {}, under each hospital's own key",
             inference.n, inference.log2_qp, inference.bound, inference.preset
+        );
+    }
+    if let Some(exact) = &report.exact {
+        let _ = writeln!(
+            out,
+            "  exact      TFHE at {} bits, {}; wrong with a probability of at most 2^{:.0}",
+            exact.security_bits, exact.parameters, exact.log2_failure
         );
     }
 }
