@@ -88,6 +88,14 @@ impl FromStr for Format {
     }
 }
 
+/// The format of a data set whose schema is sound.
+fn checked(path: &Path, format: Option<Format>, schema: &Schema) -> Result<Format, DatasetError> {
+    schema
+        .check()
+        .map_err(|error| DatasetError::file(path, error.into()))?;
+    format.map_or_else(|| Format::of(path), Ok)
+}
+
 /// Reads a data set. Without a format, the name tells it. The first thing wrong with it is an error; nothing is skipped or repaired.
 pub fn load(
     path: &Path,
@@ -95,14 +103,7 @@ pub fn load(
     schema: &Schema,
     limits: &Limits,
 ) -> Result<Dataset, DatasetError> {
-    schema
-        .check()
-        .map_err(|error| DatasetError::file(path, error.into()))?;
-    let format = match format {
-        Some(format) => format,
-        None => Format::of(path)?,
-    };
-    match format {
+    match checked(path, format, schema)? {
         Format::Idx => idx::load(path, schema, limits),
         Format::Csv => table::load(path, schema, limits),
         Format::Npz => npz::load(path, schema, limits),
@@ -118,14 +119,7 @@ pub fn load_inputs(
     schema: &Schema,
     limits: &Limits,
 ) -> Result<Inputs, DatasetError> {
-    schema
-        .check()
-        .map_err(|error| DatasetError::file(path, error.into()))?;
-    let format = match format {
-        Some(format) => format,
-        None => Format::of(path)?,
-    };
-    match format {
+    match checked(path, format, schema)? {
         Format::Idx => idx::inputs(path, schema, limits),
         Format::Csv => table::inputs(path, schema, limits),
         Format::Npz => npz::inputs(path, schema, limits),

@@ -137,7 +137,7 @@ impl Service {
     pub fn open(engine: &Arc<Engine>, limits: Limits) -> Result<Self, ServiceError> {
         let store = engine.store();
         let queue = Queue::open(store, limits.quotas)?;
-        for batch in queue.ended() {
+        for batch in queue.ended_batches()? {
             // The process may have ended between recording the outcome and deleting the batch.
             store.blobs().delete(&batch)?;
         }
@@ -271,7 +271,7 @@ impl Service {
     pub fn admit_batch(&self, party: &PartyId, batch: &Digest) -> Result<(), Refusal> {
         let now_ms = self.engine.now_ms();
         let queue = locked(&self.queue);
-        if queue.names(party, batch) {
+        if queue.names(party, batch).map_err(|e| e.refusal())? {
             return Ok(());
         }
         queue.check_quotas(party, now_ms)?;

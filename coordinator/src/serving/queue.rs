@@ -2,12 +2,15 @@
 //!
 //! Parties take turns: after one batch of a party comes the oldest batch of the next party that waits, in the order of names. So a party
 //! with many batches delays another one's by at most one batch, whenever each of them came.
+//!
+//! In memory are the queries that wait or run, which quotas bound; those that ended are on disk and only counted here, so that neither memory nor
+//! the time for a question grows with how many there were.
 
 use galen_core::{Code, Digest, PartyId, Refusal};
 use galen_net::protocol::QueryState;
 use galen_store::{Repository, Store, StoreError, Table};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -89,7 +92,14 @@ type Name = (PartyId, Digest);
 
 pub(super) struct Queue {
     repository: Repository<QueryRecord>,
-    queries: BTreeMap<Name, QueryRecord>,
+    /// Those that wait or run, of every party in the order of arrival.
+    open: BTreeMap<PartyId, BTreeMap<u64, QueryRecord>>,
+    /// How many ended, of every party.
+    ended: BTreeMap<PartyId, QueryCounts>,
+    /// When the batches of the last hour were accepted, of every party.
+    recent: BTreeMap<PartyId, VecDeque<u64>>,
+    /// Number of the next query.
+    next: u64,
     running: Option<(Name, Progress)>,
     /// Who had the last turn.
     last: Option<PartyId>,
@@ -98,25 +108,50 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) fn open(store: &Store, quotas: Quotas) -> Result<Self, StoreError> {
-        let repository = store.database().repository(&QUERIES)?;
-        let mut queries = BTreeMap::new();
-        for entry in repository.iter() {
-            let (_, query) = entry?;
-            queries.insert((query.party.clone(), query.batch), query);
-        }
-        Ok(Self {
-            repository,
-            queries,
+        let mut queue = Self {
+            repository: store.database().repository(&QUERIES)?,
+            open: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            recent: BTreeMap::new(),
+            next: 0,
             running: None,
             last: None,
             quotas,
-        })
+        };
+        for entry in queue.repository.iter() {
+            let (_, query) = entry?;
+            queue.next = queue.next.max(query.number + 1);
+            let recent = queue.recent.entry(query.party.clone()).or_default();
+            recent.push_back(query.accepted_ms);
+            match &query.outcome {
+                Some((_, outcome)) => *queue.ended_as(&query.party, outcome) += 1,
+                None => queue.insert(query),
+            }
+        }
+        for accepted in queue.recent.values_mut() {
+            accepted.make_contiguous().sort_unstable();
+        }
+        Ok(queue)
+    }
+
+    fn insert(&mut self, query: QueryRecord) {
+        let own = self.open.entry(query.party.clone()).or_default();
+        own.insert(query.number, query);
+    }
+
+    /// The count of those that ended like this.
+    fn ended_as(&mut self, party: &PartyId, outcome: &Outcome) -> &mut u32 {
+        let counts = self.ended.entry(party.clone()).or_default();
+        match outcome {
+            Outcome::Answered(_) | Outcome::Fetched(_) => &mut counts.done,
+            Outcome::Failed(_) => &mut counts.failed,
+            Outcome::Cancelled => &mut counts.cancelled,
+        }
     }
 
     /// Whether a party may have another batch waiting.
     pub(super) fn check_quotas(&self, party: &PartyId, now_ms: u64) -> Result<(), Refusal> {
-        let own = || self.queries.values().filter(|q| &q.party == party);
-        let waiting = own().filter(|q| q.outcome.is_none()).count();
+        let waiting = self.open.get(party).map_or(0, BTreeMap::len);
         if waiting >= self.quotas.waiting as usize {
             return Err(Refusal::new(
                 Code::Busy,
@@ -124,11 +159,15 @@ impl Queue {
             ));
         }
         if self.quotas.hourly > 0 {
-            let mut recent: Vec<u64> = own()
-                .map(|q| q.accepted_ms)
-                .filter(|&at| at.saturating_add(HOUR_MS) > now_ms)
+            let within = |at: &&u64| at.saturating_add(HOUR_MS) > now_ms;
+            let recent: Vec<u64> = self
+                .recent
+                .get(party)
+                .into_iter()
+                .flatten()
+                .filter(within)
+                .copied()
                 .collect();
-            recent.sort_unstable();
             if let Some(surplus) = recent.len().checked_sub(self.quotas.hourly as usize)
                 && let Some(first) = recent.get(surplus)
             {
@@ -155,9 +194,8 @@ impl Queue {
         now_ms: u64,
     ) -> Result<QueryState, Refusal> {
         self.check_quotas(party, now_ms)?;
-        let number = self.queries.values().map(|q| q.number + 1).max().unwrap_or(0);
         let query = QueryRecord {
-            number,
+            number: self.next,
             party: party.clone(),
             model,
             key,
@@ -167,16 +205,35 @@ impl Queue {
             outcome: None,
         };
         self.repository
-            .put(record_key(&query), &query)
+            .put(record_key(party, &batch), &query)
             .map_err(|e| e.refusal())?;
-        self.queries.insert((party.clone(), batch), query);
+        self.next += 1;
+        self.insert(query);
+        let recent = self.recent.entry(party.clone()).or_default();
+        while recent
+            .front()
+            .is_some_and(|at| at.saturating_add(HOUR_MS) <= now_ms)
+        {
+            recent.pop_front();
+        }
+        recent.push_back(now_ms);
         self.state(party, &batch)
     }
 
-    fn query(&self, party: &PartyId, batch: &Digest) -> Result<&QueryRecord, Refusal> {
-        self.queries
-            .get(&(party.clone(), *batch))
-            .ok_or_else(|| Refusal::new(Code::BlobUnknown, "no such query"))
+    /// A query that waits or runs.
+    fn open_query(&self, party: &PartyId, batch: &Digest) -> Option<&QueryRecord> {
+        self.open.get(party)?.values().find(|query| query.batch == *batch)
+    }
+
+    fn query(&self, party: &PartyId, batch: &Digest) -> Result<QueryRecord, Refusal> {
+        if let Some(query) = self.open_query(party, batch) {
+            return Ok(query.clone());
+        }
+        let ended = self
+            .repository
+            .get(record_key(party, batch))
+            .map_err(|e| e.refusal())?;
+        ended.ok_or_else(|| Refusal::new(Code::BlobUnknown, "no such query"))
     }
 
     pub(super) fn state(&self, party: &PartyId, batch: &Digest) -> Result<QueryState, Refusal> {
@@ -188,29 +245,30 @@ impl Queue {
             Some((_, Outcome::Failed(refusal))) => QueryState::Failed(refusal.clone()),
             Some((_, Outcome::Cancelled)) => QueryState::Cancelled,
             None => match &self.running {
-                Some((name, progress)) if self.is(name, query) => QueryState::Running {
+                Some((name, progress)) if is(name, &query) => QueryState::Running {
                     done: progress.0.0.load(Ordering::Relaxed),
                     total: progress.0.1.load(Ordering::Relaxed),
                 },
                 _ => QueryState::Queued {
-                    ahead: self.ahead(query),
+                    ahead: self.ahead(&query),
                 },
             },
         })
     }
 
-    fn is(&self, name: &Name, query: &QueryRecord) -> bool {
-        name.0 == query.party && name.1 == query.batch
+    fn runs(&self, query: &QueryRecord) -> bool {
+        self.running.as_ref().is_some_and(|(name, _)| is(name, query))
     }
 
     /// The queries that wait, of every party in the order of arrival.
     fn waiting(&self) -> BTreeMap<&PartyId, Vec<&QueryRecord>> {
-        let runs = |q: &QueryRecord| self.running.as_ref().is_some_and(|(name, _)| self.is(name, q));
-        let mut all: BTreeMap<&PartyId, Vec<&QueryRecord>> = BTreeMap::new();
-        for query in self.queries.values().filter(|q| q.outcome.is_none() && !runs(q)) {
-            all.entry(&query.party).or_default().push(query);
+        let mut all = BTreeMap::new();
+        for (party, own) in &self.open {
+            let own: Vec<&QueryRecord> = own.values().filter(|query| !self.runs(query)).collect();
+            if !own.is_empty() {
+                all.insert(party, own);
+            }
         }
-        all.values_mut().for_each(|own| own.sort_by_key(|q| q.number));
         all
     }
 
@@ -260,17 +318,16 @@ impl Queue {
             })
         });
         let Some(next) = next else { return Ok(None) };
-        self.repository.put(record_key(&next), &next)?;
-        let name = (next.party.clone(), next.batch);
-        self.queries.insert(name.clone(), next.clone());
+        self.repository.put(record_key(&next.party, &next.batch), &next)?;
+        self.insert(next.clone());
         self.last = Some(next.party.clone());
-        self.running = Some((name, Progress::default()));
+        self.running = Some(((next.party.clone(), next.batch), Progress::default()));
         Ok(Some(next))
     }
 
     pub(super) fn progress(&self, query: &QueryRecord) -> Progress {
         match &self.running {
-            Some((name, progress)) if self.is(name, query) => progress.clone(),
+            Some((name, progress)) if is(name, query) => progress.clone(),
             _ => Progress::default(),
         }
     }
@@ -283,29 +340,28 @@ impl Queue {
         now_ms: u64,
     ) -> Result<bool, StoreError> {
         self.running = None;
-        let known = self.queries.get(&(query.party.clone(), query.batch));
-        if known.is_none_or(|known| known.outcome.is_some()) {
+        if self.has_ended(query) {
             return Ok(false);
         }
-        self.end(&query.party, &query.batch, outcome, now_ms)?;
+        self.end(query, outcome, now_ms)?;
         Ok(true)
     }
 
-    fn end(
-        &mut self,
-        party: &PartyId,
-        batch: &Digest,
-        outcome: Outcome,
-        now_ms: u64,
-    ) -> Result<(), StoreError> {
-        if let Some(query) = self.queries.get_mut(&(party.clone(), *batch)) {
-            let ended = QueryRecord {
-                outcome: Some((now_ms, outcome)),
-                ..query.clone()
-            };
-            self.repository.put(record_key(&ended), &ended)?;
-            *query = ended;
+    /// Ends a query that waits or runs.
+    fn end(&mut self, query: &QueryRecord, outcome: Outcome, now_ms: u64) -> Result<(), StoreError> {
+        let ended = QueryRecord {
+            outcome: Some((now_ms, outcome.clone())),
+            ..query.clone()
+        };
+        self.repository
+            .put(record_key(&query.party, &query.batch), &ended)?;
+        if let Some(own) = self.open.get_mut(&query.party) {
+            own.remove(&query.number);
+            if own.is_empty() {
+                self.open.remove(&query.party);
+            }
         }
+        *self.ended_as(&query.party, &outcome) += 1;
         Ok(())
     }
 
@@ -317,12 +373,9 @@ impl Queue {
         now_ms: u64,
     ) -> Result<(QueryState, bool), Refusal> {
         let query = self.query(party, batch)?;
-        let runs = self
-            .running
-            .as_ref()
-            .is_some_and(|(name, _)| self.is(name, query));
+        let runs = self.runs(&query);
         if query.outcome.is_none() {
-            self.end(party, batch, Outcome::Cancelled, now_ms)
+            self.end(&query, Outcome::Cancelled, now_ms)
                 .map_err(|e| e.refusal())?;
         }
         Ok((self.state(party, batch)?, runs))
@@ -333,7 +386,12 @@ impl Queue {
         let query = self.query(party, batch)?;
         match query.outcome {
             Some((ended_ms, Outcome::Answered(answer))) => {
-                self.end(party, batch, Outcome::Fetched(answer), ended_ms)
+                let fetched = QueryRecord {
+                    outcome: Some((ended_ms, Outcome::Fetched(answer))),
+                    ..query
+                };
+                self.repository
+                    .put(record_key(party, batch), &fetched)
                     .map_err(|e| e.refusal())?;
                 Ok(Some(answer))
             }
@@ -347,75 +405,91 @@ impl Queue {
 
     /// Forgets what ended before a time; returns it.
     pub(super) fn forget(&mut self, before_ms: u64) -> Result<Vec<QueryRecord>, StoreError> {
-        let old: Vec<QueryRecord> = self
-            .queries
-            .values()
-            .filter(|q| q.outcome.as_ref().is_some_and(|(ended, _)| *ended < before_ms))
-            .cloned()
-            .collect();
-        for query in &old {
-            self.repository.delete(record_key(query))?;
-            self.queries.remove(&(query.party.clone(), query.batch));
+        let mut old = Vec::new();
+        for entry in self.repository.iter() {
+            let (_, query) = entry?;
+            if query
+                .outcome
+                .as_ref()
+                .is_some_and(|(ended, _)| *ended < before_ms)
+            {
+                old.push(query);
+            }
         }
+        for query in &old {
+            self.repository.delete(record_key(&query.party, &query.batch))?;
+            if let Some((_, outcome)) = &query.outcome {
+                let count = self.ended_as(&query.party, outcome);
+                *count = count.saturating_sub(1);
+            }
+        }
+        self.ended.retain(|_, counts| *counts != QueryCounts::default());
         Ok(old)
     }
 
     /// The batches of queries that have ended.
-    pub(super) fn ended(&self) -> Vec<Digest> {
-        let ended = self.queries.values().filter(|q| q.outcome.is_some());
-        ended.map(|q| q.batch).collect()
+    pub(super) fn ended_batches(&self) -> Result<Vec<Digest>, StoreError> {
+        let mut batches = Vec::new();
+        for entry in self.repository.iter() {
+            let (_, query) = entry?;
+            if query.outcome.is_some() {
+                batches.push(query.batch);
+            }
+        }
+        Ok(batches)
     }
 
     /// Whether a query was taken back, or ended otherwise.
     pub(super) fn has_ended(&self, query: &QueryRecord) -> bool {
-        let known = self.queries.get(&(query.party.clone(), query.batch));
-        known.is_none_or(|known| known.outcome.is_some())
+        let own = self.open.get(&query.party);
+        own.is_none_or(|own| !own.contains_key(&query.number))
     }
 
     /// Whether a query names this batch.
-    pub(super) fn names(&self, party: &PartyId, batch: &Digest) -> bool {
-        self.queries.contains_key(&(party.clone(), *batch))
+    pub(super) fn names(&self, party: &PartyId, batch: &Digest) -> Result<bool, StoreError> {
+        if self.open_query(party, batch).is_some() {
+            return Ok(true);
+        }
+        self.repository.contains(record_key(party, batch))
     }
 
     /// Whether a query that has not ended needs a model or key.
     pub(super) fn needs(&self, model_or_key: &Digest) -> bool {
         let needs = |q: &QueryRecord| q.model == *model_or_key || q.key == *model_or_key;
-        self.queries.values().any(|q| q.outcome.is_none() && needs(q))
+        self.open.values().flat_map(BTreeMap::values).any(needs)
     }
 
     pub(super) fn counts(&self) -> QueryCounts {
-        self.count(|_| true)
+        let mut all = QueryCounts::default();
+        for counts in self.counts_by_party().values() {
+            all.queued += counts.queued;
+            all.running += counts.running;
+            all.done += counts.done;
+            all.failed += counts.failed;
+            all.cancelled += counts.cancelled;
+        }
+        all
     }
 
     /// The same for every party that has asked.
     pub(super) fn counts_by_party(&self) -> BTreeMap<PartyId, QueryCounts> {
-        let mut parties: Vec<&PartyId> = self.queries.keys().map(|(party, _)| party).collect();
-        parties.dedup();
-        let of = |party: &PartyId| (party.clone(), self.count(|q| q.party == *party));
-        parties.into_iter().map(of).collect()
-    }
-
-    fn count(&self, of: impl Fn(&QueryRecord) -> bool) -> QueryCounts {
-        let mut counts = QueryCounts::default();
-        for query in self.queries.values().filter(|q| of(q)) {
-            let runs = self
-                .running
-                .as_ref()
-                .is_some_and(|(name, _)| self.is(name, query));
-            match &query.outcome {
-                None if runs => counts.running += 1,
-                None => counts.queued += 1,
-                Some((_, Outcome::Answered(_) | Outcome::Fetched(_))) => counts.done += 1,
-                Some((_, Outcome::Failed(_))) => counts.failed += 1,
-                Some((_, Outcome::Cancelled)) => counts.cancelled += 1,
-            }
+        let mut all = self.ended.clone();
+        for (party, own) in &self.open {
+            let counts = all.entry(party.clone()).or_default();
+            let running = own.values().filter(|query| self.runs(query)).count() as u32;
+            counts.running += running;
+            counts.queued += own.len() as u32 - running;
         }
-        counts
+        all
     }
 }
 
-fn record_key(query: &QueryRecord) -> String {
-    format!("{}/{}", query.party, query.batch.to_hex())
+fn is(name: &Name, query: &QueryRecord) -> bool {
+    name.0 == query.party && name.1 == query.batch
+}
+
+fn record_key(party: &PartyId, batch: &Digest) -> String {
+    format!("{party}/{}", batch.to_hex())
 }
 
 #[cfg(test)]

@@ -14,9 +14,11 @@ impl Uploads {
     pub(super) fn open(store: &Store, queue: &Queue, now_ms: u64) -> Result<Self, StoreError> {
         let mut seen = BTreeMap::new();
         for (digest, info) in store.blobs().list()? {
-            let owners = info.owners.iter();
-            for owner in owners.filter(|owner| !queue.names(owner, &digest)) {
-                if info.kind == BlobKind::Batch as u16 {
+            if info.kind != BlobKind::Batch as u16 {
+                continue;
+            }
+            for owner in &info.owners {
+                if !queue.names(owner, &digest)? {
                     seen.insert((owner.clone(), digest), now_ms);
                 }
             }
