@@ -82,7 +82,7 @@ type Result3 = Result<(Subject, Quantised, Option<Agreement>), PartyError>;
 
 /// A network, by patients.
 fn network(args: &QuantiseArgs) -> Result3 {
-    let problem = || problem_with(&args.file);
+    let path = args.file.as_path();
     let file: ModelFile = load(&args.file)?;
     let subject = Subject::of(&file.model, &file.annotations);
     let Some(data) = &args.data else {
@@ -106,7 +106,7 @@ fn network(args: &QuantiseArgs) -> Result3 {
                 threshold_bits: args.threshold_bits,
                 score_bits: args.score_bits,
             };
-            spiking(&file.model, &rows, timing).map_err(problem())?
+            spiking(&file.model, &rows, timing).map_err(problem_with(path))?
         }
         None => {
             let precision = Precision {
@@ -114,13 +114,13 @@ fn network(args: &QuantiseArgs) -> Result3 {
                 score_bits: args.score_bits,
                 ..Precision::ALL[0]
             };
-            quantise(&file.model, &rows, precision).map_err(problem())?
+            quantise(&file.model, &rows, precision).map_err(problem_with(path))?
         }
     };
-    let outputs = file.model.forward(&rows).map_err(problem())?;
+    let outputs = file.model.forward(&rows).map_err(problem_with(path))?;
     let mut equal = 0;
     for (row, outputs) in rows.iter().zip(outputs.rows()) {
-        let label = quantised.evaluate(Reveal::Label, row).map_err(problem())?;
+        let label = quantised.evaluate(Reveal::Label, row).map_err(problem_with(path))?;
         equal += usize::from(label == Outcome::Label(best(outputs)));
     }
     let patients = rows.len();
@@ -154,15 +154,14 @@ fn forest(args: &QuantiseArgs) -> Result3 {
         .collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let dump = read(&args.file)?;
-    let problem = || problem_with(&args.file);
-    let text = std::str::from_utf8(&dump).map_err(problem())?;
-    let forest = Forest::from_xgboost(text, &names, schema.outputs(), args.base_margin).map_err(problem())?;
+    let text = std::str::from_utf8(&dump).map_err(problem_with(&args.file))?;
+    let forest = Forest::from_xgboost(text, &names, schema.target.outputs(), args.base_margin).map_err(problem_with(&args.file))?;
     let subject = Subject {
         model: Digest::of(&dump),
         title: String::new(),
-        classes: schema.classes().iter().map(|class| class.name.clone()).collect(),
+        classes: schema.target.classes().iter().map(|class| class.name.clone()).collect(),
         input: schema.input,
         standardisation: None,
     };
-    Ok((subject, forest.quantise(TREE_BITS).map_err(problem())?, None))
+    Ok((subject, forest.quantise(TREE_BITS).map_err(problem_with(&args.file))?, None))
 }

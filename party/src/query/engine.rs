@@ -85,7 +85,7 @@ pub enum Means {
 /// What is known of a model, checked.
 #[derive(Clone, Debug)]
 pub(super) enum Known {
-    Ckks(galen_inference::Interface),
+    Ckks(Box<galen_inference::Interface>),
     Tfhe(Exact),
 }
 
@@ -114,7 +114,7 @@ impl Known {
                     )));
                 }
                 let read = galen_inference::Interface::from_bytes(bytes);
-                Ok(Self::Ckks(read.map_err(|error| untrue(error.to_string()))?))
+                Ok(Self::Ckks(Box::new(read.map_err(|error| untrue(error.to_string()))?)))
             }
             Engine::Tfhe => {
                 let interface = galen_exact::Interface::from_bytes(bytes);
