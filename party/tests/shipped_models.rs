@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use galen_data::{Dataset, Limits, Schema};
+use galen_exact::{Interface, Outcome, Precision, Quantised, Reveal, quantise};
 use galen_inference::{Program, Querier};
 use galen_models::ModelFile;
 use galen_models::metrics::largest;
@@ -125,6 +126,35 @@ fn models_on_tables_are_as_good_as_their_cards_say_and_the_same_encrypted() {
         let expected = file.model.forward(&rows).unwrap().into_values();
         encrypted(name, &file, &rows, &expected, 10);
     }
+}
+
+/// The quantised heart model is what its command makes of the network, and as good as its card says.
+#[test]
+fn the_exact_heart_model_is_that_of_its_network() {
+    let folder = root().join("configs/models/heart");
+    let file =
+        ModelFile::from_safetensors(&std::fs::read(folder.join("exact.safetensors")).unwrap()).unwrap();
+    let exact = Interface::from_bytes(&std::fs::read(folder.join("exact.json")).unwrap()).unwrap();
+    let rows_of = |name: &str| {
+        let set = data("heart", "data.toml", &folder.join(name));
+        (rows(&file, &set), set)
+    };
+    let (training, _) = rows_of("train.csv");
+    let again = quantise(&file.model, &training, Precision::ALL[0]).unwrap();
+    let (test, set) = rows_of("test.csv");
+    let label = |model: &Quantised, row: &[f64]| model.evaluate(Reveal::Label, row).unwrap();
+    let mut right = 0;
+    for (index, row) in test.iter().enumerate() {
+        let found = label(exact.quantised(), row);
+        assert_eq!(label(&again, row), found, "patient {index}");
+        right += usize::from(found == Outcome::Label(set.classes().unwrap()[index] as usize));
+    }
+    let accuracy = right as f64 / test.len() as f64;
+    assert!((accuracy - 0.8444).abs() < 0.02, "{accuracy}");
+    println!(
+        "exact heart model: {accuracy:.4} of the test patients, its network {:.4}",
+        accuracy(&file, &test, &set)
+    );
 }
 
 /// Models on signals and images, whose data do not come with them, in plain numbers.

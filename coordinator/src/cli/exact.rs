@@ -1,13 +1,13 @@
 //! `coordinator model plan` and `add` for quantised models.
 
 use super::output::Outcome;
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
 use galen_exact::{
     CompileError, Interface, InterfaceError, MAX_PATIENTS, Plan, Precision, QuantiseError, QuantisedError,
     Reveal, quantise_recorded, seconds_per_patient,
 };
-use galen_models::{ModelFile, Range, Shape, Subject};
+use galen_models::{ModelFile, Subject};
 use galen_rns::threads;
 use serde_json::json;
 use std::fmt::Write;
@@ -54,27 +54,14 @@ pub(super) fn read(bytes: &[u8], args: &ExactArgs) -> anyhow::Result<Planned> {
 
 /// Quantises a network by the ranges of its inputs, and plans it.
 pub(super) fn quantise(file: &ModelFile, args: &ExactArgs) -> anyhow::Result<Planned> {
-    let ranges = ranges(file)?;
+    let ranges = file.annotations.input_ranges(file.model.spec()).context(
+        "the file does not say where the inputs lie: have it written by `party train`, or quantise it by patients with \
+         `party model quantise`",
+    )?;
     let quantised = quantise_recorded(&file.model, &ranges, Precision::ALL[0])?;
     let subject = Subject::of(&file.model, &file.annotations);
     let interface = Interface::new(subject, quantised, vec![Reveal::Label], MAX_PATIENTS)?;
     plan(interface, args)
-}
-
-/// One range for each input.
-fn ranges(file: &ModelFile) -> anyhow::Result<Vec<Range>> {
-    let (given, input) = (&file.annotations.inputs, file.model.spec().input);
-    let area = match (given.len(), input) {
-        (1, _) => input.len(),
-        (n, _) if n == input.len() => 1,
-        (n, Shape::Image(_)) if n == input.channels() => input.area(),
-        (n, _) => anyhow::bail!(
-            "the file states {n} input ranges for an input of {input}: have it written by `party train`, or quantise it by patients \
-             with `party model quantise`"
-        ),
-    };
-    let repeated = given.iter().flat_map(|&range| std::iter::repeat_n(range, area));
-    Ok(repeated.collect())
 }
 
 fn plan(interface: Interface, args: &ExactArgs) -> anyhow::Result<Planned> {

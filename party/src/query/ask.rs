@@ -257,7 +257,6 @@ struct Query {
     cipher: Arc<Cipher>,
     journal: Arc<Journal>,
     keys: Arc<Keys>,
-    serving_key: Arc<[u8]>,
     /// Its name in the journal; a dry run has none.
     name: String,
     state: Unfinished,
@@ -297,9 +296,8 @@ pub(super) async fn ask(
             let store = Store::open(&folder)?;
             let keys = Keys::open(&store)?;
             let cipher = Cipher::open(&keys, &known, new_key)?;
-            let serving_key: Arc<[u8]> = cipher.serving_key()?.into();
+            let key = keys.public_digest(known.key_set(), || cipher.serving_key())?;
             let journal = Journal::open(&store, &own)?;
-            let key = Digest::of(&serving_key);
             let (name, state) = journal.begin(version, key, known.question(cohort.digest()), now_ms)?;
             Ok(Query {
                 known,
@@ -307,7 +305,6 @@ pub(super) async fn ask(
                 cipher: Arc::new(cipher),
                 journal: Arc::new(journal),
                 keys: Arc::new(keys),
-                serving_key,
                 name,
                 state,
                 stage,
@@ -320,8 +317,10 @@ pub(super) async fn ask(
     asked.key = asker.connection.key_state(query.state.key).await?.into();
     if asked.key != KeyStatus::Present {
         asked.upload_bytes += asked.key_bytes;
+        let cipher = Arc::clone(&query.cipher);
+        let key: Arc<[u8]> = blocking(move || Ok(cipher.serving_key()?.into())).await?;
+        asker.connection.register(&key).await?;
     }
-    asker.connection.register(&query.serving_key).await?;
     query.exchange(&mut asker.connection).await?;
     (asked.bytes_sent, asked.bytes_received) = asker.connection.close().await;
     stage(Stage::Decrypting);
@@ -385,7 +384,7 @@ async fn dry_run(
         let made = keys.is_known(known.key_set())?;
         let cipher = usable.then(|| Cipher::open(&keys, &known, false)).transpose()?;
         let key = match cipher {
-            Some(cipher) => Ok(Digest::of(&cipher.serving_key()?)),
+            Some(cipher) => Ok(keys.public_digest(known.key_set(), || cipher.serving_key())?),
             None if made => Err(KeyStatus::Stale),
             None => Err(KeyStatus::Missing),
         };

@@ -4,6 +4,7 @@
 //! not usable is suspect and used no more; replacing it erases it.
 
 use crate::error::PartyError;
+use galen_core::Digest;
 use galen_inference::{Interface, Querier};
 use galen_store::{Repository, Store, Table};
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,8 @@ use zeroize::Zeroizing;
 
 const KEYS: Table<KeyEntry> = Table::new("query-keys", *b"QKEY", 1);
 const SECRETS: Table<Vec<u8>> = Table::new("query-secrets", *b"QSEC", 1);
+/// What names the public part of a key at the coordinator: to make it again takes a second or two.
+const PUBLIC: Table<Digest> = Table::new("query-public-keys", *b"QPUB", 1);
 
 /// What is known of the key of a preset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +31,7 @@ pub struct Keys {
     store: Store,
     keys: Repository<KeyEntry>,
     secrets: Repository<Vec<u8>>,
+    public: Repository<Digest>,
 }
 
 impl Keys {
@@ -36,6 +40,7 @@ impl Keys {
         let keys = Self {
             keys: store.database().repository(&KEYS)?,
             secrets: store.database().repository(&SECRETS)?,
+            public: store.database().repository(&PUBLIC)?,
             store: store.clone(),
         };
         keys.erase_replaced()?;
@@ -122,6 +127,21 @@ impl Keys {
         Ok(secret)
     }
 
+    /// What names the public part of the present key of a preset; made by `public` when it is first asked for.
+    pub fn public_digest(
+        &self,
+        preset: &str,
+        public: impl FnOnce() -> Result<Vec<u8>, PartyError>,
+    ) -> Result<Digest, PartyError> {
+        let name = name(preset, self.keys.get(preset)?.map_or(0, |entry| entry.number));
+        if let Some(known) = self.public.get(&name)? {
+            return Ok(known);
+        }
+        let digest = Digest::of(&public()?);
+        self.public.put(&name, &digest)?;
+        Ok(digest)
+    }
+
     /// Whether there is a key for a preset that may be used.
     pub fn is_usable(&self, preset: &str) -> Result<bool, PartyError> {
         Ok(self.keys.get(preset)?.is_some_and(|entry| !entry.suspect))
@@ -173,13 +193,18 @@ mod tests {
         };
         let (keys, store) = open();
         assert_eq!(name(keys.querier(program.interface(), false).unwrap()), first);
-        keys.suspect(&program.plan().preset).unwrap();
+        let preset = &program.plan().preset;
+        let public = |bytes: &'static [u8]| keys.public_digest(preset, || Ok(bytes.to_vec())).unwrap();
+        // It is asked for once.
+        assert_eq!((public(b"first"), public(b"second")), (Digest::of(b"first"), Digest::of(b"first")));
+        keys.suspect(preset).unwrap();
         assert!(matches!(
             keys.querier(program.interface(), false),
             Err(PartyError::NotYet(_))
         ));
         let second = name(keys.querier(program.interface(), true).unwrap());
         assert_ne!(second, first);
+        assert_eq!(public(b"second"), Digest::of(b"second"));
         assert_eq!(name(keys.querier(program.interface(), false).unwrap()), second);
         assert_eq!(
             store.erasable().names().unwrap().len(),

@@ -1,15 +1,14 @@
-//! One exact decision: a shipped network is quantised and registered by the operator, and asked about one patient under TFHE.
+//! One exact decision: the operator registers a quantised network that is shipped, and a hospital asks it about one patient under TFHE.
 
 use crate::report::ExactDecision;
 use anyhow::Context;
 use galen_core::PartyId;
-use galen_exact::{Outcome, Precision, Reveal, quantise_recorded};
+use galen_exact::{Interface, Outcome, Reveal};
 use galen_integration_tests::federation::{COORDINATOR, Federation};
-use galen_models::{ModelFile, Subject};
 use serde_json::Value;
 
-/// The heart model that is shipped, and what its patients look like.
-const MODEL: &[u8] = include_bytes!("../../../../configs/models/heart/model.safetensors");
+/// The quantised heart model, and what its patients look like.
+const MODEL: &[u8] = include_bytes!("../../../../configs/models/heart/exact.json");
 const SCHEMA: &str = include_str!("../../../../configs/models/heart/data.toml");
 const PATIENTS: &str = include_str!("../../../../configs/models/heart/test.csv");
 const NAME: &str = "heart";
@@ -25,12 +24,10 @@ pub(crate) fn decide(federation: &mut Federation, querier: &PartyId) -> anyhow::
     };
     let mut lines = PATIENTS.lines();
     let (header, patient) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
-    let model = write("heart.safetensors", MODEL)?;
+    let model = write("heart.json", MODEL)?;
     let schema = write("heart.toml", SCHEMA.as_bytes())?;
     let data = write("patient.csv", format!("{header}\n{patient}\n").as_bytes())?;
-    let add = [
-        "model", "add", &model, "--name", NAME, "--engine", "tfhe", "--reveal", "decision",
-    ];
+    let add = ["model", "add", &model, "--name", NAME, "--reveal", "decision"];
     let added = federation.run(COORDINATOR, &add)?;
     let ask = [
         "query", NAME, "--data", &data, "--schema", &schema, "--engine", "tfhe",
@@ -39,17 +36,11 @@ pub(crate) fn decide(federation: &mut Federation, querier: &PartyId) -> anyhow::
     let asked = federation.run(querier.as_str(), &ask)?;
 
     // The same in plain integers.
-    let file = ModelFile::from_safetensors(MODEL)?;
-    let inputs = file.model.spec().inputs();
-    let ranges = match file.annotations.inputs.as_slice() {
-        [one] => vec![*one; inputs],
-        all => all.to_vec(),
-    };
-    let quantised = quantise_recorded(&file.model, &ranges, Precision::ALL[0])?;
+    let interface = Interface::from_bytes(MODEL)?;
     let mut row = values(header, patient, SCHEMA)?;
-    Subject::of(&file.model, &file.annotations).prepare(&mut row);
+    interface.subject().prepare(&mut row);
     let reveal = Reveal::Decision { threshold: 0 };
-    let expected = quantised.evaluate(reveal, &row)? == Outcome::Decision(true);
+    let expected = interface.quantised().evaluate(reveal, &row)? == Outcome::Decision(true);
     let seconds = |asked: &Value| asked["seconds"].as_f64().context("no seconds");
     let plan = &added["programs"][0]["plan"];
     Ok(ExactDecision {
