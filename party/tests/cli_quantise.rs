@@ -31,12 +31,12 @@ fn a_network_is_quantised_by_patients() {
     let count = |name: &str| made["result"]["labels"][name].as_u64().unwrap();
     assert!(count("equal") * 100 >= count("patients") * 95, "{made}");
     assert!(
-        made["result"]["plan"]["log2_failure"].as_f64().unwrap() <= -40.0,
+        made["result"]["plans"][0][1]["log2_failure"].as_f64().unwrap() <= -40.0,
         "{made}"
     );
     let interface = Interface::from_bytes(&std::fs::read(&out).unwrap()).unwrap();
     assert_eq!(interface.subject().classes.len(), 2);
-    assert_eq!(interface.reveals(), [Reveal::Label]);
+    assert_eq!(interface.reveals(), [Reveal::Label, Reveal::Scores]);
 
     let said = text(&party(&quantise).stderr);
     assert!(said.contains("not overwritten"), "{said}");

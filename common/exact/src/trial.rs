@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 /// How long patients are evaluated, unless they are done before.
 const LONG_ENOUGH: Duration = Duration::from_millis(1500);
+/// Bootstraps of each thread, at least: the first ones take longer than the others.
+const ENOUGH: usize = 4;
 
 /// A trial that could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +42,7 @@ pub fn seconds_per_patient(program: &Arc<Program>) -> Result<f64, TrialError> {
     let began = Instant::now();
     let run = program.run(&evaluation, &query, &|done, _| {
         most.fetch_max(done, Ordering::Relaxed);
-        began.elapsed() < LONG_ENOUGH
+        done < ENOUGH * threads || began.elapsed() < LONG_ENOUGH
     });
     match run {
         Ok(_) | Err(RunError::Cancelled) => {}

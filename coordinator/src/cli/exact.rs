@@ -19,7 +19,7 @@ const TURN_SECONDS: f64 = 30.0;
 /// What a quantised model is to answer.
 #[derive(Args)]
 pub(crate) struct ExactArgs {
-    /// Under TFHE: what answers may reveal, for hospitals to choose from, the usual first [default: as the file says, else label].
+    /// Under TFHE: what answers may reveal, for hospitals to choose from, the usual first [default: label, or scores if the file has no label].
     #[arg(long, value_enum)]
     reveal: Vec<Revealed>,
     /// Under TFHE: the score from which a decision is yes.
@@ -73,7 +73,8 @@ fn plan(interface: Interface, args: &ExactArgs) -> anyhow::Result<Planned> {
         Revealed::Decision => Reveal::Decision { threshold },
     };
     let reveals = match args.reveal.as_slice() {
-        [] => interface.reveals().to_vec(),
+        // The file names all that can be computed, the least first.
+        [] => interface.reveals().iter().copied().take(1).collect(),
         given => given.iter().map(reveal).collect(),
     };
     let most = args

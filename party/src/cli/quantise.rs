@@ -29,8 +29,8 @@ struct Made {
     /// Patients of the calibration, and how many of them are given the label that the network gives.
     #[serde(skip_serializing_if = "Option::is_none")]
     labels: Option<Agreement>,
-    /// What a label costs.
-    plan: Plan,
+    /// What may be revealed, the least first, and what that costs.
+    plans: Vec<(&'static str, Plan)>,
 }
 
 #[derive(Serialize)]
@@ -43,19 +43,34 @@ struct Agreement {
 pub(super) fn run(args: &QuantiseArgs, output: &Output) -> anyhow::Result<()> {
     new_file(&args.out)?;
     let trees = has_extension(&args.file, "json");
-    let (subject, quantised, labels) = if trees { forest(args) } else { network(args) }?;
+    let Quantisation {
+        subject,
+        quantised,
+        labels,
+    } = if trees { forest(args) } else { network(args) }?;
+    let (mut reveals, mut plans, mut refused) = (Vec::new(), Vec::new(), None);
+    for reveal in [Reveal::Label, Reveal::Scores] {
+        // Of many classes, a label can ask for more than parameters carry, where scores do not.
+        match quantised.program(reveal) {
+            Ok(program) => {
+                reveals.push(reveal);
+                plans.push((reveal.name(), program.plan().clone()));
+            }
+            Err(error) => refused = Some(error),
+        }
+    }
+    if let (true, Some(error)) = (reveals.is_empty(), refused) {
+        return Err(problem_with(&args.file)(error).into());
+    }
     let model = subject.model;
-    let interface = Interface::new(subject, quantised, vec![Reveal::Label], MAX_PATIENTS);
+    let interface = Interface::new(subject, quantised, reveals, MAX_PATIENTS);
     let interface = interface.map_err(problem_with(&args.file))?;
-    let program = interface
-        .program(Reveal::Label)
-        .map_err(problem_with(&args.file))?;
     home::write_durably(&args.out, &interface.to_bytes()?)?;
     let made = Made {
         model,
         file: args.out.clone(),
         labels,
-        plan: program.plan().clone(),
+        plans,
     };
     let text = made.to_string();
     output.say(made, || text)
@@ -69,19 +84,22 @@ impl fmt::Display for Made {
                 "labels         {equal} of {patients} calibration patients are given the label of the network"
             )?;
         }
-        writeln!(f, "{}", self.plan)?;
-        write!(
-            f,
-            "Wrote {}: what a label costs stands above.",
-            self.file.display()
-        )
+        for (reveal, plan) in &self.plans {
+            writeln!(f, "reveal         {reveal}\n{plan}")?;
+        }
+        write!(f, "Wrote {}.", self.file.display())
     }
 }
 
-type Result3 = Result<(Subject, Quantised, Option<Agreement>), PartyError>;
+/// A model on integers.
+struct Quantisation {
+    subject: Subject,
+    quantised: Quantised,
+    labels: Option<Agreement>,
+}
 
 /// A network, by patients.
-fn network(args: &QuantiseArgs) -> Result3 {
+fn network(args: &QuantiseArgs) -> Result<Quantisation, PartyError> {
     let path = args.file.as_path();
     let file: ModelFile = load(&args.file)?;
     let subject = Subject::of(&file.model, &file.annotations);
@@ -124,7 +142,11 @@ fn network(args: &QuantiseArgs) -> Result3 {
         equal += usize::from(label == Outcome::Label(best(outputs)));
     }
     let patients = rows.len();
-    Ok((subject, quantised, Some(Agreement { patients, equal })))
+    Ok(Quantisation {
+        subject,
+        quantised,
+        labels: Some(Agreement { patients, equal }),
+    })
 }
 
 /// The first of the largest outputs; of a single one, whether it is at least 0.
@@ -141,7 +163,7 @@ fn best(outputs: &[f64]) -> usize {
 }
 
 /// Trees, whose comparisons are kept as they are.
-fn forest(args: &QuantiseArgs) -> Result3 {
+fn forest(args: &QuantiseArgs) -> Result<Quantisation, PartyError> {
     let Some(path) = &args.schema else {
         return Err(PartyError::NotYet(
             "trees need a schema that names their features in order, and the classes: --schema".into(),
@@ -163,5 +185,9 @@ fn forest(args: &QuantiseArgs) -> Result3 {
         input: schema.input,
         standardisation: None,
     };
-    Ok((subject, forest.quantise(TREE_BITS).map_err(problem_with(&args.file))?, None))
+    Ok(Quantisation {
+        subject,
+        quantised: forest.quantise(TREE_BITS).map_err(problem_with(&args.file))?,
+        labels: None,
+    })
 }
