@@ -124,7 +124,10 @@ fn exact_answers_are_those_of_the_plain_integers() -> anyhow::Result<()> {
             &[&["query", "heart", "--data", &data, "--schema", &schema], more].concat(),
         )
     };
-    let ranges = file.annotations.input_ranges(file.model.spec()).context("no ranges")?;
+    let ranges = file
+        .annotations
+        .input_ranges(file.model.spec())
+        .context("no ranges")?;
     let quantised = quantise_recorded(&file.model, &ranges, Precision::ALL[0])?;
     let threshold = quantised.units(0.25);
     let plan = ask(&mut scene, &["--engine", "tfhe", "--dry-run"])?;

@@ -118,12 +118,16 @@ impl Plans {
                 args.engine != Wanted::Ckks,
                 "{path} is a quantised model, which only TFHE evaluates"
             );
-            return Ok(Self::Tfhe(Box::new(exact::read(&bytes, &args.exact).context(path)?)));
+            return Ok(Self::Tfhe(Box::new(
+                exact::read(&bytes, &args.exact).context(path)?,
+            )));
         }
         let file = ModelFile::from_safetensors(&bytes).with_context(|| path.clone())?;
         let polynomial = file.model.spec().is_polynomial();
         if args.engine == Wanted::Tfhe || (args.engine == Wanted::Auto && !polynomial) {
-            return Ok(Self::Tfhe(Box::new(exact::quantise(&file, &args.exact).context(path)?)));
+            return Ok(Self::Tfhe(Box::new(
+                exact::quantise(&file, &args.exact).context(path)?,
+            )));
         }
         Ok(Self::Ckks(Box::new(compile(args, bytes, &file).context(path)?)))
     }

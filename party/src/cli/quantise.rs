@@ -138,7 +138,9 @@ fn network(args: &QuantiseArgs) -> Result<Quantisation, PartyError> {
     let outputs = file.model.forward(&rows).map_err(problem_with(path))?;
     let mut equal = 0;
     for (row, outputs) in rows.iter().zip(outputs.rows()) {
-        let label = quantised.evaluate(Reveal::Label, row).map_err(problem_with(path))?;
+        let label = quantised
+            .evaluate(Reveal::Label, row)
+            .map_err(problem_with(path))?;
         equal += usize::from(label == Outcome::Label(best(outputs)));
     }
     let patients = rows.len();
@@ -177,11 +179,17 @@ fn forest(args: &QuantiseArgs) -> Result<Quantisation, PartyError> {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let dump = read(&args.file)?;
     let text = std::str::from_utf8(&dump).map_err(problem_with(&args.file))?;
-    let forest = Forest::from_xgboost(text, &names, schema.target.outputs(), args.base_margin).map_err(problem_with(&args.file))?;
+    let forest = Forest::from_xgboost(text, &names, schema.target.outputs(), args.base_margin)
+        .map_err(problem_with(&args.file))?;
     let subject = Subject {
         model: Digest::of(&dump),
         title: String::new(),
-        classes: schema.target.classes().iter().map(|class| class.name.clone()).collect(),
+        classes: schema
+            .target
+            .classes()
+            .iter()
+            .map(|class| class.name.clone())
+            .collect(),
         input: schema.input,
         standardisation: None,
     };

@@ -114,7 +114,9 @@ impl Known {
                     )));
                 }
                 let read = galen_inference::Interface::from_bytes(bytes);
-                Ok(Self::Ckks(Box::new(read.map_err(|error| untrue(error.to_string()))?)))
+                Ok(Self::Ckks(Box::new(
+                    read.map_err(|error| untrue(error.to_string()))?,
+                )))
             }
             Engine::Tfhe => {
                 let interface = galen_exact::Interface::from_bytes(bytes);

@@ -196,7 +196,10 @@ mod tests {
         let preset = &program.plan().preset;
         let public = |bytes: &'static [u8]| keys.public_digest(preset, || Ok(bytes.to_vec())).unwrap();
         // It is asked for once.
-        assert_eq!((public(b"first"), public(b"second")), (Digest::of(b"first"), Digest::of(b"first")));
+        assert_eq!(
+            (public(b"first"), public(b"second")),
+            (Digest::of(b"first"), Digest::of(b"first"))
+        );
         keys.suspect(preset).unwrap();
         assert!(matches!(
             keys.querier(program.interface(), false),
