@@ -161,6 +161,31 @@ fn the_exact_heart_model_is_that_of_its_network() {
     );
 }
 
+/// The spiking network reads as many digits as its card says, in plain integers, which encrypted evaluation equals.
+#[test]
+fn the_spiking_network_reads_digits() {
+    let Some(test) = shared("mnist/t10k-images-idx3-ubyte.gz") else {
+        return;
+    };
+    let path = root().join("configs/models/mnist/spiking.json");
+    let exact = Interface::from_bytes(&std::fs::read(path).unwrap()).unwrap();
+    let set = data("mnist", "data.toml", &test);
+    let truth = set.classes().unwrap();
+    let circuit = exact.quantised().circuit(Reveal::Scores).unwrap();
+    let inputs = exact.subject().input.len();
+    let mut right = 0;
+    for (row, class) in set.values().chunks(inputs).zip(truth) {
+        let row: Vec<f64> = row.iter().map(|&v| f64::from(v)).collect();
+        let scores = circuit
+            .evaluate(&exact.quantised().encode(&[row]).unwrap()[0])
+            .unwrap();
+        let scores: Vec<f64> = scores.into_iter().map(|score| score as f64).collect();
+        right += usize::from(largest(&scores, scores.len()) == [*class]);
+    }
+    let accuracy = right as f64 / truth.len() as f64;
+    assert!((accuracy - 0.9654).abs() < 5e-5, "{accuracy}");
+}
+
 /// Models on signals and images, whose data do not come with them, in plain numbers.
 #[test]
 fn models_on_images_and_signals_are_as_good_as_their_cards_say() {
