@@ -20,6 +20,7 @@ use crate::context::{Target, check_scale};
 use crate::error::CkksError;
 use crate::evaluate::Evaluator;
 use crate::noise::Budget;
+use galen_rns::kernel::Product;
 use galen_rns::poly::Poly;
 use galen_rns::ring::Ring;
 use std::sync::Arc;
@@ -111,6 +112,9 @@ impl Evaluator {
         let ring = self.context().ring(target.level)?;
         let slots = map.widest(|k| cts[k].slots);
         self.prepare(outputs, &inputs, ring, weights.budgets(), &slots);
+        if let Some(matrix) = weights.small()? {
+            return Ok(matrix.apply(&mut products(ring, cts, inputs.degree, outputs))?);
+        }
         for (prime, m) in ring.moduli().iter().enumerate() {
             for part in 0..=inputs.degree {
                 let present = |k: usize| cts[k].parts.len() > part;
@@ -206,6 +210,36 @@ impl Evaluator {
             (sum.budget, sum.seed) = (budget, None);
         }
     }
+}
+
+/// The products of a layer, for each part and prime.
+fn products<'a>(
+    ring: &'a Ring,
+    cts: &[&'a Ciphertext],
+    degree: usize,
+    outputs: &'a mut [Ciphertext],
+) -> Vec<Product<'a>> {
+    let primes = ring.moduli().len();
+    let mut products: Vec<Product<'_>> = (0..=degree)
+        .flat_map(|part| ring.moduli().iter().enumerate().map(move |at| (part, at)))
+        .map(|(part, (prime, modulus))| Product {
+            modulus,
+            inputs: cts
+                .iter()
+                .map(|ct| ct.parts.get(part).map(|part| part.residues(prime)))
+                .collect(),
+            outputs: Vec::with_capacity(outputs.len()),
+        })
+        .collect();
+    for sum in outputs {
+        for (part, products) in sum.parts.iter_mut().zip(products.chunks_exact_mut(primes)) {
+            let residues = part.data_mut().chunks_exact_mut(ring.degree());
+            for (residues, product) in residues.zip(products) {
+                product.outputs.push(residues);
+            }
+        }
+    }
+    products
 }
 
 /// What the inputs of a layer have in common.

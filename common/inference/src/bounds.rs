@@ -106,6 +106,27 @@ impl Bounds {
         (digits, product(preset.special_primes()))
     }
 
+    /// Of degree 1, and divided by the prime of its level this many times.
+    fn relinearised(&self, mut sum: Bound, divisions: usize) -> Result<Bound, CkksError> {
+        let mut left = divisions;
+        if sum.degree == 2 {
+            let (digits, special) = self.digits(sum.level);
+            sum = match divisions {
+                0 => self.noisier(&sum, 1, self.noise.key_switch(&digits, special))?,
+                // One division by the special primes and that of the level together.
+                _ => {
+                    left -= 1;
+                    let switched = self.noisier(&sum, 1, self.noise.digits(&digits, special))?;
+                    self.divided(&switched)?
+                }
+            };
+        }
+        for _ in 0..left {
+            sum = self.divided(&sum)?;
+        }
+        Ok(sum)
+    }
+
     fn divided(&self, a: &Bound) -> Result<Bound, CkksError> {
         let prime = match (a.level, self.context.preset().primes().get(a.level)) {
             (1.., Some(&prime)) => prime as f64,
@@ -162,28 +183,16 @@ impl Arithmetic for Bounds {
         })
     }
 
-    fn finish(&self, a: &Bound, constant: f64, divisions: usize) -> Result<Bound, CkksError> {
-        let mut sum = self.checked(Bound {
+    fn square_divided(&self, a: &Bound, divisions: usize) -> Result<Bound, CkksError> {
+        self.relinearised(self.square(a)?, divisions)
+    }
+
+    fn finish(&self, a: Bound, constant: f64, divisions: usize) -> Result<Bound, CkksError> {
+        let sum = self.checked(Bound {
             budget: a.budget.plus_constant(constant),
-            ..*a
+            ..a
         })?;
-        let mut left = divisions;
-        if sum.degree == 2 {
-            let (digits, special) = self.digits(sum.level);
-            sum = match divisions {
-                0 => self.noisier(&sum, 1, self.noise.key_switch(&digits, special))?,
-                // One division by the special primes and that of the level together.
-                _ => {
-                    left -= 1;
-                    let switched = self.noisier(&sum, 1, self.noise.digits(&digits, special))?;
-                    self.divided(&switched)?
-                }
-            };
-        }
-        for _ in 0..left {
-            sum = self.divided(&sum)?;
-        }
-        Ok(sum)
+        self.relinearised(sum, divisions)
     }
 
     fn at_level(&self, a: Bound, level: usize) -> Result<Bound, CkksError> {

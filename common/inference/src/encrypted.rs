@@ -30,9 +30,20 @@ impl Arithmetic for Encrypted<'_> {
         self.evaluator.square(a)
     }
 
-    fn finish(&self, a: &Ciphertext, constant: f64, divisions: usize) -> Result<Ciphertext, CkksError> {
+    fn square_divided(&self, a: &Ciphertext, divisions: usize) -> Result<Ciphertext, CkksError> {
+        let Some(left) = divisions.checked_sub(1) else {
+            return self.evaluator.relinearise(&self.evaluator.square(a)?, self.relin);
+        };
+        let mut square = self.evaluator.square_relin_rescale(a, self.relin)?;
+        for _ in 0..left {
+            self.evaluator.rescale_assign(&mut square)?;
+        }
+        Ok(square)
+    }
+
+    fn finish(&self, mut sum: Ciphertext, constant: f64, divisions: usize) -> Result<Ciphertext, CkksError> {
         // Added before the division, where the scale is finest.
-        let mut sum = self.evaluator.add_scalar(a, constant)?;
+        self.evaluator.add_scalar_assign(&mut sum, constant)?;
         let mut left = divisions;
         if sum.degree() == 2 {
             sum = if divisions == 0 {

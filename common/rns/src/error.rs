@@ -12,6 +12,14 @@ pub enum RnsError {
         /// The refused value.
         value: u64,
     },
+    /// An integer weight is larger than a matrix of integers takes.
+    #[error("weight {index} is {weight}, beyond what a matrix of integers takes")]
+    Weight {
+        /// Its index in the matrix or row.
+        index: usize,
+        /// The weight.
+        weight: i32,
+    },
     /// The ring degree is not a power of two in the supported range.
     #[error("degree {degree} is not a power of two in {min}..={max}")]
     InvalidDegree {

@@ -9,9 +9,11 @@ mod avx2;
 mod backend;
 #[cfg(target_arch = "x86_64")]
 mod ifma;
+mod integer;
 mod lanes;
 mod matrix;
 mod mirrored;
+mod pieces;
 mod pointwise;
 mod portable;
 mod prefetch;
@@ -19,12 +21,14 @@ pub(crate) mod stream;
 mod sums;
 
 pub use backend::{Backend, BackendError, ENVIRONMENT_VARIABLE, active, describe, select};
+pub use integer::{IntegerMatrix, Product};
 pub(crate) use lanes::{Constant, FRACTION, Reciprocal};
 pub use matrix::{WeightMatrix, matrix_product, sparse_matrix_product};
 
 use crate::modulus::Modulus;
 use backend::Token;
 use lanes::Loop;
+use pieces::PieceLoop;
 
 /// The operations on one backend.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +67,24 @@ impl Kernels {
             Token::Avx2(simd) => simd.vectorize(avx2::Job { simd, modulus, inner }),
             Token::Portable => inner.run(portable::Portable(modulus)),
         }
+    }
+
+    /// [`Self::run`] for a loop over pieces. A CPU that has the first backend has all that the second one needs.
+    #[inline]
+    fn run_pieces<P: PieceLoop>(&self, modulus: &Modulus, inner: P) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let simd = match self.0 {
+                Token::Ifma(_) => pulp::x86::V3::try_new(),
+                Token::Avx2(simd) => Some(simd),
+                Token::Portable => None,
+            };
+            if let Some(simd) = simd {
+                let job = avx2::Job { simd, modulus, inner };
+                return simd.vectorize(avx2::pieces::PieceJob(job));
+            }
+        }
+        inner.run(portable::Portable(modulus));
     }
 }
 

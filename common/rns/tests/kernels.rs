@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a failure is the test result")]
 
 use galen_rns::RnsError;
-use galen_rns::kernel::{Backend, Kernels, WeightMatrix, matrix_product, sparse_matrix_product};
+use galen_rns::kernel::{
+    Backend, IntegerMatrix, Kernels, Product, WeightMatrix, matrix_product, sparse_matrix_product,
+};
 use galen_rns::modulus::Modulus;
 use galen_rns::primes::ntt_primes;
 use num_bigint::BigUint;
@@ -330,4 +332,228 @@ fn refuses_what_does_not_fit() {
     assert_eq!(matrix.apply(&[&x, &x], &mut [&mut z]), length(4, 3));
     assert_eq!(matrix.apply(&[&x, &x], &mut [&mut y]), Ok(()));
     assert_eq!(y, [3, 6, 9]);
+}
+
+/// Integers of at most so many bits, now and then the extremes.
+fn integers(values: &mut Values, length: usize, bits: u32) -> Vec<i32> {
+    let range = 1i64 << bits;
+    let next = |_| (values.next(2 * range as u64 + 1) as i64 - range) as i32;
+    (0..length).map(next).collect()
+}
+
+fn present<'a>(inputs: &[&'a [u64]]) -> Vec<Option<&'a [u64]>> {
+    inputs.iter().copied().map(Some).collect()
+}
+
+/// `sum of w x`, position by position.
+fn weighted_integers(m: &Modulus, terms: &[(&[u64], i32)], length: usize) -> Vec<u64> {
+    let residues: Vec<(&[u64], u64)> = terms
+        .iter()
+        .map(|&(x, w)| (x, m.reduce_i64(i64::from(w))))
+        .collect();
+    weighted(m, &residues, length)
+}
+
+proptest! {
+    #[test]
+    fn integer_matrices(
+        rows in 0usize..11,
+        cols in 1usize..12,
+        length in 0usize..300,
+        bits in prop_oneof![10u32..=50, 38u32..=41],
+        weight_bits in 1u32..=27,
+        seed: u64,
+    ) {
+        let m = modulus(bits);
+        let mut values = Values(seed);
+        let inputs: Vec<Vec<u64>> = (0..cols).map(|_| values.vector(length, m.value())).collect();
+        let weights = integers(&mut values, rows * cols, weight_bits);
+        // Some rows share their inputs, some have none or one twice, some have small weights only.
+        let lists: Vec<Vec<(usize, i32)>> = (0..rows)
+            .map(|r| {
+                let own = integers(&mut values, (r / 3) % 5, if r % 2 == 0 { weight_bits } else { 2 });
+                own.into_iter().enumerate().map(|(i, w)| ((r / 6 + 2 * i) % cols, w)).collect()
+            })
+            .collect();
+        let dense: Vec<Vec<u64>> = weights
+            .chunks(cols)
+            .map(|row| {
+                let terms: Vec<(&[u64], i32)> =
+                    inputs.iter().map(Vec::as_slice).zip(row.iter().copied()).collect();
+                weighted_integers(&m, &terms, length)
+            })
+            .collect();
+        let sparse: Vec<Vec<u64>> = lists
+            .iter()
+            .map(|row| {
+                let terms: Vec<(&[u64], i32)> = row.iter().map(|&(c, w)| (inputs[c].as_slice(), w)).collect();
+                weighted_integers(&m, &terms, length)
+            })
+            .collect();
+        for k in all() {
+            let products = [
+                (IntegerMatrix::dense_on(k, cols, &weights).unwrap(), &dense),
+                (IntegerMatrix::sparse_on(k, cols, &lists).unwrap(), &sparse),
+            ];
+            for (matrix, expected) in products {
+                prop_assert_eq!((matrix.rows(), matrix.cols()), (rows, cols));
+                let mut out = vec![vec![7; length]; rows];
+                let product = Product {
+                    modulus: &m,
+                    inputs: present(&views(&inputs)),
+                    outputs: mutable(&mut out),
+                };
+                matrix.apply(&mut [product]).unwrap();
+                prop_assert_eq!(&out, expected, "{}", k.backend());
+            }
+        }
+    }
+}
+
+/// The largest residues and weights of either sign, over rows so long that sums of 32 and of 64 bits are folded many times.
+#[test]
+fn extreme_integers_over_many_terms() {
+    let tiny = [3, 251, 257].map(|q| Modulus::new(q).unwrap());
+    for m in [20, 38, 40, 41, 49, 50].map(modulus).into_iter().chain(tiny) {
+        let q = m.value();
+        let terms: &[usize] = if cfg!(miri) {
+            &[1, 16]
+        } else {
+            &[1, 2, 7, 8, 9, 511, 512, 1025, 40_000]
+        };
+        // All digits as far from zero as they get, among others.
+        let halves = |bits: u32, pieces: u32| (0..pieces).fold(0u64, |x, i| x | 1 << (bits * (i + 1) - 1));
+        let largest = [
+            q - 1,
+            q / 2,
+            halves(14, 3) % q,
+            (halves(14, 3) - 1) % q,
+            halves(13, 4) % q,
+        ];
+        for x in largest {
+            let input = vec![x; 10];
+            for &terms in terms {
+                let inputs = vec![input.as_slice(); terms];
+                for weight in [
+                    1,
+                    511,
+                    512,
+                    8191,
+                    8192,
+                    32_767,
+                    -32_768,
+                    32_768,
+                    -32_769,
+                    1 << 27,
+                    -(1 << 27),
+                ] {
+                    let sum = BigUint::from(x) * m.reduce_i64(i64::from(weight)) * terms;
+                    let expected = residue(&m, &sum);
+                    let rows = 1 + terms % 5;
+                    let weights = vec![weight; terms * rows];
+                    for k in all() {
+                        let matrix = IntegerMatrix::dense_on(k, terms, &weights).unwrap();
+                        let mut out = vec![vec![0; 10]; rows];
+                        let product = Product {
+                            modulus: &m,
+                            inputs: present(&inputs),
+                            outputs: mutable(&mut out),
+                        };
+                        matrix.apply(&mut [product]).unwrap();
+                        assert!(
+                            out.iter().flatten().all(|&x| x == expected),
+                            "{} {q} {x} {weight} {terms}",
+                            k.backend()
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Several products at once, on any number of threads.
+#[test]
+fn integer_products_do_not_depend_on_threads() {
+    let primes = [modulus(40), modulus(50), modulus(38)];
+    let mut values = Values(1);
+    let (rows, cols, length) = (13, 41, 5000);
+    let weights = integers(&mut values, rows * cols, 16);
+    let matrix = IntegerMatrix::dense(cols, &weights).unwrap();
+    let inputs: Vec<Vec<Vec<u64>>> = primes
+        .iter()
+        .map(|m| (0..cols).map(|_| values.vector(length, m.value())).collect())
+        .collect();
+    let results: Vec<Vec<Vec<Vec<u64>>>> = [1, 2, 3, 7]
+        .into_iter()
+        .map(|threads| {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
+            let mut out = vec![vec![vec![7; length]; rows]; 3];
+            let mut products: Vec<Product<'_>> = primes
+                .iter()
+                .zip(&inputs)
+                .zip(&mut out)
+                .map(|((modulus, inputs), out)| Product {
+                    modulus,
+                    inputs: present(&views(inputs)),
+                    outputs: mutable(out),
+                })
+                .collect();
+            pool.install(|| matrix.apply(&mut products)).unwrap();
+            out
+        })
+        .collect();
+    assert!(results.iter().all(|out| *out == results[0]));
+    for ((m, inputs), out) in primes.iter().zip(&inputs).zip(&results[0]) {
+        let residues: Vec<u64> = weights.iter().map(|&w| m.reduce_i64(i64::from(w))).collect();
+        let mut same = vec![vec![7; length]; rows];
+        matrix_product(m, &residues, &views(inputs), &mut mutable(&mut same)).unwrap();
+        assert_eq!(out, &same);
+    }
+}
+
+#[test]
+fn integer_matrices_refuse_what_does_not_fit() {
+    let length = |expected, actual| Err(RnsError::Length { expected, actual });
+    assert_eq!(IntegerMatrix::dense(2, &[1, 2, 3]).map(|_| ()), length(2, 3));
+    assert_eq!(
+        IntegerMatrix::sparse(2, &[vec![(2, 1)]]).map(|_| ()),
+        length(2, 3)
+    );
+    for weight in [1 + (1 << 27), i32::MIN] {
+        assert_eq!(
+            IntegerMatrix::dense(2, &[1, weight]).map(|_| ()),
+            Err(RnsError::Weight { index: 1, weight })
+        );
+        assert!(IntegerMatrix::sparse(2, &[vec![(0, 1), (1, weight)]]).is_err());
+    }
+    let many = IntegerMatrix::MAX_COLS + 1;
+    assert!(IntegerMatrix::dense(many, &vec![1; many]).is_err());
+    let m = modulus(40);
+    let matrix = IntegerMatrix::dense(2, &[1, -2]).unwrap();
+    let (x, y) = ([1, 2, 3], [3, 1, 4]);
+    let apply = |inputs: &[&[u64]], outputs: &mut [Vec<u64>]| {
+        matrix.apply(&mut [Product {
+            modulus: &m,
+            inputs: present(inputs),
+            outputs: mutable(outputs),
+        }])
+    };
+    assert_eq!(apply(&[&x], &mut [vec![0; 3]]), length(2, 1));
+    assert_eq!(apply(&[&x, &y], &mut [vec![0; 3], vec![0; 3]]), length(1, 2));
+    assert_eq!(apply(&[&x, &y], &mut [vec![0; 4]]), length(4, 3));
+    let mut out = [vec![0; 3]];
+    assert_eq!(apply(&[&x, &y], &mut out), Ok(()));
+    assert_eq!(out, [[m.value() - 5, 0, m.value() - 5]]);
+    // An input that is not there counts as zeros.
+    let product = Product {
+        modulus: &m,
+        inputs: vec![Some(&x), None],
+        outputs: mutable(&mut out),
+    };
+    assert_eq!(matrix.apply(&mut [product]), Ok(()));
+    assert_eq!(out, [x]);
 }

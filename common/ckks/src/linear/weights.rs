@@ -4,7 +4,7 @@ use super::map::LinearMap;
 use crate::encoding::scaled_integer;
 use crate::error::CkksError;
 use crate::noise::Budget;
-use galen_rns::kernel::WeightMatrix;
+use galen_rns::kernel::{IntegerMatrix, WeightMatrix};
 use galen_rns::modulus::Modulus;
 
 /// The weights of a map as integers for inputs of given scales.
@@ -45,6 +45,32 @@ impl<'a> IntegerWeights<'a> {
     /// The bounds of the sums.
     pub(super) fn budgets(&self) -> &[Budget] {
         &self.budgets
+    }
+
+    /// The matrix for all primes, if its integers are small enough for one.
+    pub(super) fn small(&self) -> Result<Option<IntegerMatrix>, CkksError> {
+        let small = |&w: &i128| {
+            i32::try_from(w)
+                .ok()
+                .filter(|w| w.unsigned_abs() <= IntegerMatrix::MAX_WEIGHT)
+        };
+        let inputs = self.map.inputs();
+        if inputs > IntegerMatrix::MAX_COLS {
+            return Ok(None);
+        }
+        let Some(integers) = self.integers.iter().map(small).collect::<Option<Vec<i32>>>() else {
+            return Ok(None);
+        };
+        if self.map.is_dense() {
+            return Ok(Some(IntegerMatrix::dense(inputs, &integers)?));
+        }
+        let rows: Vec<Vec<(usize, i32)>> = (0..self.map.outputs())
+            .map(|output| {
+                let terms = self.map.row(output).zip(&integers[self.map.range(output)]);
+                terms.map(|((input, _), &w)| (input, w)).collect()
+            })
+            .collect();
+        Ok(Some(IntegerMatrix::sparse(inputs, &rows)?))
     }
 
     /// The matrix modulo one prime, with columns only for the inputs that are `present`.

@@ -9,6 +9,12 @@ use rayon::prelude::*;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+/// Up to these sizes integer weights are multiplied by at once, and in two parts: what the kernels for integers take.
+const WEIGHT_16: f64 = 32767.0;
+const WEIGHT_28: f64 = 134_217_728.0;
+/// What products with residues cost in place of integers.
+const LARGE_WEIGHT: usize = 4;
+
 /// Rows that are computed together.
 #[derive(Debug)]
 pub(crate) struct Block {
@@ -25,6 +31,8 @@ pub(crate) struct Block {
 pub(crate) struct Blocks {
     blocks: Vec<Block>,
     terms: usize,
+    /// Of every row the number of its weights and the largest of their absolute values.
+    sizes: Vec<(usize, f64)>,
     copy: bool,
     free: bool,
 }
@@ -43,8 +51,11 @@ impl Blocks {
             let map = part.to_map()?;
             Ok(Block { rows, columns, map })
         };
+        let size =
+            |row: &Vec<(usize, f64)>| (row.len(), row.iter().fold(0.0, |m: f64, &(_, w)| m.max(w.abs())));
         Ok(Self {
             terms: map.terms(),
+            sizes: map.rows().iter().map(size).collect(),
             copy: diagonal && map.is_ones(),
             free: diagonal && map.is_unit(),
             blocks: map
@@ -103,6 +114,20 @@ impl Blocks {
     /// Number of weights.
     pub(crate) fn terms(&self) -> usize {
         self.terms
+    }
+
+    /// What the products with all weights take where weights are multiplied by `factor` and rounded to integers, in units of that
+    /// of a weight of up to 16 bits.
+    pub(crate) fn products(&self, factor: f64) -> usize {
+        let each = |&(count, largest): &(usize, f64)| {
+            count
+                * match largest * factor {
+                    ..=WEIGHT_16 => 1,
+                    ..=WEIGHT_28 => 2,
+                    _ => LARGE_WEIGHT,
+                }
+        };
+        self.sizes.iter().map(each).sum()
     }
 
     /// Whether every row is what it reads.

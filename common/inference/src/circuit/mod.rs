@@ -22,7 +22,7 @@ const BLOCK: usize = 64;
 /// What a circuit computes with: ciphertexts ([`Evaluator`](galen_ckks::evaluate::Evaluator) with a key) or only their bounds.
 pub(crate) trait Arithmetic: Sync {
     /// A vector with one entry per patient.
-    type Value: Send + Sync;
+    type Value: Clone + Send + Sync;
     /// Weighted sums.
     fn apply(
         &self,
@@ -32,8 +32,10 @@ pub(crate) trait Arithmetic: Sync {
     ) -> Result<Vec<Self::Value>, CkksError>;
     /// The square, of degree 2.
     fn square(&self, a: &Self::Value) -> Result<Self::Value, CkksError>;
+    /// The square, back to degree 1, then divided by the prime of its level this many times.
+    fn square_divided(&self, a: &Self::Value, divisions: usize) -> Result<Self::Value, CkksError>;
     /// Plus a constant, back to degree 1, then divided by the prime of its level this many times.
-    fn finish(&self, a: &Self::Value, constant: f64, divisions: usize) -> Result<Self::Value, CkksError>;
+    fn finish(&self, a: Self::Value, constant: f64, divisions: usize) -> Result<Self::Value, CkksError>;
     /// The same at a lower level.
     fn at_level(&self, a: Self::Value, level: usize) -> Result<Self::Value, CkksError>;
     /// The same with a better bound on its entries.
@@ -111,6 +113,8 @@ pub(crate) struct Circuit {
     steps: Vec<Step>,
     /// Levels of the elements of every node, of squares as they are and of everything divided.
     levels: Vec<[usize; 2]>,
+    /// Their scales.
+    scales: Vec<[f64; 2]>,
     input_scale: f64,
     level: usize,
     /// Binary places by which results are smaller than outputs, so that they fit the modulus of level 0.
@@ -132,7 +136,7 @@ pub(crate) struct Work {
 /// Residues that are worked on, by what is done to them, in units of 1024 coefficients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Residues {
-    /// Multiplied by a scalar and added.
+    /// Multiplied by a scalar of up to 16 bits and added; larger ones count twice or four times.
     pub scalar: u64,
     /// Squared, of one polynomial in, three out.
     pub squared: u64,
@@ -195,7 +199,9 @@ impl Circuit {
                 }
             }
         }
+        let pairs = layout.raw.iter().zip(&layout.finished);
         Ok(Self {
+            scales: pairs.map(|(raw, finished)| [raw.scale, finished.scale]).collect(),
             levels: layout
                 .raw
                 .iter()
@@ -230,8 +236,12 @@ impl Circuit {
     /// What there is to do under a preset of this degree.
     pub(crate) fn work(&self, degree: usize) -> Work {
         let mut work = Work::default();
-        // Relinearising: digits, forth and back, through a few transforms; about this many residues for each of a ciphertext.
-        const SWITCH: u64 = 60;
+        // A residue of a ciphertext that is relinearised goes through some twenty transforms as a digit, forth and back; of one that
+        // is divided, through two. They cost this many products with a weight, which are many at a time; squares are mostly
+        // written to memory.
+        const SWITCH: u64 = 600;
+        const DIVIDE: u64 = 120;
+        const SQUARE: u64 = 30;
         let mut residues = Residues::default();
         for step in &self.steps {
             match step {
@@ -249,21 +259,27 @@ impl Circuit {
                     let primes = target.level + 1;
                     if !blocks.is_free() {
                         work.multiply_adds += blocks.terms() as u64;
-                        residues.scalar += (blocks.terms() * parts * primes) as u64;
+                        let scale = |s: &Source| self.scales[s.node][usize::from(!s.raw)];
+                        let least = sources.iter().map(scale).fold(f64::INFINITY, f64::min);
+                        let products = blocks.products(target.scale / least);
+                        residues.scalar += (products * parts * primes) as u64;
                     }
                     if degree_two {
                         work.relinearisations += constants.len() as u64;
                         residues.switched += (constants.len() * primes) as u64;
                     }
-                    residues.divided += (constants.len() * divisions * primes) as u64;
+                    // The first division is one with that of relinearisation.
+                    let apart = divisions.saturating_sub(usize::from(degree_two));
+                    residues.divided += (constants.len() * apart * primes) as u64;
                 }
                 Step::Square { of, divisions, .. } => {
-                    let (count, primes) = (elements(&self.steps, *of), self.level + 1);
+                    let (count, primes) = (elements(&self.steps, *of), self.levels[*of][1] + 1);
                     work.squares += count as u64;
                     residues.squared += (count * primes) as u64;
-                    if divisions.is_some() {
+                    if let Some(divisions) = divisions {
                         work.relinearisations += count as u64;
                         residues.switched += (count * primes) as u64;
+                        residues.divided += (count * divisions.saturating_sub(1) * primes) as u64;
                     }
                 }
             }
@@ -275,7 +291,7 @@ impl Circuit {
             switched,
             divided,
         } = residues;
-        work.cost = (scalar + 3 * squared + (switched * SWITCH) + (divided * SWITCH / 4)) * coefficients;
+        work.cost = (scalar + squared * SQUARE + switched * SWITCH + divided * DIVIDE) * coefficients;
         work.residues = Residues {
             scalar: scalar * coefficients,
             squared: squared * coefficients,
@@ -308,9 +324,6 @@ impl Circuit {
             ) if !blocks.is_copy() => {
                 let rows = blocks.get(*number).map_or(0, |block| block.rows.len()) as u64;
                 rows * bytes(if sources.iter().any(|s| s.raw) { 3 } else { 2 }, target.level)
-            }
-            (Part::Squares(of), Step::Square { raw: false, .. }) => {
-                of.len() as u64 * bytes(3, self.levels[task.node][0])
             }
             _ => 0,
         };
@@ -375,7 +388,7 @@ impl Circuit {
                     return Ok(Vec::new());
                 };
                 let last = task.node + 1 == self.steps.len();
-                let finish = |index: usize, sum: &A::Value| {
+                let finish = |index: usize, sum: A::Value| {
                     let value = arithmetic.finish(sum, constants[index], *divisions)?;
                     let value = arithmetic.within(value, magnitudes[index])?;
                     if last {
@@ -386,10 +399,13 @@ impl Circuit {
                 };
                 let rows = block.rows.par_iter();
                 if blocks.is_copy() {
-                    return rows.zip(read).map(|(&i, value)| finish(i, value)).collect();
+                    return rows
+                        .zip(read)
+                        .map(|(&i, &value)| finish(i, value.clone()))
+                        .collect();
                 }
                 let sums = arithmetic.apply(&block.map, read, *target)?;
-                rows.zip(&sums).map(|(&i, sum)| finish(i, sum)).collect()
+                rows.zip(sums).map(|(&i, sum)| finish(i, sum)).collect()
             }
             (
                 Part::Squares(_),
@@ -397,17 +413,16 @@ impl Circuit {
                     divisions, raw: kept, ..
                 },
             ) => {
-                let squares = read.par_iter().map(|x| arithmetic.square(x));
-                let squares: Vec<A::Value> = squares.collect::<Result<_, _>>()?;
-                let Some(divisions) = divisions else {
-                    return Ok(squares);
-                };
-                let divided = squares.par_iter().map(|x| arithmetic.finish(x, 0.0, *divisions));
-                let mut divided: Vec<A::Value> = divided.collect::<Result<_, _>>()?;
-                if *kept {
-                    divided.extend(squares);
+                let mut written = Vec::with_capacity(2 * read.len());
+                if let Some(divisions) = divisions {
+                    let divided = read.par_iter().map(|x| arithmetic.square_divided(x, *divisions));
+                    written = divided.collect::<Result<_, _>>()?;
                 }
-                Ok(divided)
+                if *kept {
+                    let squares = read.par_iter().map(|x| arithmetic.square(x));
+                    written.extend(squares.collect::<Result<Vec<A::Value>, _>>()?);
+                }
+                Ok(written)
             }
             _ => Ok(Vec::new()),
         }
@@ -470,7 +485,11 @@ mod tests {
             Ok(a * a)
         }
 
-        fn finish(&self, a: &f64, constant: f64, _: usize) -> Result<f64, CkksError> {
+        fn square_divided(&self, a: &f64, _: usize) -> Result<f64, CkksError> {
+            Ok(a * a)
+        }
+
+        fn finish(&self, a: f64, constant: f64, _: usize) -> Result<f64, CkksError> {
             Ok(a + constant)
         }
 

@@ -4,6 +4,8 @@
 //! exact integers (van der Hoeven, Lecerf, Quintin, "Modular SIMD arithmetic in Mathemagix", ACM TOMS 43, 2016,
 //! section 3). Sums of products are taken in integers, by Karatsuba on halves of 25 bits.
 
+pub(super) mod pieces;
+
 use super::lanes::{Constant, FRACTION, Lanes, Loop, Reciprocal};
 use crate::modulus::Modulus;
 use core::arch::x86_64::{__m256d, __m256i, _CMP_LT_OQ, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT};

@@ -1,6 +1,7 @@
 //! One lane of plain integer code.
 
 use super::lanes::{Constant, FRACTION, Lanes, Reciprocal};
+use super::pieces::{Cut, GROUP, Join, PieceLanes, Stored};
 use crate::modulus::Modulus;
 
 /// The modulus and nothing else.
@@ -122,5 +123,67 @@ impl Lanes for Portable<'_> {
     #[inline(always)]
     fn whole(self, u: u64) -> u64 {
         u >> FRACTION
+    }
+}
+
+/// Loops over arrays, which compilers make vector instructions of.
+impl PieceLanes for Portable<'_> {
+    type Pieces = [i16; 2 * GROUP];
+    type Narrow = [i32; GROUP];
+    type Wide = [i64; GROUP];
+
+    #[inline(always)]
+    fn cut<const P: usize>(self, a: &[u64; GROUP], b: &[u64; GROUP], out: &mut [Stored; P]) {
+        let cut = Cut::into(P);
+        let (bits, offset) = (cut.bits(), cut.offset());
+        let half = 1i32 << (bits - 1);
+        for (piece, Stored(stored)) in (0..P as u32).zip(out) {
+            let digit = |x: u64| (((x + offset) >> (bits * piece)) as i32 & (2 * half - 1)) - half;
+            for (pair, (&a, &b)) in stored.as_chunks_mut().0.iter_mut().zip(a.iter().zip(b)) {
+                *pair = [digit(a) as i16, digit(b) as i16];
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn pieces(self, stored: &Stored) -> [i16; 2 * GROUP] {
+        stored.0
+    }
+
+    #[inline(always)]
+    fn weights(self, [first, second]: [i16; 2]) -> [i16; 2 * GROUP] {
+        core::array::from_fn(|i| if i % 2 == 0 { first } else { second })
+    }
+
+    #[inline(always)]
+    fn narrow(self) -> [i32; GROUP] {
+        [0; GROUP]
+    }
+
+    #[inline(always)]
+    fn wide(self) -> [i64; GROUP] {
+        [0; GROUP]
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, sum: [i32; GROUP], x: [i16; 2 * GROUP], w: [i16; 2 * GROUP]) -> [i32; GROUP] {
+        let product = |i: usize| i32::from(x[i]) * i32::from(w[i]);
+        core::array::from_fn(|i| sum[i] + (product(2 * i) + product(2 * i + 1)))
+    }
+
+    #[inline(always)]
+    fn widen(self, wide: [i64; GROUP], sum: [i32; GROUP], bits: u32) -> [i64; GROUP] {
+        core::array::from_fn(|i| wide[i] + (i64::from(sum[i]) << bits))
+    }
+
+    #[inline(always)]
+    fn join(self, low: [i64; GROUP], _join: &Join) -> [u64; GROUP] {
+        low.map(|x| self.0.reduce_i64(x))
+    }
+
+    #[inline(always)]
+    fn join_two(self, low: [i64; GROUP], high: [i64; GROUP], join: &Join) -> [u64; GROUP] {
+        let sum = |i: usize| i128::from(low[i]) + (i128::from(high[i]) << join.shift);
+        core::array::from_fn(|i| self.0.reduce_i128(sum(i)))
     }
 }
