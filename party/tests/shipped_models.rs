@@ -153,10 +153,10 @@ fn the_exact_heart_model_is_that_of_its_network() {
         assert_eq!(label(&again, row), found, "patient {index}");
         right += usize::from(found == Outcome::Label(set.classes().unwrap()[index] as usize));
     }
-    let accuracy = right as f64 / test.len() as f64;
-    assert!((accuracy - 0.8444).abs() < 0.02, "{accuracy}");
+    let found = right as f64 / test.len() as f64;
+    assert!((found - 0.8444).abs() < 0.02, "{found}");
     println!(
-        "exact heart model: {accuracy:.4} of the test patients, its network {:.4}",
+        "exact heart model: {found:.4} of the test patients, its network {:.4}",
         accuracy(&file, &test, &set)
     );
 }

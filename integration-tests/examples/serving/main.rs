@@ -4,14 +4,17 @@
 //!     cargo run --release -p galen-integration-tests --example serving -- tabular
 //!     cargo run --release -p galen-integration-tests --example serving -- network configs/models/examples/cryptonets.toml
 //!     cargo run --release -p galen-integration-tests --example serving -- trained MODEL.safetensors IMAGES SCHEMA.toml
+//!     cargo run --release -p galen-integration-tests --example serving -- exact MODEL.json IMAGES SCHEMA.toml COUNT
 //!     cargo run --release -p galen-integration-tests --example serving -- load [SECONDS]
 //!
 //! `tabular` asks a model of 13 features about 4,096 patients; `network` asks a network on images with random weights about a full batch of random
-//! images; `trained` asks a trained model about a labelled set, and compares accuracy and classes with the plain evaluator's; `load` has eight
+//! images, or so many; `trained` asks a trained model about a labelled set, and compares accuracy and classes with the plain evaluator's; `exact` asks a
+//! quantised model about the first images of one, and compares every score; `load` has eight
 //! hospitals ask at once. Networks with random weights tell nothing of accuracy.
 
 #![allow(clippy::print_stdout, reason = "printing is what this is for")]
 
+mod exact;
 mod trained;
 
 use anyhow::{Context, bail, ensure};
@@ -43,13 +46,22 @@ fn main() -> anyhow::Result<()> {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args.as_slice() {
         ["tabular"] => tabular(),
-        ["network", file] => network(Path::new(file)),
+        ["network", file] => network(Path::new(file), None),
+        ["network", file, images] => network(Path::new(file), Some(images.parse()?)),
         ["trained", model, data, schema] => {
             trained::ask(Path::new(model), Path::new(data), Path::new(schema))
         }
+        ["exact", model, data, schema, count] => exact::ask(
+            Path::new(model),
+            Path::new(data),
+            Path::new(schema),
+            count.parse()?,
+        ),
         ["load"] => load(60),
         ["load", seconds] => load(seconds.parse()?),
-        _ => bail!("say tabular, network FILE, trained MODEL DATA SCHEMA, or load [SECONDS]"),
+        _ => bail!(
+            "say tabular, network FILE [IMAGES], trained MODEL DATA SCHEMA, exact MODEL DATA SCHEMA IMAGES, or load [SECONDS]"
+        ),
     }
 }
 
@@ -67,6 +79,10 @@ fn executable() -> anyhow::Result<String> {
 
 fn scene(folder: &StudyFolder) -> anyhow::Result<Scene> {
     let mut scene = Scene::new(&executable()?, folder)?;
+    // Batches of colour images are larger than what is allowed by default.
+    let config = scene.home(COORDINATOR).join("config.toml");
+    let larger = std::fs::read_to_string(&config)?.replace("max_batch_mib = 512", "max_batch_mib = 2047");
+    std::fs::write(&config, larger)?;
     scene.start(COORDINATOR)?;
     Ok(scene)
 }
@@ -190,7 +206,7 @@ fn tabular() -> anyhow::Result<()> {
     scene.end()
 }
 
-fn network(path: &Path) -> anyhow::Result<()> {
+fn network(path: &Path, images: Option<usize>) -> anyhow::Result<()> {
     let spec = ModelSpec::load_toml(path)?;
     let mut stream = Stream::new("measured images", 1, &[]);
     let inputs = spec.inputs();
@@ -218,7 +234,8 @@ fn network(path: &Path) -> anyhow::Result<()> {
     };
     let one = shown(&idx(&scene, 1)?);
     let plan = scene.run(ASKER, &["query", MODEL, "--data", &one, "--dry-run"])?;
-    let count = plan["max_patients"].as_u64().context("no batch size")? as usize;
+    let full = plan["max_patients"].as_u64().context("no batch size")? as usize;
+    let count = images.map_or(full, |images| images.min(full));
     let (data, out) = (shown(&idx(&scene, count)?), shown(&scene.dir().join("out.csv")));
     let args = ["query", MODEL, "--data", &data, "--out", &out];
     ask(
@@ -226,7 +243,7 @@ fn network(path: &Path) -> anyhow::Result<()> {
         &args,
         "first, with the key and the program to be made",
     )?;
-    ask(&mut scene, &args, "a full batch")?;
+    ask(&mut scene, &args, &format!("{count} images"))?;
     // Against the plain network, as far as rounding to 8 bits goes.
     let text = std::fs::read_to_string(&out)?;
     let bytes = std::fs::read(&data)?;
