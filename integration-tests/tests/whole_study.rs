@@ -110,9 +110,10 @@ fn contributions_are_gone(scene: &Scene) -> anyhow::Result<()> {
     for entry in walk(&blobs)? {
         found.push(entry.metadata()?.len());
     }
-    // What stays: a sum per round with what each custodian sealed to the receivers, the model, evaluation keys and answers.
+    // What stays: a sum per round with what each custodian sealed to the receivers, the model and its interface, evaluation
+    // keys and answers.
     let (rounds, parties) = (scene.snapshot().published(), scene.parties().len());
-    let stay = rounds * (1 + parties) + 1 + 2 * parties;
+    let stay = rounds * (1 + parties) + 2 + 2 * parties;
     anyhow::ensure!(
         found.len() <= stay,
         "{} blobs are left, at most {stay} should be: {found:?}",

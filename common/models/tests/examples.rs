@@ -28,6 +28,7 @@ fn every_example_is_a_network() {
     }
     let expected = [
         ("cryptonets", Some(5)),
+        ("image-elements", Some(7)),
         ("image-quadratic", Some(7)),
         ("residual-image", Some(11)),
         ("residual-table", Some(5)),
