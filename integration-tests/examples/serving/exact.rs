@@ -59,7 +59,7 @@ pub(crate) fn ask(model: &Path, data: &Path, schema: &Path, count: usize) -> any
     for ((image, row), class) in values.iter().zip(rows).zip(truth) {
         let image: Vec<f64> = image.iter().map(|&v| f64::from(v)).collect();
         let plain = circuit.evaluate(&interface.quantised().encode(&[image])?[0])?;
-        right += usize::from(row[1] == class.to_string());
+        right += usize::from(row[1].as_str().and_then(|label| label.parse().ok()) == Some(*class));
         let of = |index: usize| -> anyhow::Result<f64> {
             Ok(row[2 + plain.len() + index]
                 .as_str()
