@@ -363,20 +363,23 @@ impl Service {
             },
             Takes::Patients(programs, most) => {
                 let length = length.ok_or_else(unsent)?;
+                let holds = |program: &ExactProgram| {
+                    let patients = program.patients(length);
+                    patients.is_some_and(|patients| (1..=*most).contains(&patients))
+                };
+                // Before it is read: a batch may be far longer than any query.
+                if !programs.iter().any(holds) {
+                    return bad(format!(
+                        "the query has {length} bytes, the model takes 1 to {most} patients"
+                    ));
+                }
                 let query = self.engine.store().blobs().read(batch).map_err(|e| e.refusal())?;
                 let named = exact::program_of(&query);
-                let Some(program) = programs.iter().find(|program| Some(program.program) == named) else {
-                    return bad("this is no query of this version of the model".into());
-                };
-                if key != Some(&program.parameters) {
-                    return foreign(&program.parameters);
-                }
-                match program.patients(length) {
-                    Some(patients) if (1..=*most).contains(&patients) => Ok(()),
-                    _ => bad(format!(
-                        "the query has {length} bytes, the model takes 1 to {most} patients of {}",
-                        program.patient_bytes
-                    )),
+                let program = programs.iter().find(|program| Some(program.program) == named);
+                match program.filter(|program| holds(program)) {
+                    Some(program) if key != Some(&program.parameters) => foreign(&program.parameters),
+                    Some(_) => Ok(()),
+                    None => bad("this is no query of this version of the model".into()),
                 }
             }
         }
