@@ -2,7 +2,12 @@
 
 /// Where training computes. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Device(pub(crate) burn::tensor::Device);
+pub struct Device {
+    pub(crate) inner: burn::tensor::Device,
+    /// Whether convolutions and poolings are quicker on images that lie one after the other than on gathered windows: on GPUs, where the
+    /// gradient of a gathering adds row to row.
+    pub(crate) by_images: bool,
+}
 
 /// A device that this program cannot train on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,7 +32,10 @@ pub enum DeviceError {
 impl Device {
     /// The CPU: always there, single-threaded, reproducible to the bit.
     pub fn cpu() -> Self {
-        Self(burn::tensor::Device::flex())
+        Self {
+            inner: burn::tensor::Device::flex(),
+            by_images: false,
+        }
     }
 
     /// The device with a name from a configuration file: `cpu`, `cuda` (the first CUDA device) or `wgpu` (the default adapter).
@@ -37,11 +45,11 @@ impl Device {
         match name {
             "cpu" => Ok(Self::cpu()),
             #[cfg(feature = "cuda")]
-            "cuda" => Ok(Self(burn::tensor::Device::cuda(0))),
+            "cuda" => Ok(Self::gpu(burn::tensor::Device::cuda(0))),
             #[cfg(not(feature = "cuda"))]
             "cuda" => Err(DeviceError::NotBuilt { name: "cuda" }),
             #[cfg(feature = "wgpu")]
-            "wgpu" => Ok(Self(burn::tensor::Device::wgpu(
+            "wgpu" => Ok(Self::gpu(burn::tensor::Device::wgpu(
                 burn::tensor::DeviceKind::DefaultDevice,
             ))),
             #[cfg(not(feature = "wgpu"))]
@@ -49,6 +57,14 @@ impl Device {
             _ => Err(DeviceError::Unknown {
                 name: name.to_owned(),
             }),
+        }
+    }
+
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    fn gpu(inner: burn::tensor::Device) -> Self {
+        Self {
+            inner,
+            by_images: true,
         }
     }
 }

@@ -172,13 +172,13 @@ impl<'a> Descent<'a> {
             } else {
                 [outputs, inputs]
             };
-            Tensor::<2>::from_data(TensorData::new(values, shape), &device.0)
+            Tensor::<2>::from_data(TensorData::new(values, shape), &device.inner)
         };
         let params: Vec<Tensor<2>> = blocks.iter().map(load).collect();
         Self {
             plan,
             rate: plan.learning_rate * plan.learning_rate_decay.powi(round as i32),
-            device: device.0.clone().autodiff(),
+            device: device.inner.clone().autodiff(),
             velocities: params.iter().map(Tensor::zeros_like).collect(),
             decays: blocks
                 .iter()

@@ -1,7 +1,7 @@
 //! From a batch to logits.
 
 use super::activation::{Activation, HERMITE, fixed, normalise, polynomial, raised, times};
-use super::{Gather, Network, NetworkError, Op, Pooling, Step, read};
+use super::{Gather, Network, NetworkError, Op, Pooling, Step, images, read};
 use crate::loss::scalar;
 use crate::recipes::{Penalty, Reach};
 use burn::tensor::Tensor;
@@ -173,10 +173,13 @@ impl Run<'_, '_> {
         groups: usize,
         x: Tensor<2>,
     ) -> Tensor<2> {
-        let patients = x.dims()[1];
-        let depth = step.channels / groups * gather.size;
         let weight = self.leaves[step.first].clone();
         let bias = self.leaves[step.first + 1].clone();
+        if self.network.device.by_images {
+            return images::convolution(&gather.window, groups, x, weight, bias);
+        }
+        let patients = x.dims()[1];
+        let depth = step.channels / groups * gather.size;
         let columns = gather.places * patients;
         let windows = self.windows(gather, x);
         let sums: Tensor<2> = if groups == 1 {
@@ -190,11 +193,16 @@ impl Run<'_, '_> {
     }
 
     fn pool(&self, step: &Step, gather: &Gather, kind: Pooling, x: Tensor<2>) -> Tensor<2> {
+        let maximum = kind == Pooling::Maximum || (self.pass.maximum && kind == Pooling::Mean);
+        // Where a maximum sees the margin, the margin counts as 0; images have nothing there.
+        if self.network.device.by_images && !(maximum && gather.margin) {
+            let kind = if maximum { Pooling::Maximum } else { kind };
+            return images::pool(&gather.window, kind, x);
+        }
         let patients = x.dims()[1];
         let windows: Tensor<3> =
             self.windows(gather, x)
                 .reshape([step.channels, gather.size, gather.places * patients]);
-        let maximum = kind == Pooling::Maximum || (self.pass.maximum && kind == Pooling::Mean);
         let pooled = if maximum {
             windows.max_dim(1)
         } else {

@@ -2,10 +2,12 @@
 //!
 //! Between layers a batch is a matrix with one column per patient and one row per value (channels, then rows, then columns of an
 //! image). In this layout a convolution is one gathering of rows and one matrix product, flattening costs nothing, and sums
-//! per channel run over adjacent values; on CPUs it is several times faster than convolution of images that lie one after the other.
+//! per channel run over adjacent values; on CPUs it is several times faster than convolution of images that lie one after the other. GPUs
+//! turn the batch into such images for convolutions and poolings, and back.
 
 mod activation;
 mod forward;
+mod images;
 mod windows;
 
 pub(crate) use forward::Pass;
@@ -14,7 +16,7 @@ use crate::device::Device;
 use activation::Activation;
 use burn::tensor::{Int, Tensor, TensorData};
 use galen_models::{Layer, Model, ModelError, ModelSpec, Parameter, Site};
-use windows::Windows;
+use windows::{Window, Windows};
 
 /// A network that cannot be trained or evaluated here.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +106,7 @@ enum Pooling {
 /// Windows whose row numbers are on the device.
 #[derive(Clone, Debug)]
 struct Gather {
+    window: Window,
     rows: Tensor<1, Int>,
     size: usize,
     places: usize,
@@ -116,7 +119,7 @@ impl Network {
         let spec = model.spec().clone();
         let sites = spec.resolve().map_err(ModelError::Spec)?;
         let mut build = Build {
-            device: device.0.clone().autodiff(),
+            device: device.inner.clone().autodiff(),
             blocks: 0,
             activations: Vec::new(),
         };
@@ -162,7 +165,7 @@ impl Network {
         }
         let load = |block: &Parameter| {
             let values: Vec<f32> = block.of(params).iter().map(|&p| p as f32).collect();
-            Tensor::<2>::from_data(TensorData::new(values, matrix(block)), &self.device.0)
+            Tensor::<2>::from_data(TensorData::new(values, matrix(block)), &self.device.inner)
         };
         self.params = self.blocks.iter().map(load).collect();
         Ok(())
@@ -199,12 +202,15 @@ impl Network {
 
     /// A matrix on the device, without automatic differentiation.
     pub(crate) fn plain(&self, values: Vec<f32>, shape: [usize; 2]) -> Tensor<2> {
-        Tensor::from_data(TensorData::new(values, shape), &self.device.0)
+        Tensor::from_data(TensorData::new(values, shape), &self.device.inner)
     }
 
     /// A matrix on the device, with automatic differentiation.
     pub(crate) fn matrix(&self, values: Vec<f32>, shape: [usize; 2]) -> Tensor<2> {
-        Tensor::from_data(TensorData::new(values, shape), &self.device.0.clone().autodiff())
+        Tensor::from_data(
+            TensorData::new(values, shape),
+            &self.device.inner.clone().autodiff(),
+        )
     }
 }
 
@@ -286,9 +292,11 @@ impl Build {
     }
 
     fn gather(&self, site: &Site<'_>) -> Result<Gather, NetworkError> {
-        let windows = Windows::of(site.layer, site.input, site.output).ok_or_else(|| untrainable(site))?;
+        let window = Window::of(site.layer, site.input, site.output).ok_or_else(|| untrainable(site))?;
+        let windows = Windows::new(&window);
         let count = windows.rows.len();
         Ok(Gather {
+            window,
             rows: Tensor::from_data(TensorData::new(windows.rows, [count]), &self.device),
             size: windows.size,
             places: windows.places,

@@ -17,14 +17,33 @@ pub(super) struct Windows {
     pub(super) margin: bool,
 }
 
-impl Windows {
+/// Where the windows of one layer lie.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Window {
+    /// Channels, rows and columns of what enters.
+    pub(super) input: [usize; 3],
+    /// The same of what leaves.
+    pub(super) output: [usize; 3],
+    /// Rows and columns of a window.
+    pub(super) kernel: [usize; 2],
+    /// Rows and columns from one window to the next.
+    pub(super) stride: [usize; 2],
+    /// Rows and columns of zeros around what enters.
+    pub(super) padding: [usize; 2],
+}
+
+impl Window {
     /// The windows of a layer of kind conv2d or of a pooling; `None` for other layers, and if input and output are not images.
     pub(super) fn of(layer: &Layer, input: Shape, output: Shape) -> Option<Self> {
         let (Shape::Image(input), Shape::Image(output)) = (input, output) else {
             return None;
         };
-        let of = |kernel: &Extent, stride: &Extent, padding: &Extent| {
-            Self::new(input, output, kernel.pair(), stride.pair(), padding.pair())
+        let of = |kernel: &Extent, stride: &Extent, padding: &Extent| Self {
+            input,
+            output,
+            kernel: kernel.pair(),
+            stride: stride.pair(),
+            padding: padding.pair(),
         };
         match layer {
             Layer::Conv2d {
@@ -47,14 +66,18 @@ impl Windows {
             _ => None,
         }
     }
+}
 
-    fn new(
-        [channels, height, width]: [usize; 3],
-        [_, out_height, out_width]: [usize; 3],
-        kernel: [usize; 2],
-        stride: [usize; 2],
-        padding: [usize; 2],
-    ) -> Self {
+impl Windows {
+    /// The windows of a layer.
+    pub(super) fn new(window: &Window) -> Self {
+        let Window {
+            input: [channels, height, width],
+            output: [_, out_height, out_width],
+            kernel,
+            stride,
+            padding,
+        } = *window;
         let zeros = (channels * height * width) as i64;
         let (size, places) = (kernel[0] * kernel[1], out_height * out_width);
         let mut rows = Vec::with_capacity(channels * size * places);
@@ -92,7 +115,8 @@ mod tests {
             stride: Some(Extent::Square(2)),
             padding: Extent::Pair([0, 1]),
         };
-        let windows = Windows::of(&layer, Shape::Image([2, 1, 3]), Shape::Image([2, 1, 2]));
+        let window = Window::of(&layer, Shape::Image([2, 1, 3]), Shape::Image([2, 1, 2]));
+        let windows = window.map(|window| Windows::new(&window));
         // Columns -1 and 0, then 1 and 2, first the left value of both windows, then the right one.
         let expected = Windows {
             rows: vec![6, 1, 0, 2, 6, 4, 3, 5],
@@ -102,7 +126,7 @@ mod tests {
         };
         assert_eq!(windows, Some(expected));
         assert_eq!(
-            Windows::of(&Layer::Square, Shape::Image([1, 1, 1]), Shape::Image([1, 1, 1])),
+            Window::of(&Layer::Square, Shape::Image([1, 1, 1]), Shape::Image([1, 1, 1])),
             None
         );
     }
