@@ -218,11 +218,61 @@ fn models_on_images_and_signals_are_as_good_as_their_cards_say() {
             "mnist/t10k-images-idx3-ubyte.gz",
             0.9956,
         ),
+        (
+            "mnist",
+            "distilled-1.safetensors",
+            "data.toml",
+            "mnist/t10k-images-idx3-ubyte.gz",
+            0.9956,
+        ),
+        (
+            "mnist",
+            "distilled-2.safetensors",
+            "data.toml",
+            "mnist/t10k-images-idx3-ubyte.gz",
+            0.9963,
+        ),
+        (
+            "mnist",
+            "distilled-3.safetensors",
+            "data.toml",
+            "mnist/t10k-images-idx3-ubyte.gz",
+            0.9952,
+        ),
     ] {
         let file = model_file(name, model);
         let Some(test) = shared(test) else { continue };
         let test = data(name, schema, &test);
         let found = accuracy(&file, &rows(&file, &test), &test);
         assert!((found - stated).abs() < 5e-5, "{name}/{model}: {found}");
+    }
+}
+
+/// All networks for digits in one, which still takes seven levels.
+#[test]
+fn the_ensemble_of_all_networks_for_digits() {
+    let files = ["model", "strided", "distilled-1", "distilled-2", "distilled-3"];
+    let members = files.map(|file| model_file("mnist", &format!("{file}.safetensors")));
+    let file = ModelFile::ensemble(&members).unwrap();
+    assert_eq!(file.model.spec().summary().unwrap().levels, Some(7));
+    let Some(test) = shared("mnist/t10k-images-idx3-ubyte.gz") else {
+        return;
+    };
+    let test = data("mnist", "data.toml", &test);
+    let found = accuracy(&file, &rows(&file, &test), &test);
+    assert!((found - 0.9968).abs() < 5e-5, "{found}");
+}
+
+/// Trained networks for digits are given a ring of degree 16,384, at 8 bits after the binary point.
+#[test]
+fn trained_networks_for_digits_do_without_the_larger_ring() {
+    for name in ["model", "strided", "distilled-2"] {
+        let file = model_file("mnist", &format!("{name}.safetensors"));
+        let program = Program::compile_file(&file, 8).unwrap();
+        let plan = program.plan();
+        assert!(
+            plan.degree == 16_384 && plan.precision_bits >= 8.0,
+            "{name}: {plan:?}"
+        );
     }
 }

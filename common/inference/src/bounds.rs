@@ -3,7 +3,7 @@
 //! Mirrors what [`galen_ckks::evaluate::Evaluator`] does to the budgets of ciphertexts, without ciphertexts. A test holds the two
 //! together: the bounds planned here are those that a real answer carries.
 
-use crate::circuit::Arithmetic;
+use crate::circuit::{Arithmetic, Size};
 use galen_ckks::CkksError;
 use galen_ckks::context::{Context, Target};
 use galen_ckks::linear::LinearMap;
@@ -19,8 +19,11 @@ pub(crate) struct Bound {
     pub(crate) level: usize,
     pub(crate) degree: usize,
     pub(crate) budget: Budget,
-    /// The noise if that of different ciphertexts and operations were independent, at the same number of deviations as the bound:
-    /// squares add up where the bound adds up sizes. An estimate, not a bound: features that share an input share its noise.
+    /// How large entries are for most patients, where the budget's magnitude bounds them for all.
+    pub(crate) typical: f64,
+    /// The noise in the entry of a typical patient if that of different ciphertexts and operations were independent, at the same number of
+    /// deviations as the bound: squares add up where the bound adds up sizes. An estimate, not a bound: features that share an input share
+    /// its noise, and products with large entries have more.
     pub(crate) expected: f64,
 }
 
@@ -67,6 +70,7 @@ impl Bounds {
                 magnitude,
                 noise,
             },
+            typical: magnitude,
             expected: noise,
         })
     }
@@ -153,20 +157,27 @@ impl Arithmetic for Bounds {
                 magnitude: 0.0,
                 noise: 1.0,
             };
-            let (mut budget, mut squares) = (start, 1.0);
+            let (mut budget, mut squares, mut typical) = (start, 1.0, 0.0);
             for (input, weight) in map.row(output) {
                 let x = inputs[input];
                 let exact = weight * (target.scale / x.budget.scale);
                 let term = x.budget.weighted(weight, exact.round(), exact, target.scale);
                 budget = budget.sum(&term);
                 let own = exact.round() * x.expected;
-                let rounding = term.noise - (exact.round() * x.budget.noise).abs();
+                // The rounding of a weight counts by what it is multiplied with.
+                let part = match x.budget.magnitude {
+                    0.0 => 0.0,
+                    magnitude => x.typical / magnitude,
+                };
+                let rounding = (term.noise - (exact.round() * x.budget.noise).abs()) * part;
                 squares += own * own + rounding * rounding;
+                typical += weight.abs() * x.typical;
             }
             self.checked(Bound {
                 level: target.level,
                 degree,
                 budget,
+                typical,
                 expected: squares.sqrt(),
             })
         };
@@ -174,10 +185,11 @@ impl Arithmetic for Bounds {
     }
 
     fn square(&self, a: &Bound) -> Result<Bound, CkksError> {
-        let message = 2.0 * a.budget.scale * a.budget.magnitude;
+        let message = 2.0 * a.budget.scale * a.typical;
         self.checked(Bound {
             degree: 2,
             budget: a.budget.product(&a.budget),
+            typical: a.typical * a.typical,
             expected: (message + a.expected) * a.expected,
             ..*a
         })
@@ -190,6 +202,7 @@ impl Arithmetic for Bounds {
     fn finish(&self, a: Bound, constant: f64, divisions: usize) -> Result<Bound, CkksError> {
         let sum = self.checked(Bound {
             budget: a.budget.plus_constant(constant),
+            typical: a.typical + constant.abs(),
             ..a
         })?;
         self.relinearised(sum, divisions)
@@ -202,13 +215,17 @@ impl Arithmetic for Bounds {
         self.checked(Bound { level, ..a })
     }
 
-    fn within(&self, a: Bound, magnitude: f64) -> Result<Bound, CkksError> {
-        let magnitude = magnitude.min(a.budget.magnitude);
+    fn within(&self, a: Bound, size: Size) -> Result<Bound, CkksError> {
+        let magnitude = size.largest.min(a.budget.magnitude);
         let budget = Budget {
             magnitude,
             ..a.budget
         };
         budget.check_fits(self.context.log2_q(a.level)?)?;
-        Ok(Bound { budget, ..a })
+        Ok(Bound {
+            budget,
+            typical: size.typical.min(a.typical),
+            ..a
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! The choice of preset, level and layout of scales.
 
 use crate::bounds::{Bound, Bounds};
-use crate::circuit::{Blocks, Circuit, Failure, Scales, magnitudes};
+use crate::circuit::{Blocks, Circuit, Failure, Scales, Size, sizes};
 use crate::network::Network;
 use crate::plan::{Plan, Precision};
 use crate::program::CompileError;
@@ -19,7 +19,7 @@ pub(crate) const MAX_SHIFT: u32 = 24;
 /// Flooding beyond this hides nothing more (statistical security 40 for 2^16 answers, by the rule of
 /// [`rerandomise`](galen_ckks::keys::PublicKey::rerandomise)).
 pub(crate) const MAX_FLOODING: u32 = 30;
-/// Values are taken to lie within the recorded ranges times this. A patient outside still gets an answer: what must not overflow are
+/// Values are taken to lie within the recorded ranges, made wider by this factor about their middle. A patient outside still gets an answer: what must not overflow are
 /// coefficients, each an average over all patients of a batch; precision is what is lost.
 const MARGIN: f64 = 2.0;
 /// Candidates that are tried at the same time. Not the number of threads, on which nothing may depend.
@@ -45,7 +45,7 @@ impl Choice {
 pub(crate) struct Compilation<'a> {
     network: &'a Network,
     blocks: Vec<Arc<Blocks>>,
-    magnitudes: Vec<Vec<f64>>,
+    sizes: Vec<Vec<Size>>,
     ranges: &'a [Range],
     precision_bits: u32,
     guaranteed: bool,
@@ -79,7 +79,7 @@ impl<'a> Compilation<'a> {
     ) -> Result<Self, CkksError> {
         Ok(Self {
             blocks: Blocks::all(network)?,
-            magnitudes: magnitudes(network, ranges, None),
+            sizes: sizes(network, ranges, None),
             network,
             ranges,
             precision_bits,
@@ -96,7 +96,7 @@ impl<'a> Compilation<'a> {
     ) -> Result<Self, CkksError> {
         Ok(Self {
             blocks: Blocks::all(network)?,
-            magnitudes: magnitudes(network, ranges, Some(MARGIN)),
+            sizes: sizes(network, ranges, Some(MARGIN)),
             network,
             ranges,
             precision_bits,
@@ -245,7 +245,7 @@ impl<'a> Compilation<'a> {
         scales: Scales,
         shift: u32,
     ) -> Result<Circuit, CkksError> {
-        let given = (self.blocks.as_slice(), self.magnitudes.as_slice());
+        let given = (self.blocks.as_slice(), self.sizes.as_slice());
         Circuit::new(context, self.network, given, level, scales, shift)
     }
 

@@ -1,6 +1,6 @@
 //! A circuit's operations on ciphertexts.
 
-use crate::circuit::Arithmetic;
+use crate::circuit::{Arithmetic, Size};
 use galen_ckks::CkksError;
 use galen_ckks::ciphertext::Ciphertext;
 use galen_ckks::context::Target;
@@ -64,8 +64,8 @@ impl Arithmetic for Encrypted<'_> {
         Ok(a)
     }
 
-    fn within(&self, a: Ciphertext, magnitude: f64) -> Result<Ciphertext, CkksError> {
-        let magnitude = magnitude.min(a.magnitude_bound());
+    fn within(&self, a: Ciphertext, size: Size) -> Result<Ciphertext, CkksError> {
+        let magnitude = size.largest.min(a.magnitude_bound());
         a.with_magnitude_bound(self.evaluator.context(), magnitude)
     }
 }

@@ -15,6 +15,15 @@ pub(crate) struct Term {
     pub(crate) map: Sparse,
 }
 
+/// What was recorded of an element.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Limit {
+    /// Where it lay.
+    pub(crate) range: Range,
+    /// Its root mean square, if that was recorded too.
+    pub(crate) typical: Option<f64>,
+}
+
 /// A vector that is computed from others.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Node {
@@ -30,7 +39,7 @@ pub(crate) enum Node {
         /// The constants, one per element.
         constants: Vec<f64>,
         /// Where its elements lie for all patients that were recorded, if they were.
-        limits: Option<Vec<Range>>,
+        limits: Option<Vec<Limit>>,
     },
     /// The squares of the elements of a sum.
     Square {
@@ -115,6 +124,7 @@ impl Network {
                     }
                     let limits = limits.iter().flatten().filter(|_| trusted);
                     for (sum, limit) in sums.iter_mut().zip(limits) {
+                        let limit = limit.range;
                         let narrowed = Range::new(sum.min.max(limit.min), sum.max.min(limit.max));
                         if narrowed.min <= narrowed.max {
                             *sum = narrowed;

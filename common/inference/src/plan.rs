@@ -13,7 +13,8 @@ pub enum Precision {
     /// A bound on the noise that holds for every input within its range, with overwhelming probability.
     Guaranteed,
     /// An estimate for inputs like those that were recorded in training: noises are taken to be independent of one another, with the
-    /// same margin in deviations as the bound has.
+    /// same margin in deviations as the bound has, and to be multiplied by values of at most twice the root mean square that was recorded
+    /// (where none was, by the largest one). A patient with larger values gets an answer with more noise.
     Expected,
 }
 

@@ -26,16 +26,15 @@ pub(crate) const TOLERANCE: f64 = 1.0 + 1e-9;
 /// What was recorded of a model when it was trained: where the inputs of its activations lie.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recorded {
-    /// The place of an activation's layer (see [`Site::path`](galen_models::Site)), and the range of everything that entered it.
-    pub activations: HashMap<String, Range>,
+    /// The place of an activation's layer (see [`Site::path`](galen_models::Site)), and what entered it.
+    pub activations: HashMap<String, ActivationRange>,
 }
 
 impl Recorded {
-    /// Of every activation the range over all channels, as a [`ModelFile`] or an evaluation recorded it.
+    /// What a [`ModelFile`] or an evaluation recorded.
     pub fn of(activations: &[ActivationRange]) -> Self {
-        let overall = |a: &ActivationRange| (a.path.clone(), a.overall());
         Self {
-            activations: activations.iter().map(overall).collect(),
+            activations: activations.iter().map(|a| (a.path.clone(), a.clone())).collect(),
         }
     }
 }
@@ -289,7 +288,7 @@ impl Program {
                 max: range.max,
             });
         }
-        lower(model, &|place| recorded.activations.get(place).copied())
+        lower(model, &|place| recorded.activations.get(place))
             .map_err(|Unsupported { layer, why }| CompileError::Unsupported { layer, why })
     }
 

@@ -175,6 +175,57 @@ fn a_model_file_says_what_it_is_compiled_by() {
     assert_eq!(recorded.ranges(), declared.ranges());
 }
 
+/// A layout is known to be more precise where channels lie closer together than their layer, and where most values are much smaller than the
+/// largest one; and for patients like most it is.
+#[test]
+fn what_was_recorded_of_channels_and_of_most_patients_counts() {
+    let text = r#"input = [1, 6, 6]
+        layers = [{ conv2d = { channels = 4, kernel = 3 } }, { batch_norm = {} }, { polynomial = { degree = 2, per = "channel" } },
+            { conv2d = { channels = 4, kernel = 3 } }, "square", "flatten", { dense = { outputs = 3 } }]"#;
+    let mut file = ModelFile::from(random_model(text, 7));
+    let mut stream = Stream::new("one in forty", 1, &[]);
+    let mut image = |size: f64| -> Vec<f64> { (0..36).map(|_| size * stream.unit()).collect() };
+    let mut images: Vec<Vec<f64>> = (0..39).map(|_| image(0.1)).collect();
+    images.push(image(1.0));
+    file.record(&images).unwrap();
+    const BITS: u32 = 8;
+    let mut ranges_only = file.clone();
+    let mut layers_only = file.clone();
+    for seen in &mut ranges_only.annotations.activations {
+        seen.moments.clear();
+    }
+    for seen in &mut layers_only.annotations.activations {
+        seen.moments.clear();
+        let overall = seen.overall();
+        seen.channels.fill(overall);
+    }
+    let choice = Program::compile_file(&layers_only, BITS)
+        .unwrap()
+        .choice()
+        .clone();
+    let program = |file: &ModelFile| Program::from_choice(file, BITS, &choice).unwrap();
+    let [layers, channels, all] = [&layers_only, &ranges_only, &file].map(program);
+    let bits = [&layers, &channels, &all].map(|p| p.plan().precision_bits);
+    assert!(bits[1] > bits[0] + 0.1 && bits[2] > bits[1] + 0.5, "{bits:?}");
+    // What it costs less is taken.
+    let cheapest = Program::compile_file(&file, BITS).unwrap();
+    assert!(cheapest.plan().cost <= layers.plan().cost);
+    for program in [Arc::new(all), Arc::new(cheapest)] {
+        let querier = Querier::generate(program.interface()).unwrap();
+        let key = querier.serving_key().unwrap().to_bytes().unwrap();
+        let batch = querier.encrypt_batch(&images).unwrap().to_bytes().unwrap();
+        let answer = program.answer(&key, &batch, &mut |_, _| {}).unwrap();
+        let found = querier.outputs(&answer, images.len()).unwrap();
+        let expected = file.model.forward(&images).unwrap();
+        let planned = (-program.plan().precision_bits).exp2() + 0.5 * (-f64::from(BITS)).exp2();
+        for (found, expected) in found.iter().zip(expected.rows()).take(39) {
+            for (a, b) in found.iter().zip(expected) {
+                assert!((a - b).abs() <= planned, "{a} {b} {planned}");
+            }
+        }
+    }
+}
+
 /// What is allowed is kept, or refused with what it would take; the bound is on what is held at one time, not on all there is.
 #[test]
 fn memory_is_bounded() {

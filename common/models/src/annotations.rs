@@ -1,6 +1,6 @@
 //! What belongs to a model beside its network and parameters, so that its file can be used without asking anyone.
 
-use crate::evaluate::{ActivationRange, Range};
+use crate::evaluate::{ActivationRange, Moments, Range};
 use crate::spec::{Layer, ModelSpec, Shape, Site};
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +66,7 @@ impl Annotations {
         }
         if self.activations.len() != seen.len() {
             self.activations = seen.to_vec();
+            return;
         }
         for (all, seen) in self.activations.iter_mut().zip(seen) {
             all.merge(seen);
@@ -135,6 +136,13 @@ impl Annotations {
                     "a range recorded at {} is empty or not finite",
                     wrong.path
                 ));
+            }
+            let fits = |a: &ActivationRange| {
+                a.moments.is_empty()
+                    || a.moments.len() == a.channels.len() && a.moments.iter().all(Moments::is_possible)
+            };
+            if let Some(wrong) = self.activations.iter().find(|a| !fits(a)) {
+                return Err(format!("the moments recorded at {} are impossible", wrong.path));
             }
         }
         Ok(())

@@ -125,6 +125,7 @@ fn side_by_side(members: &[ModelFile], prefix: &str, activations: &mut Vec<Activ
         let renamed = member.annotations.activations.iter().map(|seen| ActivationRange {
             path: seen.path.replacen("layer", prefix, 1),
             channels: seen.channels.clone(),
+            moments: seen.moments.clone(),
         });
         activations.extend(renamed);
         return member.model.spec().layers.clone();

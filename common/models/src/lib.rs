@@ -34,7 +34,7 @@ pub use adaptation::{AdaptationError, ApproximationError, Original, approximate}
 pub use annotations::{Annotations, Standardisation};
 pub use course::{Course, CourseError, Learned, Personal};
 pub use ensemble::EnsembleError;
-pub use evaluate::{ActivationRange, Evaluation, Forward, Range};
+pub use evaluate::{ActivationRange, Evaluation, Forward, Moments, Range};
 pub use fedavg::FedAvg;
 pub use fixed::CodecError;
 pub use histogram::Histograms;

@@ -222,7 +222,14 @@ mod tests {
         let outputs = file.record(&rows[1..]).unwrap();
         assert_eq!(outputs.len(), 2);
         let all = model().forward(&rows).unwrap();
-        assert_eq!(file.annotations.activations, all.activations());
+        for (parts, all) in file.annotations.activations.iter().zip(all.activations()) {
+            assert_eq!((&parts.path, &parts.channels), (&all.path, &all.channels));
+            for (parts, all) in parts.moments.iter().zip(&all.moments) {
+                assert_eq!(parts.values, 3);
+                let [a, b] = [parts, all].map(|m| m.root_mean_square(1.0, 0.5).unwrap());
+                assert!((a - b).abs() < 1e-12, "{a} {b}");
+            }
+        }
         let expected = [(0.0, 0.3), (-1.0, 3.0), (-5.0, 2.0)];
         let found: Vec<(f64, f64)> = file.annotations.inputs.iter().map(|r| (r.min, r.max)).collect();
         assert_eq!(found, expected);

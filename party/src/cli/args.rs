@@ -6,7 +6,9 @@ mod query;
 mod train;
 
 pub(super) use data::{DataAction, DescribeArgs, Division, SplitArgs};
-pub(super) use model::{EnsembleArgs, ExportArgs, ImportArgs, ModelAction, ModelShowArgs, QuantiseArgs};
+pub(super) use model::{
+    EnsembleArgs, ExportArgs, ImportArgs, ModelAction, ModelShowArgs, QuantiseArgs, RecordArgs,
+};
 pub(super) use query::QueryArgs;
 pub(super) use train::TrainArgs;
 
@@ -174,6 +176,7 @@ impl Command {
                 ModelAction::Show(_) => "model show",
                 ModelAction::Import(_) => "model import",
                 ModelAction::Ensemble(_) => "model ensemble",
+                ModelAction::Record(_) => "model record",
                 ModelAction::Quantise(_) => "model quantise",
                 ModelAction::Export(_) => "model export",
             },

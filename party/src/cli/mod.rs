@@ -11,6 +11,7 @@ mod output;
 mod passphrase;
 mod quantise;
 mod query;
+mod record;
 mod serve;
 mod state;
 mod status;
@@ -88,6 +89,7 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
             args::ModelAction::Show(args) => model::show(&args, output),
             args::ModelAction::Import(args) => model::import(&args, output),
             args::ModelAction::Ensemble(args) => model::ensemble(&args, output),
+            args::ModelAction::Record(args) => record::run(&args, output),
             args::ModelAction::Quantise(args) => quantise::run(&args, output),
             args::ModelAction::Export(args) => model::export(&args, output),
         },

@@ -139,7 +139,8 @@ fn trained(dir: &Path) -> anyhow::Result<Model> {
     Ok(model.ok_or_else(|| PartyError::NotYet("the model is not trained yet".into()))?)
 }
 
-fn write(file: &ModelFile, out: &Path, output: &Output) -> anyhow::Result<()> {
+/// Writes a model file and says so.
+pub(super) fn write(file: &ModelFile, out: &Path, output: &Output) -> anyhow::Result<()> {
     new_file(out)?;
     let bytes = if has_extension(out, "onnx") {
         file.model.to_onnx().map_err(problem_with(out))?

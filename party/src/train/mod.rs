@@ -193,7 +193,7 @@ pub fn train(task: &Task, progress: &mut dyn FnMut(&Event)) -> Result<Trained, P
 /// Makes room for inputs that were not seen in training: an encrypted query refuses a patient outside the input ranges, and of a few hundred
 /// patients the next one is often the largest in something. Images from 0 to 1 may have every value between; of everything else
 /// the range grows by half its width on each side.
-fn widen(file: &mut ModelFile) {
+pub(crate) fn widen(file: &mut ModelFile) {
     let image = matches!(file.model.spec().input, Shape::Image(_));
     for range in &mut file.annotations.inputs {
         let unit = image && range.min >= 0.0 && range.max <= 1.0;

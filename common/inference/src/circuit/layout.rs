@@ -1,6 +1,6 @@
 //! Levels and scales of a network's nodes.
 
-use super::{Blocks, Scales, Source, State, Step};
+use super::{Blocks, Scales, Size, Source, State, Step};
 use crate::network::{Network, NodeId, Term};
 use galen_ckks::CkksError;
 use galen_ckks::context::{Context, Target};
@@ -79,7 +79,7 @@ impl Layout<'_> {
         terms: &[Term],
         blocks: &Arc<Blocks>,
         constants: &[f64],
-        magnitudes: &[f64],
+        sizes: &[Size],
     ) -> Result<(), CkksError> {
         let is_square = |t: &Term| matches!(self.steps[t.node], Step::Square { .. });
         // The level that everything can be read at if all squares are divided first.
@@ -160,7 +160,7 @@ impl Layout<'_> {
             sources,
             blocks: Arc::clone(blocks),
             constants: constants.to_vec(),
-            magnitudes: magnitudes.to_vec(),
+            sizes: sizes.to_vec(),
             target,
             divisions,
         };

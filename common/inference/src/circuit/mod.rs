@@ -7,7 +7,7 @@ mod schedule;
 pub(crate) use self::blocks::Blocks;
 use self::layout::Layout;
 use self::schedule::{Part, Place, Task, elements, peak, schedule};
-use crate::network::{Network, Node, NodeId, Term};
+use crate::network::{Limit, Network, Node, NodeId, Term};
 use galen_ckks::CkksError;
 use galen_ckks::context::{Context, Target};
 use galen_ckks::linear::LinearMap;
@@ -38,8 +38,26 @@ pub(crate) trait Arithmetic: Sync {
     fn finish(&self, a: Self::Value, constant: f64, divisions: usize) -> Result<Self::Value, CkksError>;
     /// The same at a lower level.
     fn at_level(&self, a: Self::Value, level: usize) -> Result<Self::Value, CkksError>;
-    /// The same with a better bound on its entries.
-    fn within(&self, a: Self::Value, magnitude: f64) -> Result<Self::Value, CkksError>;
+    /// The same with better bounds on its entries.
+    fn within(&self, a: Self::Value, size: Size) -> Result<Self::Value, CkksError>;
+}
+
+/// How large an element is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Size {
+    /// At most.
+    pub(crate) largest: f64,
+    /// For most patients.
+    pub(crate) typical: f64,
+}
+
+impl Size {
+    fn times(self, factor: f64) -> Self {
+        Self {
+            largest: self.largest * factor,
+            typical: self.typical * factor,
+        }
+    }
 }
 
 /// How scales are chosen.
@@ -85,8 +103,8 @@ enum Step {
         /// The matrix.
         blocks: Arc<Blocks>,
         constants: Vec<f64>,
-        /// Bounds on the elements.
-        magnitudes: Vec<f64>,
+        /// Of the elements.
+        sizes: Vec<Size>,
         target: Target,
         divisions: usize,
     },
@@ -147,12 +165,12 @@ pub struct Residues {
 }
 
 impl Circuit {
-    /// Lays a network out with inputs at `level`. `blocks` are those of [`Blocks::all`], `magnitudes` bounds the elements of every node. Errors with
+    /// Lays a network out with inputs at `level`. `blocks` are those of [`Blocks::all`], `sizes` are those of the elements of every node. Errors with
     /// [`CkksError::NoLevelLeft`] if there are too few levels.
     pub(crate) fn new(
         context: &Context,
         network: &Network,
-        (blocks, magnitudes): (&[Arc<Blocks>], &[Vec<f64>]),
+        (blocks, sizes): (&[Arc<Blocks>], &[Vec<Size>]),
         level: usize,
         scales: Scales,
         shift: u32,
@@ -189,13 +207,13 @@ impl Circuit {
                         })
                         .collect();
                     let constants: Vec<f64> = constants.iter().map(|c| c * factor).collect();
-                    let magnitudes: Vec<f64> = magnitudes[id].iter().map(|m| m * factor).collect();
+                    let sizes: Vec<Size> = sizes[id].iter().map(|size| size.times(factor)).collect();
                     let wanted: Vec<usize> = (0..constants.len()).collect();
                     let blocks = Arc::new(Blocks::new(&terms, &wanted)?);
-                    layout.sum(&terms, &blocks, &constants, &magnitudes)?;
+                    layout.sum(&terms, &blocks, &constants, &sizes)?;
                 }
                 Node::Sum { terms, constants, .. } => {
-                    layout.sum(terms, &blocks[id], constants, &magnitudes[id])?;
+                    layout.sum(terms, &blocks[id], constants, &sizes[id])?;
                 }
             }
         }
@@ -378,7 +396,7 @@ impl Circuit {
                 Step::Sum {
                     blocks,
                     constants,
-                    magnitudes,
+                    sizes,
                     target,
                     divisions,
                     ..
@@ -390,7 +408,7 @@ impl Circuit {
                 let last = task.node + 1 == self.steps.len();
                 let finish = |index: usize, sum: A::Value| {
                     let value = arithmetic.finish(sum, constants[index], *divisions)?;
-                    let value = arithmetic.within(value, magnitudes[index])?;
+                    let value = arithmetic.within(value, sizes[index])?;
                     if last {
                         arithmetic.at_level(value, 0)
                     } else {
@@ -437,9 +455,21 @@ pub(crate) struct Failure {
     pub(crate) in_results: bool,
 }
 
-/// The bounds of a node's elements: by interval arithmetic from the inputs, and where ranges were recorded, those times `margin` if they
-/// are smaller.
-pub(crate) fn magnitudes(network: &Network, ranges: &[Range], margin: Option<f64>) -> Vec<Vec<f64>> {
+/// Of the channels of a layer, none is taken to vary less than this part of the one that varies most: what hardly varied among those who
+/// were recorded may vary more among others.
+const LEAST_WIDTH: f64 = 0.1;
+
+fn half_width(range: &Range) -> f64 {
+    (range.max - range.min) / 2.0
+}
+
+/// Most values are no further from 0 than this times their root mean square: of any distribution three quarters (Chebyshev), of a normal one 95
+/// of a hundred.
+const TYPICAL: f64 = 2.0;
+
+/// The sizes of a node's elements: by interval arithmetic from the inputs, and where ranges were recorded, those widened about their middle to
+/// `margin` times their width if they are smaller. What is typical is recorded too, or as large as can be.
+pub(crate) fn sizes(network: &Network, ranges: &[Range], margin: Option<f64>) -> Vec<Vec<Size>> {
     let limited = margin.map(|margin| {
         let mut limited = network.clone();
         for node in &mut limited.nodes {
@@ -447,9 +477,12 @@ pub(crate) fn magnitudes(network: &Network, ranges: &[Range], margin: Option<f64
                 limits: Some(limits), ..
             } = node
             {
+                let widest = limits.iter().map(|l| half_width(&l.range)).fold(0.0, f64::max);
                 for limit in limits {
-                    let reach = limit.magnitude() * margin;
-                    *limit = Range::new(-reach, reach);
+                    let range = &mut limit.range;
+                    let half = half_width(range).max(LEAST_WIDTH * widest);
+                    let middle = (range.min + range.max) / 2.0;
+                    *range = Range::new(middle - margin * half, middle + margin * half);
                 }
             }
         }
@@ -459,8 +492,28 @@ pub(crate) fn magnitudes(network: &Network, ranges: &[Range], margin: Option<f64
         .as_ref()
         .unwrap_or(network)
         .intervals(ranges, margin.is_some());
-    let magnitude = |node: Vec<Range>| node.iter().map(Range::magnitude).collect();
-    all.into_iter().map(magnitude).collect()
+    let size = |(range, limit): (&Range, Option<&Limit>)| {
+        let largest = range.magnitude();
+        let typical = limit.and_then(|limit| limit.typical).map(|rms| TYPICAL * rms);
+        Size {
+            largest,
+            typical: typical
+                .filter(|_| margin.is_some())
+                .unwrap_or(largest)
+                .min(largest),
+        }
+    };
+    let of_node = |(node, ranges): (&Node, &Vec<Range>)| {
+        let limits = match node {
+            Node::Sum {
+                limits: Some(limits), ..
+            } => limits.as_slice(),
+            _ => &[],
+        };
+        let pairs = ranges.iter().enumerate().map(|(i, range)| (range, limits.get(i)));
+        pairs.map(size).collect()
+    };
+    network.nodes.iter().zip(&all).map(of_node).collect()
 }
 
 #[cfg(test)]
@@ -497,8 +550,8 @@ mod tests {
             Ok(a)
         }
 
-        fn within(&self, a: f64, magnitude: f64) -> Result<f64, CkksError> {
-            assert!(a.abs() <= magnitude * (1.0 + 1e-12), "{a} {magnitude}");
+        fn within(&self, a: f64, size: Size) -> Result<f64, CkksError> {
+            assert!(a.abs() <= size.largest * (1.0 + 1e-12), "{a} {size:?}");
             Ok(a)
         }
     }
@@ -522,14 +575,14 @@ mod tests {
         let model = Model::initial(spec, 3).unwrap();
         let network = lower(&model, &|_| None).unwrap();
         let ranges = vec![Range::new(-1.0, 1.0); 25];
-        let magnitudes = magnitudes(&network, &ranges, None);
+        let sizes = sizes(&network, &ranges, None);
         let blocks = Blocks::all(&network).unwrap();
         let row: Vec<f64> = (0..25).map(|i| f64::from(i * 7 % 11) / 5.0 - 1.0).collect();
         let expected = network.evaluate(&row);
         let context = Context::new(&Preset::by_name("n32768_q50_12x40_p7x44").unwrap()).unwrap();
         for scales in Scales::choices() {
             for shift in [0, 2] {
-                let given = (blocks.as_slice(), magnitudes.as_slice());
+                let given = (blocks.as_slice(), sizes.as_slice());
                 let circuit = Circuit::new(&context, &network, given, 12, scales, shift).unwrap();
                 let found = circuit.run(&Plain, &row, &mut |_, _| {}).unwrap();
                 for (a, b) in found.iter().zip(&expected) {

@@ -201,7 +201,7 @@ impl Order<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Blocks, Circuit, Scales, magnitudes};
+    use super::super::{Blocks, Circuit, Scales, sizes};
     use super::*;
     use crate::lower::lower;
     use galen_ckks::context::Context;
@@ -213,10 +213,10 @@ mod tests {
             format!("input = [1, 16, 16]\nlayers = [{layers}, \"flatten\", {{ dense = {{ outputs = 3 }} }}]");
         let spec: ModelSpec = toml::from_str(&text).unwrap();
         let network = lower(&Model::initial(spec, 1).unwrap(), &|_| None).unwrap();
-        let magnitudes = magnitudes(&network, &[Range::new(0.0, 1.0); 256], None);
+        let sizes = sizes(&network, &[Range::new(0.0, 1.0); 256], None);
         let blocks = Blocks::all(&network).unwrap();
         let context = Context::new(&Preset::by_name("n32768_q50_12x40_p7x44").unwrap()).unwrap();
-        let given = (blocks.as_slice(), magnitudes.as_slice());
+        let given = (blocks.as_slice(), sizes.as_slice());
         Circuit::new(&context, &network, given, 12, scales, 0)
             .unwrap()
             .steps

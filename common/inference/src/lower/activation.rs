@@ -2,13 +2,37 @@
 
 use super::Lowering;
 use super::value::Value;
-use crate::network::{Node, Term};
+use crate::network::{Limit, Node, Term};
 use crate::sparse::Sparse;
-use galen_models::{Range, Site};
+use galen_models::{Moments, Range, Site};
 
 /// A completed square whose shift is larger than this multiple of what is shifted loses precision, and is not used.
 const MAX_SHIFT: f64 = 64.0;
+
+/// The largest magnitude within recorded ranges; not 0.
+fn reach(recorded: &[Limit]) -> f64 {
+    let magnitudes = recorded.iter().map(|limit| limit.range.magnitude());
+    magnitudes.fold(1e-9, f64::max)
+}
+
 impl Lowering<'_> {
+    /// What was recorded of each element that enters an activation, times its factor and plus its shift.
+    fn recorded(&self, site: &Site<'_>, factors: &[f64], shifts: &[f64]) -> Option<Vec<Limit>> {
+        let seen = (self.seen)(&site.path)?;
+        let area = (factors.len() / seen.channels.len().max(1)).max(1);
+        let limit = |(index, (&factor, &shift)): (usize, (&f64, &f64))| {
+            let channel = index / area;
+            let range = seen.channels.get(channel)?;
+            let typical = |m: &Moments| m.root_mean_square(factor, shift);
+            Some(Limit {
+                range: Range::new(factor * range.min + shift, factor * range.max + shift),
+                typical: seen.moments.get(channel).and_then(typical),
+            })
+        };
+        let pairs = factors.iter().zip(shifts);
+        pairs.enumerate().map(limit).collect()
+    }
+
     /// `c0 + c1 u + c2 u^2` with the coefficients of each element.
     pub(super) fn quadratic(
         &mut self,
@@ -18,9 +42,9 @@ impl Lowering<'_> {
     ) -> Value {
         let size = value.constants.len();
         let all: Vec<[f64; 3]> = (0..size).map(coefficients).collect();
-        let recorded = (self.ranges)(&site.path);
+        let (ones, zeros) = (vec![1.0; size], vec![0.0; size]);
         // The size of what is squared, to judge shifts by.
-        let reach = recorded.map_or(1.0, |r| r.magnitude().max(1e-9));
+        let reach = self.recorded(site, &ones, &zeros).as_deref().map_or(1.0, reach);
         let completes =
             |&[_, b, a]: &[f64; 3]| b == 0.0 || (a != 0.0 && (b / (2.0 * a)).abs() <= MAX_SHIFT * reach);
         let complete = all.iter().all(completes);
@@ -46,11 +70,7 @@ impl Lowering<'_> {
                 }
             })
             .collect();
-        let limits = recorded.map(|r| {
-            let ends =
-                |(&factor, &shift): (&f64, &f64)| Range::new(factor * r.min + shift, factor * r.max + shift);
-            factors.iter().zip(&shifts).map(ends).collect()
-        });
+        let limits = self.recorded(site, &factors, &shifts);
         let inner = value.clone().scaled(&factors, &shifts);
         let inner = self.push(Node::Sum {
             terms: inner.terms,
@@ -75,7 +95,7 @@ impl Lowering<'_> {
         if linear.iter().all(|&b| b == 0.0) {
             return squares;
         }
-        squares.plus(value.scaled(&linear, &vec![0.0; size]))
+        squares.plus(value.scaled(&linear, &zeros))
     }
 
     /// `sum of c(i, k) u_i^k` for k up to `degree`, element by element.
@@ -94,14 +114,14 @@ impl Lowering<'_> {
             return self.quadratic(site, value, |i| [at(i, 0), at(i, 1), at(i, 2)]);
         }
         // The value is read several times.
-        let limits = (self.ranges)(&site.path).map(|r| vec![r; size]);
+        let limits = self.recorded(site, &vec![1.0; size], &vec![0.0; size]);
+        let reach = limits.as_deref().map_or(1.0, reach);
         let u = match value.terms.as_slice() {
             [term] if term.map.is_diagonal() && !matches!(self.nodes[term.node], Node::Square { .. }) => {
                 value
             }
             _ => self.computed(value, limits),
         };
-        let reach = (self.ranges)(&site.path).map_or(1.0, |r| r.magnitude().max(1e-9));
         let bare = Site {
             path: String::new(),
             ..site.clone()

@@ -16,9 +16,9 @@ mod value;
 
 use self::activation::hermite;
 use self::value::Value;
-use crate::network::{Network, Node, NodeId, Term};
+use crate::network::{Limit, Network, Node, NodeId, Term};
 use crate::sparse::{Sparse, Window};
-use galen_models::{Layer, Model, ParameterKind, Range, Shape, Site};
+use galen_models::{ActivationRange, Layer, Model, ParameterKind, Range, Shape, Site};
 
 /// Two linear maps in a row become one unless that has more terms than both by this factor: a level saved is worth more work.
 const COMPOSE: usize = 2;
@@ -37,9 +37,11 @@ pub(crate) struct Unsupported {
     pub(crate) why: &'static str,
 }
 
-/// Lowers a model. `ranges` are those of the inputs of the activations as they were recorded, by the place of the activation's
-/// layer, if there are any.
-pub(crate) fn lower(model: &Model, ranges: &dyn Fn(&str) -> Option<Range>) -> Result<Network, Unsupported> {
+/// What entered an activation, by the place of its layer, if that was recorded.
+pub(crate) type Seen<'a> = dyn Fn(&str) -> Option<&'a ActivationRange> + 'a;
+
+/// Lowers a model by what was seen of it.
+pub(crate) fn lower<'a>(model: &'a Model, seen: &'a Seen<'a>) -> Result<Network, Unsupported> {
     let spec = model.spec();
     let sites = spec.resolve().map_err(|_| Unsupported {
         layer: "the network".into(),
@@ -48,7 +50,7 @@ pub(crate) fn lower(model: &Model, ranges: &dyn Fn(&str) -> Option<Range>) -> Re
     let inputs = spec.inputs();
     let mut lowering = Lowering {
         model,
-        ranges,
+        seen,
         nodes: vec![Node::Input { len: inputs }],
     };
     let start = Value {
@@ -73,7 +75,7 @@ pub(crate) fn lower(model: &Model, ranges: &dyn Fn(&str) -> Option<Range>) -> Re
 
 struct Lowering<'a> {
     model: &'a Model,
-    ranges: &'a dyn Fn(&str) -> Option<Range>,
+    seen: &'a Seen<'a>,
     nodes: Vec<Node>,
 }
 
@@ -301,7 +303,7 @@ impl Lowering<'_> {
     }
 
     /// The value as a node of its own.
-    fn computed(&mut self, value: Value, limits: Option<Vec<Range>>) -> Value {
+    fn computed(&mut self, value: Value, limits: Option<Vec<Limit>>) -> Value {
         let size = value.constants.len();
         let node = self.push(Node::Sum {
             terms: value.terms,
@@ -348,7 +350,8 @@ impl Lowering<'_> {
                 }
                 constants.iter_mut().zip(&factors).for_each(|(c, f)| *c *= f);
                 for (limit, f) in limits.iter_mut().flatten().zip(&factors) {
-                    *limit = Range::new(limit.min * f, limit.max * f);
+                    limit.range = Range::new(limit.range.min * f, limit.range.max * f);
+                    limit.typical = limit.typical.map(|typical| typical * f);
                 }
                 row.retain(|&(_, w)| w != 0.0);
                 row.iter_mut().for_each(|(_, w)| *w = w.signum());
@@ -395,7 +398,12 @@ mod tests {
                 ],
             };
             let model = Model::initial(spec, degree as u64).unwrap();
-            for recorded in [None, Some(Range::new(-2.0, 2.0))] {
+            let two = ActivationRange {
+                path: String::new(),
+                channels: vec![Range::new(-2.0, 2.0)],
+                moments: Vec::new(),
+            };
+            for recorded in [None, Some(&two)] {
                 let network = lower(&model, &|_| recorded).unwrap();
                 let row = [0.7, -0.4];
                 let weights = model.params();
@@ -475,10 +483,7 @@ mod tests {
             let none = |_: &str| None;
             for (what, network) in [
                 ("unrecorded", lower(&file.model, &none)),
-                (
-                    "recorded",
-                    lower(&file.model, &|place| recorded.get(place).copied()),
-                ),
+                ("recorded", lower(&file.model, &|place| recorded.get(place))),
                 ("folded", lower(&folded, &none)),
             ] {
                 let network = network.unwrap();

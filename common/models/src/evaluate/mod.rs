@@ -13,7 +13,7 @@ pub(crate) mod tests;
 
 pub(crate) use activation::HERMITE;
 pub(crate) use lanes::Window;
-pub use range::{ActivationRange, Range};
+pub use range::{ActivationRange, Moments, Range};
 
 use crate::metrics::sigmoid;
 use crate::model::{Model, ModelError};

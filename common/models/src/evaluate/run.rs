@@ -2,7 +2,7 @@
 
 use super::activation::{self, Normalisation, each, horner, power};
 use super::lanes::{self, Filters, LANES, Lanes, Window};
-use super::range::{ActivationRange, Range};
+use super::range::{ActivationRange, Moments, Range};
 use super::{Forward, sigmoid};
 use crate::annotations;
 use crate::model::{Model, ModelError};
@@ -26,6 +26,7 @@ pub(super) fn forward<R: AsRef<[f64]> + Sync>(model: &Model, rows: &[R]) -> Resu
     let nothing_yet = |(path, channels): (&str, usize)| ActivationRange {
         path: path.to_owned(),
         channels: vec![Range::EMPTY; channels],
+        moments: vec![Moments::default(); channels],
     };
     let mut activations: Vec<ActivationRange> = places.into_iter().map(nothing_yet).collect();
     let evaluate = |group: &[R]| {
@@ -104,9 +105,11 @@ impl<'a> Run<'a> {
     fn record(&mut self, x: &[Lanes], area: usize) {
         let patients = self.patients;
         if let Some(seen) = self.seen.get_mut(self.next) {
-            for (range, plane) in seen.channels.iter_mut().zip(x.chunks(area.max(1))) {
+            let channels = seen.channels.iter_mut().zip(&mut seen.moments);
+            for ((range, moments), plane) in channels.zip(x.chunks(area.max(1))) {
                 for &value in plane.iter().flat_map(|lanes| &lanes[..patients]) {
                     range.include(value);
+                    moments.include(value);
                 }
             }
         }

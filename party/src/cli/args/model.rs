@@ -38,6 +38,14 @@ pub(in crate::cli) enum ModelAction {
         Next: `party model show model.safetensors`."
     )]
     Ensemble(EnsembleArgs),
+    /// Record in a model file where patients' values lie, by which the compiler for encrypted evaluation goes
+    #[command(
+        long_about = "Runs a model on data and writes into its file between which values the inputs and what enters the activations lie, in place         of what it said before. `coordinator model plan` and `add` compile for batches (CKKS) by these ranges. `party train` records them by itself;         imported models need it.\n\n\
+        Needs: the model, and data like those that it was trained on, as many as there are (--schema for a table; a schema with classes names those of         the model too). A range is the extreme of one or two patients: the file tells of them.\n\n\
+        Example:\n  party model record imported.safetensors --data train-images-idx3-ubyte.gz --schema digits.toml --out model.safetensors\n\n\
+        Next: `coordinator model plan model.safetensors`."
+    )]
+    Record(RecordArgs),
     /// Put a trained network, or trees, on integers for exact encrypted evaluation
     #[command(
         long_about = "Quantises a trained network of dense, convolutional and pooling layers with ReLU, sign, sigmoid, tanh or polynomials, by \
@@ -98,6 +106,26 @@ pub(in crate::cli) struct EnsembleArgs {
     #[arg(required = true, num_args = 2.., value_name = "MODEL")]
     pub(in crate::cli) members: Vec<PathBuf>,
     /// File to write, .safetensors or .onnx; an existing one is not overwritten
+    #[arg(long)]
+    pub(in crate::cli) out: PathBuf,
+}
+
+/// Arguments of `model record`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct RecordArgs {
+    /// A model (.safetensors, .onnx)
+    #[arg(value_name = "MODEL")]
+    pub(in crate::cli) file: PathBuf,
+    /// Data like those that the model was trained on
+    #[arg(long)]
+    pub(in crate::cli) data: PathBuf,
+    /// What every sample of --data looks like (.toml); tables need it
+    #[arg(long)]
+    pub(in crate::cli) schema: Option<PathBuf>,
+    /// How --data are stored, if the name does not tell: csv, parquet, npz, idx, folder
+    #[arg(long, value_name = "FORMAT", value_parser = clap::value_parser!(galen_data::Format))]
+    pub(in crate::cli) stored_as: Option<galen_data::Format>,
+    /// File to write (.safetensors); an existing one is not overwritten
     #[arg(long)]
     pub(in crate::cli) out: PathBuf,
 }
