@@ -109,8 +109,8 @@ pub async fn serve(
         engine: Arc::clone(&engine),
         service: Arc::clone(&service),
         limits: QueryLimits {
-            batch: config.queries.max_batch_mib << 20,
-            key: config.queries.max_key_mib << 20,
+            batch: config.queries.max_batch_mib.saturating_mul(1 << 20),
+            key: config.queries.max_key_mib.saturating_mul(1 << 20),
         },
         lanes: Lanes::default(),
     };

@@ -58,9 +58,19 @@ struct Unit {
     stratum: u32,
 }
 
-/// The units of a data set. A patient's stratum is the class of its first sample; a regression has one stratum.
+/// The units of a data set. A patient's stratum is the class of its samples that is rarest in the whole set, so that a class which few
+/// patients have comes into every part; a regression has one stratum.
 fn units(data: &Dataset) -> Vec<Unit> {
     let stratum = |sample: usize| data.classes().map_or(0, |classes| classes[sample]);
+    let mut frequency: Vec<usize> = Vec::new();
+    for &class in data.classes().unwrap_or_default() {
+        frequency.resize(frequency.len().max(class as usize + 1), 0);
+        frequency[class as usize] += 1;
+    }
+    let rarest = |samples: &[usize]| {
+        let classes = samples.iter().map(|&sample| stratum(sample));
+        classes.min_by_key(|&class| (frequency.get(class as usize).copied(), class))
+    };
     let Some(patients) = data.patients() else {
         let single = |sample| Unit {
             samples: vec![sample],
@@ -73,7 +83,7 @@ fn units(data: &Dataset) -> Vec<Unit> {
         members[patient as usize].push(sample);
     }
     let unit = |samples: Vec<usize>| Unit {
-        stratum: stratum(samples[0]),
+        stratum: rarest(&samples).unwrap_or(0),
         samples,
     };
     members.into_iter().map(unit).collect()

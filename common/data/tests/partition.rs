@@ -98,6 +98,22 @@ proptest! {
     }
 }
 
+/// Every patient's first sample is of the common class; those with the rare one are divided all the same.
+#[test]
+fn patients_with_a_rare_class_are_held_out_too() {
+    // Twenty patients of six samples; each fifth one has two samples of class 1 at the end.
+    let classes: Vec<u32> = (0..120)
+        .map(|i| u32::from(i / 6 % 5 == 0 && i % 6 >= 4))
+        .collect();
+    let data = data(&classes, Some((0..120).map(|i| i / 6).collect()));
+    for seed in 0..8 {
+        let parts = hold_out(&data, 0.25, seed).unwrap();
+        assert!(!torn(&data, &parts.train, &parts.held_out));
+        assert_eq!(parts.held_out.len(), 30);
+        assert_eq!(count(&data, &parts.held_out, 1), 2, "seed {seed}");
+    }
+}
+
 #[test]
 fn even_hospitals_have_as_many_of_each_class() {
     let classes: Vec<u32> = (0..100).map(|i| u32::from(i % 10 < 2)).collect();

@@ -158,6 +158,20 @@ pub(crate) struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Checks kind, version and owner; gives the key id.
     pub(crate) fn new(kind: Kind, owner: &Digest, bytes: &'a [u8]) -> Result<(Self, Digest), CodecError> {
+        let (reader, found, key) = Self::head(kind, bytes)?;
+        if found != *owner {
+            let expected = *owner;
+            return Err(CodecError::Foreign {
+                kind,
+                found,
+                expected,
+            });
+        }
+        Ok((reader, key))
+    }
+
+    /// Checks kind and version; gives the owner and the key id.
+    fn head(kind: Kind, bytes: &'a [u8]) -> Result<(Self, Digest, Digest), CodecError> {
         let mut reader = Self {
             kind,
             total: bytes.len(),
@@ -171,17 +185,8 @@ impl<'a> Reader<'a> {
         if found != VERSION {
             return Err(CodecError::Version { kind, found });
         }
-        let found = Digest(reader.take()?);
-        if found != *owner {
-            let expected = *owner;
-            return Err(CodecError::Foreign {
-                kind,
-                found,
-                expected,
-            });
-        }
-        let key = Digest(reader.take()?);
-        Ok((reader, key))
+        let (owner, key) = (Digest(reader.take()?), Digest(reader.take()?));
+        Ok((reader, owner, key))
     }
 
     fn take<const N: usize>(&mut self) -> Result<[u8; N], CodecError> {
@@ -238,18 +243,6 @@ impl<'a> Reader<'a> {
 /// The part of an object that names what it was made for: of a query or an answer the program, of a serving key the parameter set, and
 /// the id of its key. For a service that must find the program and the key first; nothing else about the bytes is checked.
 pub fn peek(kind: Kind, bytes: &[u8]) -> Result<(Digest, Digest), CodecError> {
-    let mut reader = Reader {
-        kind,
-        total: bytes.len(),
-        rest: bytes,
-    };
-    let magic: [u8; 4] = reader.take().map_err(|_| CodecError::Kind { kind })?;
-    if magic != kind.magic() {
-        return Err(CodecError::Kind { kind });
-    }
-    let found = u16::from_le_bytes(reader.take()?);
-    if found != VERSION {
-        return Err(CodecError::Version { kind, found });
-    }
-    Ok((Digest(reader.take()?), Digest(reader.take()?)))
+    let (_, owner, key) = Reader::head(kind, bytes)?;
+    Ok((owner, key))
 }

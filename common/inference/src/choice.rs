@@ -19,8 +19,8 @@ pub(crate) const MAX_SHIFT: u32 = 24;
 /// Flooding beyond this hides nothing more (statistical security 40 for 2^16 answers, by the rule of
 /// [`rerandomise`](galen_ckks::keys::PublicKey::rerandomise)).
 pub(crate) const MAX_FLOODING: u32 = 30;
-/// Values are taken to lie within the recorded ranges, made wider by this factor about their middle. A patient outside still gets an answer: what must not overflow are
-/// coefficients, each an average over all patients of a batch; precision is what is lost.
+/// Values are taken to lie within the recorded ranges, made wider by this factor about their middle. A patient outside still gets an answer:
+/// what must not overflow are coefficients, each an average over all patients of a batch; precision is what is lost.
 const MARGIN: f64 = 2.0;
 /// Candidates that are tried at the same time. Not the number of threads, on which nothing may depend.
 const TOGETHER: usize = 8;
@@ -77,15 +77,7 @@ impl<'a> Compilation<'a> {
         ranges: &'a [Range],
         precision_bits: u32,
     ) -> Result<Self, CkksError> {
-        Ok(Self {
-            blocks: Blocks::all(network)?,
-            sizes: sizes(network, ranges, None),
-            network,
-            ranges,
-            precision_bits,
-            guaranteed: true,
-            max_bytes: u64::MAX,
-        })
+        Self::new(network, ranges, precision_bits, None)
     }
 
     /// Precision as it is expected of inputs like those that were recorded.
@@ -94,13 +86,23 @@ impl<'a> Compilation<'a> {
         ranges: &'a [Range],
         precision_bits: u32,
     ) -> Result<Self, CkksError> {
+        Self::new(network, ranges, precision_bits, Some(MARGIN))
+    }
+
+    /// By what was recorded, with a margin, if there is one.
+    fn new(
+        network: &'a Network,
+        ranges: &'a [Range],
+        precision_bits: u32,
+        margin: Option<f64>,
+    ) -> Result<Self, CkksError> {
         Ok(Self {
             blocks: Blocks::all(network)?,
-            sizes: sizes(network, ranges, Some(MARGIN)),
+            sizes: sizes(network, ranges, margin),
             network,
             ranges,
             precision_bits,
-            guaranteed: false,
+            guaranteed: margin.is_none(),
             max_bytes: u64::MAX,
         })
     }

@@ -64,14 +64,14 @@ pub struct Moments {
 impl Moments {
     /// Takes note of a value.
     pub fn include(&mut self, value: f64) {
-        self.values += 1;
+        self.values = self.values.saturating_add(1);
         self.sum += value;
         self.squares += value * value;
     }
 
     /// Takes note of the values of another.
     pub(crate) fn merge(&mut self, other: &Self) {
-        self.values += other.values;
+        self.values = self.values.saturating_add(other.values);
         self.sum += other.sum;
         self.squares += other.squares;
     }
