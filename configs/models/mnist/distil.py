@@ -10,16 +10,15 @@ teachers' probabilities at a temperature (Hinton, Vinyals and Dean, arXiv 1503.0
 averaged over the last thousand steps. OUT.st has PyTorch's names, for `party model import`.
 """
 import argparse
-import json
 import math
 import os
-import struct
 import time
 
 import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from safetensors.torch import save_file
 
 
 def read(folder, name):
@@ -72,17 +71,8 @@ def vary(x):
 
 
 def write(path, model):
-    header, blob = {}, b""
-    for name, value in model.state_dict().items():
-        if name.endswith("num_batches_tracked"):
-            continue
-        value = value.detach().float().cpu().contiguous().numpy()
-        header[name] = {"dtype": "F32", "shape": list(value.shape), "data_offsets": [len(blob), len(blob) + value.nbytes]}
-        blob += value.tobytes()
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with open(path, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text + blob)
+    kept = {name: value for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
+    save_file({name: value.detach().float().cpu().contiguous() for name, value in kept.items()}, path)
 
 
 def main():
