@@ -86,7 +86,7 @@ pub async fn serve(
         tokio::task::spawn_blocking(move || -> Result<_, DaemonError> {
             let store = Store::open(&home.store_path())?;
             let engine = Arc::new(Engine::open(study, home.signing()?, store, clock)?);
-            let service = Arc::new(Service::open(&engine, limits)?);
+            let service = Arc::new(Service::open(&engine, limits, &home.scratch_path())?);
             Ok((engine, service))
         })
     };

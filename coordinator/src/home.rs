@@ -115,6 +115,11 @@ impl Home {
         self.0.join("models")
     }
 
+    /// Where ciphertexts wait while a batch is evaluated that does not fit in memory. Nothing in it outlives the daemon.
+    pub fn scratch_path(&self) -> PathBuf {
+        self.0.join("scratch")
+    }
+
     /// An earlier version of the study.
     pub fn former_path(&self, version: u32) -> PathBuf {
         self.0.join("former").join(format!("v{version}.toml"))
@@ -191,6 +196,14 @@ pub fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), HomeError> {
 pub fn make_folder(path: &Path) -> Result<(), HomeError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(io(folder))
+}
+
+/// Removes a folder with all that is in it, if there is one.
+pub fn remove_folder(path: &Path) -> Result<(), HomeError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(path)(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Removes a file; durable on return.

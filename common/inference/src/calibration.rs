@@ -1,6 +1,9 @@
 //! How long a plan takes on this machine, from a second of measurements.
 
-use crate::plan::Plan;
+use crate::circuit::{Place, Shelf};
+use crate::plan::{Plan, Spilled};
+use crate::program::RunError;
+use crate::shelf::Files;
 use galen_ckks::CkksError;
 use galen_ckks::ciphertext::Ciphertext;
 use galen_ckks::context::{Context, Target};
@@ -27,12 +30,20 @@ pub struct Calibration {
     switched: f64,
     divided: f64,
     encrypted: f64,
+    /// For a byte of a ciphertext that is put into a file or taken back.
+    shelved: f64,
 }
 
 impl Calibration {
-    /// Measures this machine under a plan's preset and at its level, with the threads of the present pool.
-    pub fn measure(plan: &Plan) -> Result<Self, CkksError> {
-        Self::at(&Context::new(&Preset::by_name(&plan.preset)?)?, plan.levels)
+    /// Measures this machine under a plan's preset and at its level, with the threads of the present pool. Where ciphertexts wait on
+    /// disk, files are written to the system's folder for temporary ones.
+    pub fn measure(plan: &Plan) -> Result<Self, RunError> {
+        let context = Context::new(&Preset::by_name(&plan.preset)?)?;
+        let mut measured = Self::at(&context, plan.levels)?;
+        if plan.spilled.is_some() {
+            measured.shelved = shelved(&context, plan.levels)?;
+        }
+        Ok(measured)
     }
 
     /// The same for a preset and the level of its inputs.
@@ -80,13 +91,16 @@ impl Calibration {
             switched: switched / residues,
             divided: divided / residues,
             encrypted: encrypted / residues,
+            shelved: 0.0,
         })
     }
 
     /// Seconds for evaluating a batch, about.
     pub fn evaluation(&self, plan: &Plan) -> f64 {
         let residues = &plan.residues;
-        [
+        let moved = |spilled: Spilled| (spilled.written_bytes + spilled.read_bytes) as f64;
+        let waiting = plan.spilled.map_or(0.0, moved) * self.shelved;
+        let computing: f64 = [
             (residues.scalar, self.scalar),
             (residues.squared, self.squared),
             (residues.switched, self.switched),
@@ -94,13 +108,33 @@ impl Calibration {
         ]
         .iter()
         .map(|&(count, each)| count as f64 * each)
-        .sum()
+        .sum();
+        computing + waiting
     }
 
     /// Seconds for encrypting a batch of so many ciphertexts, about. Encoding, which depends on the number of patients, comes to it.
     pub fn encryption(&self, inputs: usize, level: usize, degree: usize) -> f64 {
         (inputs * (level + 1) * degree / 1024) as f64 * self.encrypted
     }
+}
+
+/// Seconds for a byte of a ciphertext on its way to a file or back.
+fn shelved(context: &Arc<Context>, level: usize) -> Result<f64, RunError> {
+    const COUNT: usize = 16;
+    let key = SecretKey::generate(context)?;
+    let plaintext = context.encode_at(&[0.5, -0.25], 1.0, level, SCALE)?;
+    // A sum is not stored as its seed.
+    let fresh = key.encrypt(&plaintext)?;
+    let value = Evaluator::new(context).add(&fresh, &key.encrypt(&plaintext)?)?;
+    let files = Files::new(context, &std::env::temp_dir())?;
+    let begin = Instant::now();
+    let places = (0..COUNT).into_par_iter().map(Place::input);
+    places.try_for_each(|place| {
+        files.put(place, &value)?;
+        files.get(place).map(drop)
+    })?;
+    let bytes = 2 * COUNT * value.parts().len() * (level + 1) * context.degree() * size_of::<u64>();
+    Ok(begin.elapsed().as_secs_f64() / bytes as f64)
 }
 
 /// A dense matrix with weights like those of a network.

@@ -1,7 +1,7 @@
 //! The choice of preset, level and layout of scales.
 
 use crate::bounds::{Bound, Bounds};
-use crate::circuit::{Blocks, Circuit, Failure, Scales, Size, sizes};
+use crate::circuit::{Blocks, Circuit, Failure, Scales, Size, Spill, TooLow, sizes};
 use crate::network::Network;
 use crate::plan::{Plan, Precision};
 use crate::program::CompileError;
@@ -32,6 +32,8 @@ pub struct Choice {
     preset: String,
     level: usize,
     scales: Scales,
+    /// Bytes of ciphertexts in memory where others wait on disk.
+    spill: Option<u64>,
 }
 
 impl Choice {
@@ -39,6 +41,23 @@ impl Choice {
     pub fn preset(&self) -> &str {
         &self.preset
     }
+}
+
+/// How much memory the ciphertexts of a batch may take while it is evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Bytes at one time, at most.
+    pub max_bytes: u64,
+    /// What does not fit waits on disk; otherwise what does not fit is refused.
+    pub spill: bool,
+}
+
+impl Memory {
+    /// As much as it takes.
+    pub const UNLIMITED: Self = Self {
+        max_bytes: u64::MAX,
+        spill: false,
+    };
 }
 
 /// What a network is compiled for.
@@ -49,7 +68,7 @@ pub(crate) struct Compilation<'a> {
     ranges: &'a [Range],
     precision_bits: u32,
     guaranteed: bool,
-    max_bytes: u64,
+    memory: Memory,
 }
 
 /// A program without its model.
@@ -59,6 +78,27 @@ pub(crate) struct Found {
     pub(crate) answers: Vec<Bound>,
     pub(crate) plan: Plan,
     pub(crate) choice: Choice,
+    /// Which values wait on disk.
+    pub(crate) spill: Option<Spill>,
+}
+
+impl Found {
+    /// Bytes for which the plan holds without a disk, or that its largest task needs with one.
+    fn within(mut self, memory: Memory) -> Result<Self, u64> {
+        let Memory { max_bytes, spill } = memory;
+        if self.plan.peak_bytes <= max_bytes {
+            return Ok(self);
+        }
+        if !spill {
+            return Err(self.plan.peak_bytes);
+        }
+        let planned = self.circuit.spill(self.plan.degree, max_bytes);
+        let planned = planned.map_err(|TooLow { needed }| needed)?;
+        self.plan = self.plan.spilling(&planned);
+        self.choice.spill = Some(max_bytes);
+        self.spill = Some(planned);
+        Ok(self)
+    }
 }
 
 /// One way to lay a network out.
@@ -103,13 +143,13 @@ impl<'a> Compilation<'a> {
             ranges,
             precision_bits,
             guaranteed: margin.is_none(),
-            max_bytes: u64::MAX,
+            memory: Memory::UNLIMITED,
         })
     }
 
-    /// Leaves out what needs more memory for ciphertexts than this, in bytes.
-    pub(crate) fn within(self, max_bytes: u64) -> Self {
-        Self { max_bytes, ..self }
+    /// Leaves out what needs more memory for ciphertexts than this.
+    pub(crate) fn within(self, memory: Memory) -> Self {
+        Self { memory, ..self }
     }
 
     pub(crate) fn is_guaranteed(&self) -> bool {
@@ -123,8 +163,7 @@ impl<'a> Compilation<'a> {
         for preset in Preset::all().iter().filter(|p| p.max_level() >= levels) {
             let context = Context::new(preset)?;
             match self.under(&context, levels, Scales::Nominal) {
-                Ok(found) if found.plan.peak_bytes > self.max_bytes => return Err(self.too_large(&found)),
-                Ok(found) => return Ok(found),
+                Ok(found) => return found.within(self.memory).map_err(|least| self.too_large(least)),
                 Err(error) => reason = format!("{}: {error}", preset.name()),
             }
         }
@@ -149,7 +188,7 @@ impl<'a> Compilation<'a> {
             candidates.sort_by(|a, b| a.cost.total_cmp(&b.cost));
             // What fails for another reason than too little room does not do better with more levels.
             let mut hopeless: HashSet<(String, Scales)> = HashSet::new();
-            let mut too_large: Option<Found> = None;
+            let mut too_large: Option<u64> = None;
             let total = candidates.len() as u32;
             for (start, some) in (0u32..).step_by(TOGETHER).zip(candidates.chunks(TOGETHER)) {
                 progress(start, total);
@@ -165,15 +204,12 @@ impl<'a> Compilation<'a> {
                     let kind = kind(candidate);
                     match result {
                         // Not if a cheaper one of this chunk has shown it to be hopeless: which ones are tried together must not matter.
-                        Some(Ok(found)) if !hopeless.contains(&kind) => {
-                            if found.plan.peak_bytes <= self.max_bytes {
-                                return Ok(found);
+                        Some(Ok(found)) if !hopeless.contains(&kind) => match found.within(self.memory) {
+                            Ok(found) => return Ok(found),
+                            Err(needed) => {
+                                too_large = Some(too_large.map_or(needed, |least| least.min(needed)));
                             }
-                            let least = too_large.as_ref().map_or(u64::MAX, |f| f.plan.peak_bytes);
-                            if found.plan.peak_bytes < least {
-                                too_large = Some(found);
-                            }
-                        }
+                        },
                         Some(Err(CkksError::NoLevelLeft | CkksError::Overflow { .. })) | None => {}
                         Some(Err(error)) => {
                             reason = format!("{}: {error}", kind.0);
@@ -184,30 +220,48 @@ impl<'a> Compilation<'a> {
                 }
             }
             // Larger rings have larger ciphertexts.
-            if let Some(found) = too_large {
-                return Err(self.too_large(&found));
+            if let Some(least) = too_large {
+                return Err(self.too_large(least));
             }
         }
         Err(self.none(self.network.depth(), reason))
     }
 
-    fn too_large(&self, least: &Found) -> CompileError {
-        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    fn too_large(&self, least: u64) -> CompileError {
         CompileError::Memory {
-            needed_mib: mib(least.plan.peak_bytes),
-            allowed_mib: self.max_bytes >> 20,
+            needed_mib: least.div_ceil(1 << 20),
+            allowed_mib: self.memory.max_bytes >> 20,
+            advice: if self.memory.spill {
+                "even with all others on disk: allow more"
+            } else {
+                "allow more, let what does not fit wait on disk"
+            },
         }
     }
 
     /// The one that was found before.
     pub(crate) fn chosen(&self, choice: &Choice) -> Result<Found, CompileError> {
+        let stale = |reason| CompileError::Stale {
+            preset: choice.preset.clone(),
+            reason,
+        };
         let found = Preset::by_name(&choice.preset)
             .and_then(|preset| Context::new(&preset))
-            .and_then(|context| self.under(&context, choice.level, choice.scales));
-        found.map_err(|error| CompileError::Stale {
-            preset: choice.preset.clone(),
-            reason: error.to_string(),
-        })
+            .and_then(|context| self.under(&context, choice.level, choice.scales))
+            .map_err(|error| stale(error.to_string()))?;
+        let Some(max_bytes) = choice.spill else {
+            return Ok(found);
+        };
+        let spilling = Memory {
+            max_bytes,
+            spill: true,
+        };
+        let too_low = |needed| {
+            stale(format!(
+                "{needed} bytes of memory are needed, {max_bytes} were allowed"
+            ))
+        };
+        found.within(spilling).map_err(too_low)
     }
 
     fn none(&self, levels: usize, reason: String) -> CompileError {
@@ -335,7 +389,9 @@ impl<'a> Compilation<'a> {
                 preset: context.preset().name().to_owned(),
                 level,
                 scales,
+                spill: None,
             },
+            spill: None,
         })
     }
 }

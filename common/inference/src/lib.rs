@@ -26,13 +26,14 @@ mod plan;
 mod program;
 mod querier;
 mod serving;
+mod shelf;
 mod sparse;
 
 pub use calibration::Calibration;
-pub use choice::Choice;
+pub use choice::{Choice, Memory};
 pub use circuit::Residues;
 pub use interface::{Interface, InterfaceError, MAX_INTERFACE_BYTES};
-pub use plan::{Plan, Precision, Sizes};
+pub use plan::{Plan, Precision, Sizes, Spilled};
 pub use program::{CompileError, Program, Recorded, RunError};
 pub use querier::{AnswerError, Querier, QueryError};
 pub use serving::ServingKey;

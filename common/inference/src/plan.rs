@@ -1,7 +1,7 @@
 //! What a compiled model needs, costs and promises.
 
 use crate::bounds::Bound;
-use crate::circuit::{Circuit, Residues};
+use crate::circuit::{Circuit, Residues, Spill};
 use crate::serving::ServingKey;
 use galen_ckks::context::Context;
 use serde::{Deserialize, Serialize};
@@ -64,8 +64,21 @@ pub struct Plan {
     pub cost: u64,
     /// The same by kind.
     pub residues: Residues,
-    /// Bytes of all ciphertexts that the coordinator holds at one time, at most, the batch included.
+    /// Bytes of all ciphertexts that the coordinator holds in memory at one time, at most, the batch included.
     pub peak_bytes: u64,
+    /// What goes through the coordinator's disk where [`Memory`](crate::Memory) says that ciphertexts may wait there.
+    pub spilled: Option<Spilled>,
+}
+
+/// Ciphertexts of a batch that wait on disk, in bytes as they are in memory; packed, as files are, they are smaller by a tenth to a half.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Spilled {
+    /// On disk at one time, at most.
+    pub disk_bytes: u64,
+    /// Written in all.
+    pub written_bytes: u64,
+    /// Read in all.
+    pub read_bytes: u64,
 }
 
 /// Bytes that cross the network. All follow from the preset and the numbers of ciphertexts.
@@ -139,6 +152,20 @@ impl Plan {
             cost: work.cost,
             residues: work.residues,
             peak_bytes: circuit.peak_bytes(degree),
+            spilled: None,
+        }
+    }
+
+    /// The same with values that wait on disk.
+    pub(crate) fn spilling(self, spill: &Spill) -> Self {
+        Self {
+            peak_bytes: spill.held_bytes,
+            spilled: Some(Spilled {
+                disk_bytes: spill.disk_bytes,
+                written_bytes: spill.written_bytes,
+                read_bytes: spill.read_bytes,
+            }),
+            ..self
         }
     }
 }

@@ -3,14 +3,15 @@
 #[cfg(test)]
 use crate::bounds::Bound;
 use crate::bounds::Bounds;
-use crate::choice::{Choice, Compilation, Found};
-use crate::circuit::Circuit;
+use crate::choice::{Choice, Compilation, Found, Memory};
+use crate::circuit::{Circuit, Spill, Stored, StoredFailure};
 use crate::encrypted::Encrypted;
 use crate::interface::Interface;
 use crate::lower::{Unsupported, lower};
 use crate::network::Network;
 use crate::plan::{Plan, Precision};
 use crate::serving::ServingKey;
+use crate::shelf::{Files, ShelfError};
 use galen_ckks::CkksError;
 use galen_ckks::ciphertext::Ciphertext;
 use galen_ckks::codec::CiphertextSet;
@@ -18,6 +19,7 @@ use galen_ckks::context::Context;
 use galen_ckks::evaluate::Evaluator;
 use galen_models::{ActivationRange, Annotations, Model, ModelFile, Range, Subject};
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Numbers computed on two platforms may differ in their last bits.
@@ -51,6 +53,9 @@ pub struct Program {
     plan: Plan,
     choice: Choice,
     interface: Interface,
+    spill: Option<Spill>,
+    /// The folder in which ciphertexts wait.
+    scratch: PathBuf,
 }
 
 /// A model that cannot be compiled.
@@ -113,7 +118,7 @@ pub enum CompileError {
     },
     /// Every way that is precise enough holds more ciphertexts than memory is allowed.
     #[error(
-        "evaluating a batch takes {needed_mib} MiB for ciphertexts at least, {allowed_mib} MiB are allowed: allow more, ask for fewer bits, \
+        "evaluating a batch takes {needed_mib} MiB for ciphertexts at least, {allowed_mib} MiB are allowed: {advice}, ask for fewer bits, \
          or train a smaller network (fewer channels, larger strides)"
     )]
     Memory {
@@ -121,6 +126,8 @@ pub enum CompileError {
         needed_mib: u64,
         /// MiB that are allowed.
         allowed_mib: u64,
+        /// What can be done about memory.
+        advice: &'static str,
     },
     /// The encryption library failed.
     #[error(transparent)]
@@ -161,9 +168,26 @@ pub enum RunError {
         /// Its index.
         input: usize,
     },
+    /// Ciphertexts that are to wait on disk cannot.
+    #[error("{path}: {source}")]
+    Disk {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The encryption library refused: malformed bytes, another preset.
     #[error(transparent)]
     Ckks(#[from] CkksError),
+}
+
+impl From<ShelfError> for RunError {
+    fn from(error: ShelfError) -> Self {
+        match error {
+            ShelfError::Io { path, source } => Self::Disk { path, source },
+            ShelfError::Ckks(error) => Self::Ckks(error),
+        }
+    }
 }
 
 impl Program {
@@ -196,19 +220,20 @@ impl Program {
     /// Compiles a model file by what it says of its inputs and activations: by the recorded ranges if there are any, see
     /// [`Self::compile_recorded`]; otherwise by what the inputs may be, see [`Self::compile`].
     pub fn compile_file(file: &ModelFile, precision_bits: u32) -> Result<Self, CompileError> {
-        Self::compile_watched(file, precision_bits, u64::MAX, &|_, _| {})
+        Self::compile_watched(file, precision_bits, Memory::UNLIMITED, &|_, _| {})
     }
 
     /// [`Self::compile_file`] for at most so many bytes of ciphertexts at one time ([`Plan::peak_bytes`]), which tells `progress` the candidates
-    /// that were tried and how many there are at most at this moment.
+    /// that were tried and how many there are at most at this moment. Where ciphertexts may wait on disk, the cheapest way is taken
+    /// whatever it holds.
     pub fn compile_watched(
         file: &ModelFile,
         precision_bits: u32,
-        max_bytes: u64,
+        memory: Memory,
         progress: &dyn Fn(u32, u32),
     ) -> Result<Self, CompileError> {
         Self::of_file(file, precision_bits, |compilation| {
-            let compilation = compilation.within(max_bytes);
+            let compilation = compilation.within(memory);
             if compilation.is_guaranteed() {
                 compilation.smallest()
             } else {
@@ -257,6 +282,7 @@ impl Program {
             answers,
             plan,
             choice,
+            spill,
         } = found;
         let subject = Subject::of(model, annotations);
         let interface = Interface::of_program(&context, &circuit, subject, ranges, &answers, &plan);
@@ -269,7 +295,19 @@ impl Program {
             answers,
             plan,
             choice,
+            spill,
+            scratch: std::env::temp_dir(),
         })
+    }
+
+    /// The same with another folder for ciphertexts that wait on disk than the system's for temporary files. It is made when it is needed; each
+    /// batch has a folder of its own in it, which is removed when its evaluation ends.
+    #[must_use]
+    pub fn with_scratch(self, folder: &Path) -> Self {
+        Self {
+            scratch: folder.to_path_buf(),
+            ..self
+        }
     }
 
     fn lower(model: &Model, ranges: &[Range], recorded: &Recorded) -> Result<Network, CompileError> {
@@ -339,8 +377,27 @@ impl Program {
         inputs: &[Ciphertext],
         progress: &mut dyn FnMut(u32, u32),
     ) -> Result<Vec<Ciphertext>, RunError> {
-        self.check_inputs(key, inputs)?;
-        let bare = self.bare(key, inputs, progress)?;
+        if inputs.len() != self.ranges.len() {
+            return Err(self.wrong_number(inputs.len()));
+        }
+        for (index, input) in inputs.iter().enumerate() {
+            self.check_input(key, index, input)?;
+        }
+        let bare = match &self.spill {
+            None => self.bare(key, inputs, progress)?,
+            Some(spill) => {
+                let mut stored = Stored::new(Files::new(&self.context, &self.scratch)?);
+                for (index, input) in inputs.iter().enumerate() {
+                    stored.input(spill, index, input.clone())?;
+                }
+                self.bare_stored(key, spill, stored, progress)?
+            }
+        };
+        self.stated(key, &bare)
+    }
+
+    /// Answers as they are given away.
+    fn stated(&self, key: &ServingKey, bare: &[Ciphertext]) -> Result<Vec<Ciphertext>, RunError> {
         let stated = |answer: &Ciphertext| {
             let answer = self.rerandomised(key, answer)?;
             Ok(self.interface.stated(answer)?)
@@ -357,6 +414,23 @@ impl Program {
             },
             relin: key.relin(),
         }
+    }
+
+    /// What the circuit computes from inputs that are stored already.
+    fn bare_stored(
+        &self,
+        key: &ServingKey,
+        spill: &Spill,
+        stored: Stored<Ciphertext, Files>,
+        progress: &mut dyn FnMut(u32, u32),
+    ) -> Result<Vec<Ciphertext>, RunError> {
+        let run = self
+            .circuit
+            .run_stored(&self.arithmetic(key), spill, stored, progress);
+        run.map_err(|failure| match failure {
+            StoredFailure::Ckks(error) => error.into(),
+            StoredFailure::Shelf(error) => error.into(),
+        })
     }
 
     /// What the circuit computes. It must not be given away as it is.
@@ -381,7 +455,8 @@ impl Program {
         }
     }
 
-    /// The same on the bytes of a serving key and of a batch.
+    /// The same on the bytes of a serving key and of a batch. Where ciphertexts may wait on disk, those of the batch are read one after the
+    /// other, and memory holds no more of them than the plan says.
     pub fn answer(
         &self,
         serving_key: &[u8],
@@ -393,44 +468,65 @@ impl Program {
             return Err(RunError::TooLong { bytes, max });
         }
         let key = ServingKey::from_bytes(&self.context, serving_key)?;
-        let batch = CiphertextSet::from_bytes(&self.context, batch)?;
-        let answers = self.run(&key, batch.ciphertexts(), progress)?;
+        let answers = match &self.spill {
+            None => {
+                let batch = CiphertextSet::from_bytes(&self.context, batch)?;
+                self.run(&key, batch.ciphertexts(), progress)?
+            }
+            Some(spill) => {
+                let mut stored = Stored::new(Files::new(&self.context, &self.scratch)?);
+                let mut found = 0;
+                CiphertextSet::read(&self.context, batch, |input| {
+                    self.check_input(&key, found, &input)?;
+                    stored.input(spill, found, input)?;
+                    found += 1;
+                    Ok::<(), RunError>(())
+                })?;
+                if found != self.ranges.len() {
+                    return Err(self.wrong_number(found));
+                }
+                let bare = self.bare_stored(&key, spill, stored, progress)?;
+                self.stated(&key, &bare)?
+            }
+        };
         Ok(CiphertextSet::new(answers)?.to_bytes()?)
     }
 
-    fn check_inputs(&self, key: &ServingKey, inputs: &[Ciphertext]) -> Result<(), RunError> {
-        if inputs.len() != self.ranges.len() {
-            return Err(RunError::Inputs {
-                expected: self.ranges.len(),
-                found: inputs.len(),
-            });
+    fn wrong_number(&self, found: usize) -> RunError {
+        RunError::Inputs {
+            expected: self.ranges.len(),
+            found,
         }
+    }
+
+    fn check_input(&self, key: &ServingKey, input: usize, ct: &Ciphertext) -> Result<(), RunError> {
+        let Some(range) = self.ranges.get(input) else {
+            return Err(self.wrong_number(input + 1));
+        };
         let bounds = Bounds::new(&self.context, false);
         let (level, scale) = (self.level(), self.input_scale());
-        for (input, (ct, range)) in inputs.iter().zip(&self.ranges).enumerate() {
-            let refuse = |what| Err(RunError::NotAnInput { input, what });
-            if ct.preset_digest() != self.context.digest() {
-                return Err(CkksError::PresetMismatch.into());
-            }
-            if *ct.key_digest() != key.digest() {
-                return Err(RunError::ForeignKey { input });
-            }
-            if ct.level() != level {
-                return refuse("another level");
-            }
-            if ct.degree() != 1 {
-                return refuse("another degree");
-            }
-            if ct.scale() != scale {
-                return refuse("another scale");
-            }
-            let fresh = bounds.fresh(level, scale, range.magnitude())?.budget;
-            if ct.magnitude_bound() > fresh.magnitude {
-                return refuse("a larger range");
-            }
-            if ct.noise_bound() > fresh.noise * TOLERANCE {
-                return refuse("more noise");
-            }
+        let refuse = |what| Err(RunError::NotAnInput { input, what });
+        if ct.preset_digest() != self.context.digest() {
+            return Err(CkksError::PresetMismatch.into());
+        }
+        if *ct.key_digest() != key.digest() {
+            return Err(RunError::ForeignKey { input });
+        }
+        if ct.level() != level {
+            return refuse("another level");
+        }
+        if ct.degree() != 1 {
+            return refuse("another degree");
+        }
+        if ct.scale() != scale {
+            return refuse("another scale");
+        }
+        let fresh = bounds.fresh(level, scale, range.magnitude())?.budget;
+        if ct.magnitude_bound() > fresh.magnitude {
+            return refuse("a larger range");
+        }
+        if ct.noise_bound() > fresh.noise * TOLERANCE {
+            return refuse("more noise");
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
-use galen_inference::{CompileError, Precision, Program, Querier, Recorded};
+use galen_inference::{CompileError, Memory, Precision, Program, Querier, Recorded, RunError};
 use galen_models::random::Stream;
 use galen_models::{Model, ModelFile, ModelSpec, Range};
 use std::sync::Arc;
@@ -226,26 +226,101 @@ fn what_was_recorded_of_channels_and_of_most_patients_counts() {
     }
 }
 
-/// What is allowed is kept, or refused with what it would take; the bound is on what is held at one time, not on all there is.
-#[test]
-fn memory_is_bounded() {
+fn twelve_by_twelve() -> ModelFile {
     let text = r#"input = [1, 12, 12]
         layers = [{ conv2d = { channels = 8, kernel = 3 } }, "square", { average_pool = { kernel = 2 } },
             { conv2d = { channels = 8, kernel = 1 } }, "square", "flatten", { dense = { outputs = 2 } }]"#;
     let mut file = ModelFile::from(random_model(text, 1));
     file.record(&[vec![0.5; 144], vec![0.25; 144]]).unwrap();
+    file
+}
+
+/// What is allowed is kept, or refused with what it would take; the bound is on what is held at one time, not on all there is.
+#[test]
+fn memory_is_bounded() {
+    let file = twelve_by_twelve();
     let free = Program::compile_file(&file, 6).unwrap();
     let plan = free.plan();
     // Layer by layer, the first squares (of degree 2), what is squared, and the inputs would be held together: 800 and half as much more, 800, 144.
     let each = 2 * (plan.levels as u64 + 1) * plan.degree as u64 * 8;
     assert!(plan.peak_bytes < 1000 * each, "{plan:?}");
-    let bounded = |bytes: u64| Program::compile_watched(&file, 6, bytes, &|_, _| {});
+    let bounded = |max_bytes: u64| {
+        let memory = Memory {
+            max_bytes,
+            spill: false,
+        };
+        Program::compile_watched(&file, 6, memory, &|_, _| {})
+    };
     assert_eq!(bounded(plan.peak_bytes).unwrap().plan(), plan);
     match bounded(1 << 20) {
         Err(CompileError::Memory {
             needed_mib,
             allowed_mib: 1,
+            ..
         }) => assert!(needed_mib > 1 && needed_mib <= plan.peak_bytes.div_ceil(1 << 20)),
         other => panic!("{:?}", other.map(|program| program.plan().clone())),
     }
+}
+
+/// What does not fit waits in files, which are gone afterwards; answers are right, also those of a program that was made again from its choice.
+#[test]
+fn what_does_not_fit_waits_on_disk() {
+    let file = twelve_by_twelve();
+    let free = Program::compile_file(&file, 6).unwrap();
+    let spilling = |max_bytes| {
+        let memory = Memory {
+            max_bytes,
+            spill: true,
+        };
+        Program::compile_watched(&file, 6, memory, &|_, _| {})
+    };
+    let scratch = tempfile::tempdir().unwrap();
+    // The last layer reads all features at once.
+    let Err(CompileError::Memory { needed_mib, .. }) = spilling(1 << 20) else {
+        panic!("a MiB is enough");
+    };
+    let memory = needed_mib << 20;
+    let program = spilling(memory).unwrap();
+    let plan = program.plan();
+    assert!(free.plan().peak_bytes > memory && plan.peak_bytes <= memory);
+    let spilled = plan.spilled.unwrap();
+    assert!(spilled.read_bytes > 0 && spilled.written_bytes >= spilled.disk_bytes);
+    println!("{needed_mib} MiB in place of {}, {spilled:?}", free.plan().peak_bytes >> 20);
+    assert_eq!((&plan.preset, plan.cost), (&free.plan().preset, free.plan().cost));
+
+    let again = Program::from_choice(&file, 6, program.choice()).unwrap();
+    assert_eq!(again.plan(), plan);
+    let again = again.with_scratch(scratch.path());
+    let querier = Querier::generate(again.interface()).unwrap();
+    let key = querier.serving_key().unwrap().to_bytes().unwrap();
+    let images: Vec<Vec<f64>> = vec![vec![0.5; 144], vec![0.25; 144]];
+    let batch = querier.encrypt_batch(&images).unwrap().to_bytes().unwrap();
+    let mut files = 0;
+    let answer = again.answer(&key, &batch, &mut |_, _| {
+        let folders = std::fs::read_dir(scratch.path()).unwrap();
+        let count: usize = folders
+            .map(|f| std::fs::read_dir(f.unwrap().path()).unwrap().count())
+            .sum();
+        files = files.max(count);
+    });
+    assert!(files > 5, "{files}");
+    assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
+    let outputs = querier.outputs(&answer.unwrap(), 2).unwrap();
+    let expected = file.model.forward(&images).unwrap();
+    for (found, expected) in outputs.iter().zip(expected.rows()) {
+        for (a, b) in found.iter().zip(expected) {
+            assert!((a - b).abs() <= 1.5 / 64.0, "{a} {b}");
+        }
+    }
+
+    // A batch that is cut is refused, and leaves nothing behind.
+    let cut = again.answer(&key, &batch[..batch.len() - 1], &mut |_, _| {});
+    assert!(matches!(cut, Err(RunError::Ckks(_))));
+    assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
+
+    // A folder that cannot be made.
+    let blocked = scratch.path().join("file");
+    std::fs::write(&blocked, "").unwrap();
+    let refused = again.with_scratch(&blocked).answer(&key, &batch, &mut |_, _| {});
+    assert!(matches!(refused, Err(RunError::Disk { path, .. }) if path == blocked));
 }

@@ -9,7 +9,7 @@ use crate::status::Status;
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use galen_core::{Clock, Digest, SystemClock};
-use galen_inference::{Calibration, CompileError, Plan, Precision, Program};
+use galen_inference::{Calibration, CompileError, Memory, Plan, Precision, Program};
 use galen_models::{MAX_FILE_BYTES, ModelError, ModelFile};
 use galen_net::protocol::Engine;
 use galen_rns::threads;
@@ -68,6 +68,9 @@ pub(crate) struct PlanArgs {
     /// Under CKKS: most memory for the ciphertexts of a batch that is evaluated, in MiB; a model that needs more is refused.
     #[arg(long, value_name = "MIB")]
     max_memory: Option<u64>,
+    /// With --max-memory: what does not fit waits on disk, in the coordinator's folder, instead.
+    #[arg(long, requires = "max_memory")]
+    spill: bool,
 }
 
 /// Arguments of `model add`.
@@ -157,15 +160,17 @@ fn compile(args: &PlanArgs, bytes: Vec<u8>, file: &ModelFile) -> anyhow::Result<
             eprint!("\rcompiling: {tried} of at most {of} ways tried ");
         }
     };
-    let max_bytes = args
-        .max_memory
-        .map_or(u64::MAX, |mib| mib.saturating_mul(1 << 20));
-    let program = Program::compile_watched(file, args.precision_bits, max_bytes, &progress);
+    let limited = |mib: u64| Memory {
+        max_bytes: mib.saturating_mul(1 << 20),
+        spill: args.spill,
+    };
+    let memory = args.max_memory.map_or(Memory::UNLIMITED, limited);
+    let program = Program::compile_watched(file, args.precision_bits, memory, &progress);
     if show {
         eprint!("\r\x1b[K");
     }
     let program = program?;
-    let calibration = Calibration::measure(program.plan()).map_err(CompileError::from)?;
+    let calibration = Calibration::measure(program.plan())?;
     Ok(Planned {
         seconds: calibration.evaluation(program.plan()),
         bytes,
@@ -228,6 +233,15 @@ fn describe(plan: &Plan, seconds: f64) -> String {
         "memory      {:.0} MiB of ciphertexts at most",
         mib(plan.peak_bytes)
     );
+    if let Some(spilled) = plan.spilled {
+        let _ = writeln!(
+            out,
+            "disk        {:.0} MiB at most; {:.0} MiB written and {:.0} MiB read for a batch",
+            mib(spilled.disk_bytes),
+            mib(spilled.written_bytes),
+            mib(spilled.read_bytes)
+        );
+    }
     let _ = write!(
         out,
         "time        about {seconds:.2} s for a batch of 1 to {} patients on {} threads, {:.0} patients an hour",

@@ -15,7 +15,7 @@ pub use exact::ExactProgram;
 pub use keys::check as check_key;
 pub use queue::{Outcome, Progress, QueryCounts, QueryRecord, Quotas};
 
-use crate::home::HomeError;
+use crate::home::{self, HomeError};
 use crate::rounds::engine::{Engine, EngineError};
 use exact::Expanded;
 use galen_core::{Code, Digest, PartyId, Refusal, faults};
@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use served::Served;
 use std::collections::BTreeMap;
 use std::panic::{self, AssertUnwindSafe};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::Notify;
@@ -130,11 +130,14 @@ pub struct Service {
     queue: Mutex<Queue>,
     uploads: Mutex<Uploads>,
     wake: Notify,
+    scratch: PathBuf,
 }
 
 impl Service {
-    /// Opens the service; if a model was served before, it is served again.
-    pub fn open(engine: &Arc<Engine>, limits: Limits) -> Result<Self, ServiceError> {
+    /// Opens the service; if a model was served before, it is served again. The folder `scratch` is the service's alone: what an earlier
+    /// process left there is removed.
+    pub fn open(engine: &Arc<Engine>, limits: Limits, scratch: &Path) -> Result<Self, ServiceError> {
+        home::remove_folder(scratch)?;
         let store = engine.store();
         let queue = Queue::open(store, limits.quotas)?;
         for batch in queue.ended_batches()? {
@@ -154,6 +157,7 @@ impl Service {
             queue: Mutex::new(queue),
             uploads: Mutex::new(uploads),
             wake: Notify::new(),
+            scratch: scratch.to_owned(),
         };
         if let Some(model) = engine.state().serving
             && let Err(error) = service.load(model)
@@ -558,7 +562,7 @@ impl Service {
         let record =
             record.ok_or_else(|| Refusal::new(Code::UnknownModel, "the model was removed meanwhile"))?;
         let blobs = self.engine.store().blobs();
-        let served = Served::registered(blobs, version, &record).map_err(|reason| {
+        let served = Served::registered(blobs, version, &record, &self.scratch).map_err(|reason| {
             tracing::error!(model = %record.name, %reason, "a registered model cannot be evaluated");
             Refusal::new(Code::EvaluationFailed, "the model cannot be evaluated")
         })?;

@@ -17,9 +17,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const MODELS: Table<ModelRecord> = Table::new("models", *b"MODL", 2);
+const MODELS: Table<ModelRecord> = Table::new("models", *b"MODL", 3);
 /// Version of a package.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// A registered version of a model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,10 +3,11 @@
 use super::exact::{Exact, Expanded};
 use super::registry::{Compiled, ModelRecord};
 use galen_core::{Code, Digest, Refusal};
-use galen_inference::Program;
+use galen_inference::{Program, RunError};
 use galen_models::agenda::ReleasedModel;
 use galen_models::{Model, ModelFile};
 use galen_store::BlobStore;
+use std::path::Path;
 
 /// A model ready to run.
 pub(super) enum Served {
@@ -28,11 +29,13 @@ pub(super) fn released(bytes: &[u8], precision_bits: u32) -> Result<Program, Str
 }
 
 impl Served {
-    /// Reads a registered model, and makes the programs that were chosen when it was added.
+    /// Reads a registered model, and makes the programs that were chosen when it was added. Ciphertexts that do not fit in memory wait in the
+    /// folder `scratch`.
     pub(super) fn registered(
         blobs: &BlobStore,
         version: &Digest,
         record: &ModelRecord,
+        scratch: &Path,
     ) -> Result<Self, String> {
         let read = |blob: &Digest| blobs.read(blob).map_err(|e| e.to_string());
         Ok(match &record.compiled {
@@ -44,7 +47,8 @@ impl Served {
             } => {
                 let file = ModelFile::from_safetensors(&read(file)?).map_err(|e| e.to_string())?;
                 let program = Program::from_choice(&file, *precision_bits, choice);
-                Self::Ckks(Box::new(program.map_err(|e| e.to_string())?))
+                let program = program.map_err(|e| e.to_string())?;
+                Self::Ckks(Box::new(program.with_scratch(scratch)))
             }
             Compiled::Tfhe { .. } => Self::Tfhe(Exact::new(&read(version)?)?),
         })
@@ -64,7 +68,13 @@ impl Served {
                 let answer = program.answer(key, batch, &mut |done, total| {
                     progress(done, total);
                 });
-                answer.map_err(|error| Refusal::new(Code::BadQuery, error.to_string()))
+                answer.map_err(|error| match error {
+                    RunError::Disk { .. } => {
+                        tracing::error!(%error, "ciphertexts cannot wait on disk");
+                        Refusal::new(Code::EvaluationFailed, "the disk failed")
+                    }
+                    error => Refusal::new(Code::BadQuery, error.to_string()),
+                })
             }
             Self::Tfhe(exact) => exact.evaluate(expanded, (name, key), batch, progress),
         }

@@ -16,6 +16,7 @@ use galen_party::carrier::AnySink;
 use galen_store::{MemoryDisk, Store};
 use galen_sums::AuditLine;
 use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 
 /// The coordinator's machine.
@@ -32,6 +33,8 @@ pub struct Coordinator {
 const LOOK_MS: u64 = 500;
 
 const LIMITS: QueryLimits = QueryLimits { batch: 0, key: 0 };
+/// A folder that is not there, and never made: nothing is evaluated.
+const SCRATCH: &str = "/nonexistent";
 /// Nobody asks anything in a simulation.
 const SERVICE: Limits = Limits {
     quotas: Quotas {
@@ -60,7 +63,7 @@ impl Coordinator {
         let engine = Engine::open(cast.study.clone(), cast.coordinator()?, store, Arc::clone(clock))?;
         let engine = Arc::new(engine);
         self.desk = Some(Desk {
-            service: Arc::new(Service::open(&engine, SERVICE)?),
+            service: Arc::new(Service::open(&engine, SERVICE, Path::new(SCRATCH))?),
             engine,
             limits: LIMITS,
             lanes: Lanes::default(),

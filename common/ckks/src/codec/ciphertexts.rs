@@ -80,21 +80,37 @@ impl CiphertextSet {
     /// [`CkksError::Malformed`] for whatever [`Self::to_bytes`] does not write under this preset,
     /// [`CkksError::KeyMismatch`].
     pub fn from_bytes(context: &Arc<Context>, bytes: &[u8]) -> Result<Self, CkksError> {
+        let mut ciphertexts = Vec::new();
+        Self::read(context, bytes, |ct| -> Result<(), CkksError> {
+            ciphertexts.push(ct);
+            Ok(())
+        })?;
+        Self::new(ciphertexts)
+    }
+
+    /// From bytes, one ciphertext after the other, so that memory need not hold them all. `each` can have been called before an error is found.
+    ///
+    /// # Errors
+    /// Those of [`Self::from_bytes`], but that keys are not compared; those of `each`.
+    pub fn read<E: From<CkksError>>(
+        context: &Arc<Context>,
+        bytes: &[u8],
+        mut each: impl FnMut(Ciphertext) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut reader = Reader::new(context, bytes, Tag::CiphertextSet, MAX_SET_BYTES)?;
-        let count = reader.u32()? as usize;
+        let count = reader.u32().map_err(CkksError::from)? as usize;
         if !(1..=MAX_SET).contains(&count) {
-            return Err(Malformed::Count {
+            let malformed = Malformed::Count {
                 count,
                 min: 1,
                 max: MAX_SET,
-            }
-            .into());
+            };
+            return Err(CkksError::from(malformed).into());
         }
-        let ciphertexts = (0..count)
-            .map(|_| read_ciphertext(context, &mut reader))
-            .collect::<Result<Vec<_>, _>>()?;
-        reader.finish()?;
-        Self::new(ciphertexts)
+        for _ in 0..count {
+            each(read_ciphertext(context, &mut reader)?)?;
+        }
+        Ok(reader.finish().map_err(CkksError::from)?)
     }
 }
 

@@ -3,10 +3,13 @@
 mod blocks;
 mod layout;
 mod schedule;
+mod spill;
 
 pub(crate) use self::blocks::Blocks;
 use self::layout::Layout;
-use self::schedule::{Part, Place, Task, elements, peak, schedule};
+pub(crate) use self::schedule::Place;
+use self::schedule::{Part, Task, elements, peak, schedule};
+pub(crate) use self::spill::{Shelf, Spill, Stored, TooLow};
 use crate::network::{Limit, Network, Node, NodeId, Term};
 use galen_ckks::CkksError;
 use galen_ckks::context::{Context, Target};
@@ -321,16 +324,31 @@ impl Circuit {
 
     /// Bytes of all ciphertexts that are held at one time, at most, those of the inputs included.
     pub(crate) fn peak_bytes(&self, degree: usize) -> u64 {
-        let bytes = |parts: usize, level: usize| (parts * (level + 1) * degree * size_of::<u64>()) as u64;
-        let size = |place: &Place| {
-            let [raw, finished] = self.levels[place.node];
-            match place.raw {
-                true => bytes(3, raw),
-                false if place.node + 1 == self.steps.len() => bytes(2, 0),
-                false => bytes(2, finished),
-            }
-        };
-        let beside = |task: &Task| match (&task.part, &self.steps[task.node]) {
+        let size = |place: &Place| self.bytes(place, degree);
+        let beside = |task: &Task| self.bytes_beside(task, degree);
+        peak(&self.steps, &schedule(&self.steps), size, beside)
+    }
+
+    /// How to hold no more than `limit` bytes of ciphertexts.
+    pub(crate) fn spill(&self, degree: usize, limit: u64) -> Result<Spill, TooLow> {
+        let size = |place: &Place| self.bytes(place, degree);
+        let beside = |task: &Task| self.bytes_beside(task, degree);
+        Spill::plan(&self.steps, &schedule(&self.steps), size, beside, limit)
+    }
+
+    /// Bytes of a value.
+    fn bytes(&self, place: &Place, degree: usize) -> u64 {
+        let [raw, finished] = self.levels[place.node];
+        match place.raw {
+            true => bytes(3, raw, degree),
+            false if place.node + 1 == self.steps.len() => bytes(2, 0, degree),
+            false => bytes(2, finished, degree),
+        }
+    }
+
+    /// Bytes that a task needs beside what it reads and writes.
+    fn bytes_beside(&self, task: &Task, degree: usize) -> u64 {
+        match (&task.part, &self.steps[task.node]) {
             (
                 Part::Block(number),
                 Step::Sum {
@@ -341,11 +359,11 @@ impl Circuit {
                 },
             ) if !blocks.is_copy() => {
                 let rows = blocks.get(*number).map_or(0, |block| block.rows.len()) as u64;
-                rows * bytes(if sources.iter().any(|s| s.raw) { 3 } else { 2 }, target.level)
+                let parts = if sources.iter().any(|s| s.raw) { 3 } else { 2 };
+                rows * bytes(parts, target.level, degree)
             }
             _ => 0,
-        };
-        peak(&self.steps, &schedule(&self.steps), size, beside)
+        }
     }
 
     /// Runs the circuit on one value per model input. Results have level 0 and degree 1. `progress` gets steps done and steps in
@@ -381,6 +399,32 @@ impl Circuit {
         let mut results: Vec<(Place, A::Value)> = held.into_iter().collect();
         results.sort_by_key(|(place, _)| place.index);
         Ok(results.into_iter().map(|(_, value)| value).collect())
+    }
+
+    /// The same with values that wait on a shelf. The inputs are [`Stored::input`].
+    pub(crate) fn run_stored<A: Arithmetic, S: Shelf<A::Value>>(
+        &self,
+        arithmetic: &A,
+        spill: &Spill,
+        mut stored: Stored<A::Value, S>,
+        progress: &mut dyn FnMut(u32, u32),
+    ) -> Result<Vec<A::Value>, StoredFailure<S::Error>> {
+        let tasks = schedule(&self.steps);
+        let total = tasks.len() as u32;
+        for ((task, moves), done) in tasks.iter().zip(&spill.moves).zip(1..) {
+            stored.prepare(moves).map_err(StoredFailure::Shelf)?;
+            let read: Vec<&A::Value> = task.reads.iter().map(|place| stored.get(place)).collect();
+            let computed = self
+                .compute(arithmetic, task, &read)
+                .map_err(StoredFailure::Ckks)?;
+            stored.enter(task.writes(&self.steps).into_iter().zip(computed));
+            stored.give_up(moves).map_err(StoredFailure::Shelf)?;
+            progress(done, total);
+        }
+        if let Some(last) = spill.moves.last() {
+            stored.prepare(last).map_err(StoredFailure::Shelf)?;
+        }
+        Ok(stored.into_values())
     }
 
     /// What a task writes, in the order of [`Task::writes`].
@@ -455,6 +499,18 @@ pub(crate) struct Failure {
     pub(crate) in_results: bool,
 }
 
+/// The same where values wait on a shelf.
+#[derive(Debug)]
+pub(crate) enum StoredFailure<E> {
+    Ckks(CkksError),
+    Shelf(E),
+}
+
+/// Bytes of a ciphertext in memory.
+fn bytes(parts: usize, level: usize, degree: usize) -> u64 {
+    (parts * (level + 1) * degree * size_of::<u64>()) as u64
+}
+
 /// Of the channels of a layer, none is taken to vary less than this part of the one that varies most: what hardly varied among those who
 /// were recorded may vary more among others.
 const LEAST_WIDTH: f64 = 0.1;
@@ -522,6 +578,7 @@ mod tests {
     use crate::lower::lower;
     use galen_ckks::preset::Preset;
     use galen_models::{Model, ModelSpec};
+    use std::sync::Mutex;
 
     /// One patient in plain numbers.
     struct Plain;
@@ -556,6 +613,41 @@ mod tests {
         }
     }
 
+    /// Values in a table.
+    #[derive(Default)]
+    struct Table(Mutex<HashMap<Place, f64>>);
+
+    impl Shelf<f64> for Table {
+        type Error = ();
+
+        fn put(&self, place: Place, value: &f64) -> Result<(), ()> {
+            let before = self.0.lock().unwrap().insert(place, *value);
+            before.map_or(Ok(()), |_| Err(()))
+        }
+
+        fn get(&self, place: Place) -> Result<f64, ()> {
+            self.0.lock().unwrap().get(&place).copied().ok_or(())
+        }
+
+        fn remove(&self, place: Place) -> Result<(), ()> {
+            self.0.lock().unwrap().remove(&place).map(drop).ok_or(())
+        }
+    }
+
+    /// What comes out where memory holds as little as it can.
+    fn stored(circuit: &Circuit, row: &[f64]) -> Vec<f64> {
+        let TooLow { needed } = circuit.spill(8, 0).unwrap_err();
+        let spill = circuit.spill(8, needed).unwrap();
+        assert!(spill.written_bytes > 0);
+        let mut stored = Stored::new(Table::default());
+        for (index, value) in row.iter().enumerate() {
+            stored.input(&spill, index, *value).unwrap();
+        }
+        circuit
+            .run_stored(&Plain, &spill, stored, &mut |_, _| {})
+            .unwrap()
+    }
+
     /// However scales are laid out, a circuit computes what the network says, and its bounds hold.
     #[test]
     fn circuits_compute_their_networks() {
@@ -585,6 +677,7 @@ mod tests {
                 let given = (blocks.as_slice(), sizes.as_slice());
                 let circuit = Circuit::new(&context, &network, given, 12, scales, shift).unwrap();
                 let found = circuit.run(&Plain, &row, &mut |_, _| {}).unwrap();
+                assert_eq!(stored(&circuit, &row), found);
                 for (a, b) in found.iter().zip(&expected) {
                     let a = a * f64::from(shift).exp2();
                     assert!((a - b).abs() < 1e-9, "{scales:?} {shift}: {a} {b}");

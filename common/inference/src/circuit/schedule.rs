@@ -9,11 +9,22 @@ use crate::network::NodeId;
 use std::collections::HashSet;
 
 /// A value: an element of a node, and of squares whether as it is (of degree 2) or divided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Place {
-    pub(super) node: NodeId,
-    pub(super) raw: bool,
-    pub(super) index: usize,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Place {
+    pub(crate) node: NodeId,
+    pub(crate) raw: bool,
+    pub(crate) index: usize,
+}
+
+impl Place {
+    /// An input.
+    pub(crate) fn input(index: usize) -> Self {
+        Self {
+            node: 0,
+            raw: false,
+            index,
+        }
+    }
 }
 
 /// Which elements of a node a task computes.
@@ -118,13 +129,8 @@ pub(super) fn peak(
     size: impl Fn(&Place) -> u64,
     beside: impl Fn(&Task) -> u64,
 ) -> u64 {
-    let input = Place {
-        node: 0,
-        raw: false,
-        index: 0,
-    };
     let inputs = steps.first().map_or(0, |_| elements(steps, 0)) as u64;
-    let mut held = inputs * size(&input);
+    let mut held = inputs * size(&Place::input(0));
     let mut peak = held;
     for task in tasks {
         held += task.writes(steps).iter().map(&size).sum::<u64>();
@@ -200,7 +206,7 @@ impl Order<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::{Blocks, Circuit, Scales, sizes};
     use super::*;
     use crate::lower::lower;
@@ -208,7 +214,7 @@ mod tests {
     use galen_ckks::preset::Preset;
     use galen_models::{Model, ModelSpec, Range};
 
-    fn steps(layers: &str, scales: Scales) -> Vec<Step> {
+    pub(in super::super) fn steps(layers: &str, scales: Scales) -> Vec<Step> {
         let text =
             format!("input = [1, 16, 16]\nlayers = [{layers}, \"flatten\", {{ dense = {{ outputs = 3 }} }}]");
         let spec: ModelSpec = toml::from_str(&text).unwrap();
@@ -222,8 +228,8 @@ mod tests {
             .steps
     }
 
-    const STRIDES: &str = "{ conv2d = { channels = 4, kernel = 3 } }, \"square\", { conv2d = { channels = 4, kernel = 3, stride = 2 } }, \"square\"";
-    const RESIDUAL: &str = "{ conv2d = { channels = 2, kernel = 3 } }, { average_pool = { kernel = 2 } }, \
+    pub(in super::super) const STRIDES: &str = "{ conv2d = { channels = 4, kernel = 3 } }, \"square\", { conv2d = { channels = 4, kernel = 3, stride = 2 } }, \"square\"";
+    pub(in super::super) const RESIDUAL: &str = "{ conv2d = { channels = 2, kernel = 3 } }, { average_pool = { kernel = 2 } }, \
         { add = { body = [{ conv2d = { channels = 2, kernel = 1 } }, \"square\"] } }, { fixed_polynomial = { coefficients = [0.1, 0.5, 0.15, 0.2] } }";
 
     /// Everything is computed once, before it is read, and nothing is read after it was given up; only the results are left.
