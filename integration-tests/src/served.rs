@@ -61,7 +61,7 @@ pub fn rectified(seed: u64) -> anyhow::Result<ModelFile> {
 
 /// A network on small images with random weights and recorded ranges.
 pub fn image() -> anyhow::Result<ModelFile> {
-    let spec: ModelSpec = toml::from_str(
+    recorded(
         r#"
         input = [1, 6, 6]
         layers = [
@@ -70,10 +70,35 @@ pub fn image() -> anyhow::Result<ModelFile> {
             "flatten",
             { dense = { outputs = 3 } },
         ]"#,
-    )?;
+    )
+}
+
+/// A network of two convolutions on images of 12 x 12, of which more is held at one time than any one task reads and writes.
+pub fn larger_image() -> anyhow::Result<ModelFile> {
+    recorded(
+        r#"
+        input = [1, 12, 12]
+        layers = [
+            { conv2d = { channels = 8, kernel = 3 } },
+            "square",
+            { average_pool = { kernel = 2 } },
+            { conv2d = { channels = 8, kernel = 1 } },
+            "square",
+            "flatten",
+            { dense = { outputs = 3 } },
+        ]"#,
+    )
+}
+
+/// A network of random weights that has seen eight images.
+fn recorded(network: &str) -> anyhow::Result<ModelFile> {
+    let spec: ModelSpec = toml::from_str(network)?;
+    let inputs = spec.inputs();
     let mut file = ModelFile::from(Model::initial(spec, 3)?);
     let mut stream = Stream::new("served images", 1, &[]);
-    let rows: Vec<Vec<f64>> = (0..8).map(|_| (0..36).map(|_| stream.unit()).collect()).collect();
+    let rows: Vec<Vec<f64>> = (0..8)
+        .map(|_| (0..inputs).map(|_| stream.unit()).collect())
+        .collect();
     file.record(&rows)?;
     file.annotations.inputs = vec![Range::new(0.0, 1.0)];
     Ok(file)

@@ -3,7 +3,7 @@
 use anyhow::{Context, ensure};
 use galen_integration_tests::federation::COORDINATOR;
 use galen_integration_tests::scene::{Scene, small_heart};
-use galen_integration_tests::served::{image, patients, tabular};
+use galen_integration_tests::served::{image, larger_image, patients, tabular};
 use galen_models::ModelFile;
 use serde_json::Value;
 use std::path::Path;
@@ -154,6 +154,70 @@ fn a_registered_model_is_asked() -> anyhow::Result<()> {
         .command(COORDINATOR, ["model", "add", path.as_str()])?
         .failure()?;
     ensure!(refused.log.contains("max_batch_mib"), "{}", refused.log);
+    scene.end()
+}
+
+/// A model whose ciphertexts wait on disk, in the coordinator's folder, gives the same answers; also after a coordinator that was killed in the middle.
+#[test]
+fn a_model_that_does_not_fit_in_memory_is_asked() -> anyhow::Result<()> {
+    const SIDE: u8 = 12;
+    let mut scene = scene()?;
+    let pictures = larger_image()?;
+    let path = shown(&scene.dir().join("shapes.safetensors"));
+    std::fs::write(&path, pictures.to_safetensors()?)?;
+    let free = scene.run(COORDINATOR, &["model", "add", &path])?;
+    ensure!(free["plan"]["spilled"].is_null(), "{free}");
+    let peak = free["plan"]["peak_bytes"].as_u64().context("no memory")?;
+    let allowed = (peak * 3 / 4) >> 20;
+    let limit = ["--max-memory", &allowed.to_string()].map(str::to_owned);
+    let add = ["model", "add", &path, &limit[0], &limit[1]];
+    let refused = scene.command(COORDINATOR, add)?.failure()?;
+    ensure!(refused.log.contains("wait on disk"), "{}", refused.log);
+    let added = scene.run(COORDINATOR, &[&add[..], &["--spill"]].concat())?;
+    let plan = &added["plan"];
+    ensure!(
+        plan["peak_bytes"]
+            .as_u64()
+            .is_some_and(|bytes| bytes <= allowed << 20),
+        "{added}"
+    );
+    ensure!(
+        plan["spilled"]["written_bytes"]
+            .as_u64()
+            .is_some_and(|bytes| bytes > 0),
+        "{added}"
+    );
+
+    // What a coordinator that was killed has left is removed by the next one.
+    let scratch = scene.home(COORDINATOR).join("scratch");
+    std::fs::create_dir_all(scratch.join("batch-left"))?;
+    std::fs::write(scratch.join("batch-left").join("value-1-0"), "left")?;
+    scene.restart_coordinator()?;
+
+    let idx = scene.dir().join("x.idx");
+    let header = [
+        &[0u8, 0, 8, 3][..],
+        &[0, 0, 0, 1],
+        &[0, 0, 0, SIDE],
+        &[0, 0, 0, SIDE],
+    ]
+    .concat();
+    let pixels: Vec<u8> = (0..SIDE * SIDE).map(|i| i.wrapping_mul(41)).collect();
+    std::fs::write(&idx, [header, pixels.clone()].concat())?;
+    let answered = scene.run(ASKER, &["query", "shapes", "--data", &shown(&idx)])?;
+    let rows = [pixels.iter().map(|&p| f64::from(p) / 255.0).collect::<Vec<f64>>()];
+    let plain = pictures.model.forward(&rows)?;
+    let outputs = plain.rows().next().context("no outputs")?;
+    for (class, output) in outputs.iter().enumerate() {
+        let score = answered["table"]["rows"][0][5 + class]
+            .as_str()
+            .context("no score")?;
+        ensure!(
+            (score.parse::<f64>()? - output).abs() < 0.01,
+            "{answered}: {outputs:?}"
+        );
+    }
+    ensure!(std::fs::read_dir(&scratch)?.next().is_none());
     scene.end()
 }
 

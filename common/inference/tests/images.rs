@@ -285,7 +285,10 @@ fn what_does_not_fit_waits_on_disk() {
     assert!(free.plan().peak_bytes > memory && plan.peak_bytes <= memory);
     let spilled = plan.spilled.unwrap();
     assert!(spilled.read_bytes > 0 && spilled.written_bytes >= spilled.disk_bytes);
-    println!("{needed_mib} MiB in place of {}, {spilled:?}", free.plan().peak_bytes >> 20);
+    println!(
+        "{needed_mib} MiB in place of {}, {spilled:?}",
+        free.plan().peak_bytes >> 20
+    );
     assert_eq!((&plan.preset, plan.cost), (&free.plan().preset, free.plan().cost));
 
     let again = Program::from_choice(&file, 6, program.choice()).unwrap();

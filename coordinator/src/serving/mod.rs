@@ -458,7 +458,8 @@ impl Service {
                     (Vec::new(), Some(reason))
                 }
             };
-            locked(&self.loaded).retain(|(held, _)| !gone.contains(held));
+            // The same version may have been added again, with another limit of memory.
+            locked(&self.loaded).retain(|(held, _)| *held != version && !gone.contains(held));
             arrival.done(refused.as_deref())?;
         }
         Ok(())
