@@ -3,6 +3,7 @@
 use crate::model::{Model, ModelError};
 use crate::spec::{ModelSpec, Parameter, ParameterKind, Site};
 use crate::weights::MAX_FILE_BYTES;
+use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -221,7 +222,7 @@ fn values(parameter: &Parameter, tensor: &str, view: &TensorView<'_>) -> Result<
         parameter: parameter.name.clone(),
         tensor: tensor.to_owned(),
         found: format!("{:?} of shape {:?}", view.dtype(), view.shape()),
-        expected: format!("F32 or F64 of shape {:?}", parameter.shape),
+        expected: format!("F16, BF16, F32 or F64 of shape {:?}", parameter.shape),
     };
     if sides(view.shape()) != sides(&parameter.shape) {
         return Err(wrong());
@@ -237,6 +238,14 @@ fn values(parameter: &Parameter, tensor: &str, view: &TensorView<'_>) -> Result<
         Dtype::F32 => {
             let (values, _) = view.data().as_chunks::<4>();
             Ok(values.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect())
+        }
+        Dtype::F16 => {
+            let (values, _) = view.data().as_chunks::<2>();
+            Ok(values.iter().map(|b| f16::from_le_bytes(*b).to_f64()).collect())
+        }
+        Dtype::BF16 => {
+            let (values, _) = view.data().as_chunks::<2>();
+            Ok(values.iter().map(|b| bf16::from_le_bytes(*b).to_f64()).collect())
         }
         _ => Err(wrong()),
     }
@@ -303,6 +312,36 @@ mod tests {
         assert_eq!(first("layer1.variance"), 401.0);
         assert_eq!(first("layer4.weight"), 501.0);
         assert_eq!(first("layer4.bias"), 601.0);
+    }
+
+    /// Numbers that all types hold are the same from each of them.
+    #[test]
+    fn shorter_numbers_are_read_too() {
+        let spec: ModelSpec = toml::from_str("input = 3\nlayers = [{ dense = { outputs = 1 } }]").unwrap();
+        let weights = [0.5f32, -1.75, 96.0];
+        type Bytes = fn(f32) -> Vec<u8>;
+        let types: [(Dtype, Bytes); 4] = [
+            (Dtype::F16, |x| f16::from_f32(x).to_le_bytes().to_vec()),
+            (Dtype::BF16, |x| bf16::from_f32(x).to_le_bytes().to_vec()),
+            (Dtype::F32, |x| x.to_le_bytes().to_vec()),
+            (Dtype::F64, |x| f64::from(x).to_le_bytes().to_vec()),
+        ];
+        for (dtype, bytes) in types {
+            let data: Vec<u8> = weights.iter().flat_map(|&x| bytes(x)).collect();
+            let bias = bytes(0.25);
+            let views = [
+                ("0.weight", TensorView::new(dtype, vec![1, 3], &data).unwrap()),
+                ("0.bias", TensorView::new(dtype, vec![1], &bias).unwrap()),
+            ];
+            let file = safetensors::serialize(views, None).unwrap();
+            let model = Model::from_tensors(spec.clone(), &file, &BTreeMap::new()).unwrap();
+            assert_eq!(model.params(), [0.5, -1.75, 96.0, 0.25], "{dtype:?}");
+        }
+        let data = [1u8; 3];
+        let views = [("0.weight", TensorView::new(Dtype::U8, vec![1, 3], &data).unwrap())];
+        let file = safetensors::serialize(views, None).unwrap();
+        let refused = Model::from_tensors(spec, &file, &BTreeMap::new()).unwrap_err();
+        assert!(refused.to_string().contains("U8"), "{refused}");
     }
 
     #[test]

@@ -27,6 +27,15 @@ pub enum DeviceError {
         /// The name, which is also that of the cargo feature.
         name: &'static str,
     },
+    /// Nothing answers under this name.
+    #[error(
+        "no GPU answers as \"{name}\": install its driver and, for wgpu, a Vulkan loader with what the driver loads (in Debian libvulkan1, \
+         and libegl1 and libxext6 for NVIDIA's), or set device = \"cpu\""
+    )]
+    NoAnswer {
+        /// The name.
+        name: &'static str,
+    },
 }
 
 impl Device {
@@ -45,13 +54,14 @@ impl Device {
         match name {
             "cpu" => Ok(Self::cpu()),
             #[cfg(feature = "cuda")]
-            "cuda" => Ok(Self::gpu(burn::tensor::Device::cuda(0))),
+            "cuda" => Self::gpu("cuda", burn::tensor::Device::cuda(0)),
             #[cfg(not(feature = "cuda"))]
             "cuda" => Err(DeviceError::NotBuilt { name: "cuda" }),
             #[cfg(feature = "wgpu")]
-            "wgpu" => Ok(Self::gpu(burn::tensor::Device::wgpu(
-                burn::tensor::DeviceKind::DefaultDevice,
-            ))),
+            "wgpu" => Self::gpu(
+                "wgpu",
+                burn::tensor::Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
+            ),
             #[cfg(not(feature = "wgpu"))]
             "wgpu" => Err(DeviceError::NotBuilt { name: "wgpu" }),
             _ => Err(DeviceError::Unknown {
@@ -61,10 +71,22 @@ impl Device {
     }
 
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
-    fn gpu(inner: burn::tensor::Device) -> Self {
-        Self {
-            inner,
-            by_images: true,
+    fn gpu(name: &'static str, inner: burn::tensor::Device) -> Result<Self, DeviceError> {
+        use std::panic;
+        // burn looks for the GPU when it first computes, and panics if there is none.
+        let report = panic::take_hook();
+        panic::set_hook(Box::new(|_| {}));
+        let answer = panic::catch_unwind(panic::AssertUnwindSafe(|| {
+            let ones = burn::tensor::Tensor::<1>::ones([2], &inner);
+            ones.sum().into_scalar::<f32>()
+        }));
+        panic::set_hook(report);
+        match answer {
+            Ok(2.0) => Ok(Self {
+                inner,
+                by_images: true,
+            }),
+            _ => Err(DeviceError::NoAnswer { name }),
         }
     }
 }
@@ -78,6 +100,16 @@ mod tests {
         assert!(Device::by_name("cpu").is_ok());
         let error = Device::by_name("gpu").unwrap_err().to_string();
         assert!(error.contains("\"gpu\"") && error.contains("cuda"), "{error}");
+    }
+
+    /// On a machine without one, the error says what to do; on others, it computes.
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn a_gpu_answers_or_is_said_to_be_missing() {
+        if let Err(error) = Device::by_name("wgpu") {
+            assert_eq!(error, DeviceError::NoAnswer { name: "wgpu" });
+            assert!(error.to_string().contains("libvulkan1"), "{error}");
+        }
     }
 
     #[cfg(not(feature = "cuda"))]

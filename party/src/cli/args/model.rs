@@ -19,7 +19,7 @@ pub(in crate::cli) enum ModelAction {
     /// Make a model file from an ONNX file, or from a network and weights trained elsewhere
     #[command(
         long_about = "Makes a model file (safetensors, f64) from an ONNX file, or from a network (.toml) and another framework's weights \
-        (.safetensors, f32 or f64, with PyTorch's names).\n\n\
+        (.safetensors, of 16, 32 or 64 bits, with PyTorch's names).\n\n\
         Weights find their layers in the order of their modules' names; a mapping (--map, a TOML file of lines such as \
         layer0 = \"features.0\") names those for which that is not right.\n\n\
         Needs: the ONNX file; or the network and the weights.\n\n\
