@@ -1,4 +1,4 @@
-//! The file that `party query` writes: a line per patient.
+//! The file that `party query` writes: a line per patient, with its number first and its probability last.
 
 use anyhow::{Context, ensure};
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ pub fn read(path: &Path) -> anyhow::Result<BTreeMap<usize, f64>> {
             .parse()
             .with_context(|| line.to_owned())?;
         let probability: f64 = cells
-            .next()
+            .next_back()
             .unwrap_or_default()
             .parse()
             .with_context(|| line.to_owned())?;

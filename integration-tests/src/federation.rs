@@ -3,12 +3,12 @@
 //! ```text
 //! ROOT/study.toml        the study as its author wrote it
 //! ROOT/coordinator/      the operator's folder
-//! ROOT/hospitals/NAME/   a hospital's folder, with its table data.csv
+//! ROOT/hospitals/NAME/   a hospital's folder, with its table data.csv; images stay where they are
 //! ROOT/answers/          answers to queries
 //! ROOT/logs/             what every process wrote
 //! ```
 
-use crate::folder::StudyFolder;
+use crate::folder::{Data, StudyFolder};
 use crate::job::Job;
 use crate::ports;
 use crate::process::{Logs, Process, was_killed};
@@ -74,11 +74,13 @@ impl Federation {
         let mut freeze = vec!["study".into(), "freeze".into(), OsString::from(&file)];
         for party in &parties {
             let coordinator = address.to_string();
-            layout.run(
-                Role::Party,
-                party.as_str(),
-                &["init", "--name", party.as_str(), "--coordinator", &coordinator],
-            )?;
+            let mut init: Vec<OsString> = ["init", "--name", party.as_str(), "--coordinator", &coordinator]
+                .map(Into::into)
+                .to_vec();
+            if let Some(Data::Images(path)) = folder.data(party) {
+                init.extend(["--data".into(), path.into()]);
+            }
+            layout.run(Role::Party, party.as_str(), &init)?;
             if let Some(table) = folder.table(party) {
                 std::fs::write(layout.home(party.as_str()).join("data.csv"), table)?;
             }

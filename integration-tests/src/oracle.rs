@@ -5,6 +5,8 @@ use anyhow::{Context, ensure};
 use galen_core::PartyId;
 use galen_core::study::{Role, Study};
 use galen_models::Model;
+use galen_party::config::Config;
+use galen_party::home::Home;
 use galen_party::sealed::{OpenedSum, SumSecurity};
 use galen_training::Device;
 use galen_training::baseline::{self, Federated, Hospital};
@@ -30,14 +32,13 @@ pub fn opened(federation: &mut Federation, party: &PartyId) -> anyhow::Result<Op
     serde_json::from_value(result).with_context(|| format!("what {party} opened"))
 }
 
-/// Reads and splits every contributor's table in a federation's root folder.
+/// Reads and splits every contributor's data, where the configuration in a federation's root folder says that they are.
 pub fn hospitals(study: &Study, root: &Path) -> anyhow::Result<Vec<Hospital>> {
-    let load = |name: &PartyId| Hospital::load(study, name, &home(root, name.as_str()).join("data.csv"));
-    Ok(study
-        .with_role(Role::Contributor)
-        .into_iter()
-        .map(load)
-        .collect::<Result<_, _>>()?)
+    let load = |name: &PartyId| -> anyhow::Result<Hospital> {
+        let config = Config::load(&Home::open(&home(root, name.as_str()))?)?;
+        Ok(Hospital::load(study, name, &config.data)?)
+    };
+    study.with_role(Role::Contributor).into_iter().map(load).collect()
 }
 
 /// The whole study, computed on plain values.

@@ -17,7 +17,7 @@ pub struct Config {
     pub study: PathBuf,
     /// Address of the coordinator, `host:port`.
     pub coordinator: String,
-    /// The hospital's table.
+    /// The hospital's table or images.
     pub data: PathBuf,
     /// What trains the model.
     pub device: String,

@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::error::PartyError;
 use crate::home::{self, Home};
 use crate::identity::Identity;
-use galen_core::study::{Changes, FrozenStudy, Release, Role, STUDY_SIGNATURE};
+use galen_core::study::{Changes, DataSchema, FrozenStudy, Release, Role, STUDY_SIGNATURE};
 use galen_core::{PartyId, Signed, StudyDigest};
 use std::fmt::Write;
 use std::path::Path;
@@ -66,6 +66,7 @@ pub fn summary(study: &FrozenStudy, me: &PartyId) -> String {
          and is not claimed."
             .into(),
     );
+    line(data(&plan.data));
     line(format!(
         "Work: one round of statistics, {} of training, one of evaluation. The data stay here; the others see sums only.",
         plan.training_rounds()
@@ -82,6 +83,30 @@ pub fn summary(study: &FrozenStudy, me: &PartyId) -> String {
         Release::Contributors => "The trained model stays with the contributors; nothing is released to the coordinator.".into(),
     });
     text
+}
+
+/// What every contributor's data are.
+fn data(schema: &DataSchema) -> String {
+    let what = match (&schema.samples, schema.class_names()) {
+        (Some(samples), Some([negative, positive])) => {
+            let [min, max] = schema.value_range();
+            format!(
+                "images of {} (channels, height, width) with values from {min} to {max}; class 0 is \"{negative}\", class 1 is \"{positive}\"",
+                samples.input
+            )
+        }
+        _ => format!(
+            "a table of {} columns, which give {} model inputs; class 0 is {:?}, class 1 is {:?}",
+            schema.column.len(),
+            schema.inputs(),
+            schema.target.negative,
+            schema.target.positive
+        ),
+    };
+    let (rows, percent) = (schema.max_rows, 100.0 * schema.held_out);
+    format!(
+        "Data: {what}. At most {rows} patients at a hospital, of whom {percent:.0} % are held out for evaluation."
+    )
 }
 
 /// What changes with a successor, for the person who decides.
@@ -307,8 +332,19 @@ mod tests {
             "not claimed",
             "RELEASED IN CLEAR",
             "this party",
+            "Data: a table of 3 columns",
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
+    }
+
+    #[test]
+    fn of_a_study_on_images_the_summary_tells_shape_range_and_classes() {
+        let text = data(&testing::images().data);
+        assert_eq!(
+            text,
+            "Data: images of 1x4x4 (channels, height, width) with values from 0 to 1; class 0 is \"vertical\", class 1 is \"horizontal\". At \
+             most 200 patients at a hospital, of whom 30 % are held out for evaluation."
+        );
     }
 }

@@ -3,16 +3,16 @@
 use crate::error::PartyError;
 use galen_core::PartyId;
 use galen_core::study::Study;
-use galen_training::{DataError, DataProblem, Table, load_csv, split};
+use galen_training::{DataError, DataProblem, Divided, Records, Table};
 use std::path::Path;
 
 /// Patients to learn from and patients to evaluate on.
 pub struct Patients {
     /// To learn from.
-    pub train: Table,
+    pub train: Records,
     /// Held out.
-    pub held_out: Table,
-    /// For each held-out patient, its number in the file, from 1.
+    pub held_out: Records,
+    /// For each held-out patient, its number in the data, from 1; of a folder in the order of the sorted paths.
     pub held_out_numbers: Vec<usize>,
 }
 
@@ -22,33 +22,31 @@ impl std::fmt::Debug for Patients {
     }
 }
 
+impl From<Divided> for Patients {
+    fn from(divided: Divided) -> Self {
+        Self {
+            train: divided.train,
+            held_out: divided.held_out,
+            held_out_numbers: divided.held_out_indices.iter().map(|index| index + 1).collect(),
+        }
+    }
+}
+
 impl Patients {
-    /// Reads the table and splits it as the study says.
+    /// Reads the table or the images and splits them as the study says.
     pub fn load(path: &Path, study: &Study, party: &PartyId) -> Result<Self, PartyError> {
-        Ok(Self::split(&load_csv(path, &study.data)?, study, party))
+        Ok(Divided::load(path, study, party)?.into())
     }
 
     /// Splits a table as the study says.
     pub fn split(table: &Table, study: &Study, party: &PartyId) -> Self {
-        // Which patients are held out depends on the classes only, so numbers can stand in for the patients.
-        let numbers = Table {
-            features: (1..=table.len())
-                .map(|number| vec![Some(number as f64)])
-                .collect(),
-            labels: table.labels.clone(),
-        };
-        let numbers = split(&numbers, study.data.held_out, study.seed, party).held_out;
-        let numbers = numbers
-            .features
-            .iter()
-            .map(|cells| cells[0].unwrap_or_default() as usize)
-            .collect();
-        let parts = split(table, study.data.held_out, study.seed, party);
-        Self {
-            train: parts.train,
-            held_out: parts.held_out,
-            held_out_numbers: numbers,
-        }
+        Divided::of_table(table.clone(), study, party).into()
+    }
+
+    /// Number of patients of class 0 and of class 1.
+    pub fn classes(&self) -> [usize; 2] {
+        let [train, held_out] = [self.train.classes(), self.held_out.classes()];
+        [train[0] + held_out[0], train[1] + held_out[1]]
     }
 }
 
@@ -77,6 +75,7 @@ pub fn discreet(error: &DataError) -> String {
 mod tests {
     use super::*;
     use crate::testing;
+    use galen_training::{Values, load_csv};
 
     #[test]
     fn errors_name_file_line_and_column_but_no_value() {
@@ -115,9 +114,43 @@ mod tests {
         let all = load_csv(&path, &study.data).unwrap();
         assert_eq!(patients.held_out.len(), patients.held_out_numbers.len());
         assert!(!patients.held_out.is_empty() && !patients.train.is_empty());
-        for (cells, number) in patients.held_out.features.iter().zip(&patients.held_out_numbers) {
+        let Values::Table(held_out) = &patients.held_out.values else {
+            panic!("a table becomes rows")
+        };
+        for (cells, number) in held_out.iter().zip(&patients.held_out_numbers) {
             assert_eq!(cells, &all.features[number - 1]);
         }
         assert!(!format!("{patients:?}").chars().any(|c| c.is_ascii_digit()));
+    }
+
+    #[test]
+    fn images_that_do_not_fit_the_study_are_errors_that_show_no_value() {
+        let mut study = testing::images();
+        let temp = tempfile::tempdir().unwrap();
+        let path = testing::write_images(temp.path(), 12, 0);
+        let mut said = |change: fn(&mut Study)| {
+            change(&mut study);
+            let error = Patients::load(&path, &study, &testing::name("a")).unwrap_err();
+            assert_eq!(error.exit(), crate::error::Exit::Data);
+            (error.code(), error.to_string())
+        };
+        let (code, text) = said(|study| study.data.range = Some([0.0, 0.5]));
+        assert!(
+            text.contains("sample 1, channel \"0\", row 1, column 2: the value is outside 0 to 0.5"),
+            "{text}"
+        );
+        assert_eq!(code, "P206");
+        let (code, text) = said(|study| study.data.max_rows = 11);
+        assert!(
+            text.ends_with("more than 11 samples, which is the study's data.max_rows"),
+            "{text}"
+        );
+        assert_eq!(code, "P206");
+        let (code, text) = said(|study| {
+            study.data.max_rows = 12;
+            study.data.samples.as_mut().unwrap().input = galen_models::Shape::Image([1, 4, 5]);
+        });
+        assert!(text.contains("scans-images-idx3-ubyte"), "{text}");
+        assert_eq!(code, "P203");
     }
 }

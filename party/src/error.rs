@@ -7,6 +7,7 @@ use galen_net::NetError;
 use galen_sums::RoundId;
 use galen_sums::audit::json_lines::FileError;
 use galen_sums::audit::{AuditError, Finding};
+use galen_training::LoadError;
 use std::path::PathBuf;
 
 /// Why a command or the daemon could not do its work.
@@ -55,6 +56,9 @@ pub enum PartyError {
     /// A data set does not fit its schema. The text names the place, not what stands there.
     #[error(transparent)]
     Dataset(#[from] galen_data::DatasetError),
+    /// Images that fit their schema, but not the study. The text names the place, not the value.
+    #[error(transparent)]
+    Samples(#[from] galen_training::SamplesError),
     /// Values that a model does not take. The text names the first one's place, not the value nor the patient.
     #[error(
         "{}: patient {patient} of the file, {feature}: outside the range that the model takes; so are {values} values of {patients} patients in all",
@@ -128,6 +132,9 @@ pub enum PartyError {
         /// Digest derived here.
         derived: Digest,
     },
+    /// What was asked is of another kind than the study's data.
+    #[error("{0}")]
+    Mismatched(String),
     /// What was asked of this party is not possible now.
     #[error("{0}")]
     NotYet(String),
@@ -158,7 +165,7 @@ pub enum Exit {
     Failure = 1,
     /// Folder, configuration, keys, study or a model's file.
     Setup = 3,
-    /// The hospital's table.
+    /// The hospital's table or images.
     Data = 4,
     /// The coordinator cannot be reached or refused.
     Network = 5,
@@ -177,6 +184,17 @@ fn in_lines(findings: &[Finding]) -> String {
         .iter()
         .map(|finding| format!("line {}: {}", finding.line, finding.text));
     lines.collect::<Vec<_>>().join("; ")
+}
+
+impl From<LoadError> for PartyError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Table(error) => error.into(),
+            LoadError::Dataset(error) => error.into(),
+            LoadError::Samples(error) => error.into(),
+            other => Self::internal(other),
+        }
+    }
 }
 
 impl PartyError {
@@ -199,6 +217,8 @@ impl PartyError {
             Self::Dataset(_) => 203,
             Self::Training(_) => 204,
             Self::Outside { .. } => 205,
+            Self::Samples(_) => 206,
+            Self::Mismatched(_) => 207,
             Self::Store(_) => 301,
             Self::Spoilt(_) => 302,
             Self::Net(_) => 401,
@@ -252,6 +272,9 @@ impl PartyError {
             Self::Outside { .. } => {
                 "correct the value, or leave the patient out; --clip takes the nearest value in the range, which is another patient's"
             }
+            Self::Samples(_) => {
+                "correct or leave out what is named; data.max_rows and data.range are the study's, and were agreed on"
+            }
             Self::Dataset(_) => "correct what is named, or the schema; docs/data.md explains both",
             Self::Model { .. } => "docs/models.md tells what networks, weights and ONNX files may contain",
             Self::Store(_) => "check the disk and that no other `party serve` runs on this folder",
@@ -268,6 +291,9 @@ impl PartyError {
             | Self::Audit(_)
             | Self::Inconsistent(_) => {
                 "stop and call the operator and the other parties: somebody's software or somebody is at fault"
+            }
+            Self::Mismatched(_) => {
+                "`party study sign` shows, before it asks, what a study's data are; docs/federated.md explains it"
             }
             Self::NotYet(_) => "`party status --dir DIR` tells where the study stands",
             Self::Role { .. } => "the study fixes each party's roles",
@@ -292,7 +318,11 @@ impl PartyError {
             | Self::Model { .. }
             | Self::Training(_)
             | Self::Device(_) => Exit::Setup,
-            Self::Data(_) | Self::Dataset(_) | Self::Outside { .. } => Exit::Data,
+            Self::Data(_)
+            | Self::Dataset(_)
+            | Self::Samples(_)
+            | Self::Mismatched(_)
+            | Self::Outside { .. } => Exit::Data,
             Self::Net(_) if self.is_succession() => Exit::Closed,
             Self::Net(_) => Exit::Network,
             Self::Untrue(_)

@@ -2,7 +2,7 @@
 //!
 //! Start with [`study`]: a study says who takes part, what the data look like, which model is trained and how.
 //! Once frozen it has a [`StudyDigest`], which every party signs and which is bound into every message after.
-//! Its network is written in the layers of [`network`], its training program in the words of [`recipe`].
+//! Its network is written in the layers of [`network`], its training program in the words of [`recipe`], its images in those of [`samples`].
 //! Around it stand the small things that must mean the same everywhere: [`id`] (names and digests), [`hash`]
 //! (length-prefixed hashing), [`sign`] (Ed25519 keys and signed envelopes), [`code`] (stable error codes),
 //! [`clock`] (injected time), [`config`] (TOML files whose errors name the line), [`envelope`] (what `--format json`
@@ -20,6 +20,7 @@ pub mod id;
 pub mod network;
 pub mod random;
 pub mod recipe;
+pub mod samples;
 pub mod sign;
 pub mod study;
 pub mod telemetry;

@@ -1,7 +1,7 @@
 //! Samples with their targets, patients and sites.
 
 use crate::error::Problem;
-use crate::schema::{Schema, Target};
+use galen_core::samples::{Schema, Target};
 use std::collections::HashMap;
 
 /// Samples with their targets.

@@ -1,6 +1,6 @@
 //! What is wrong with a data set, and where.
 
-use crate::schema::SchemaError;
+use galen_core::samples::SchemaError;
 use std::fmt;
 use std::path::{Path, PathBuf};
 

@@ -1,10 +1,11 @@
 //! Folders of images (PNG, JPEG, DICOM) whose subfolders are classes.
 
 use crate::error::{DatasetError, Place, Problem};
+use crate::labels::Labels;
 use crate::limits::Limits;
 use crate::picture::{self, Pictures};
-use crate::schema::{Labels, Schema, Target};
 use crate::{Dataset, Groups, Inputs, Targets};
+use galen_core::samples::{Schema, Target};
 use std::path::{Path, PathBuf};
 
 /// How deep folders may lie in each other.

@@ -1,9 +1,10 @@
 //! IDX files: big-endian arrays with a header of their dimensions, as MNIST is distributed.
 
 use crate::error::{DatasetError, Place, Problem};
+use crate::labels::Labels;
 use crate::limits::Limits;
-use crate::schema::{Labels, Schema, Target};
 use crate::{Dataset, Inputs, Targets};
+use galen_core::samples::{Schema, Target};
 use galen_models::Shape;
 use std::path::{Path, PathBuf};
 

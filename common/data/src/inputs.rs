@@ -1,7 +1,7 @@
 //! Samples without targets.
 
 use crate::error::{DatasetError, Problem};
-use crate::schema::{Schema, Source, Target};
+use galen_core::samples::Schema;
 use galen_models::Shape;
 use std::path::Path;
 
@@ -68,20 +68,5 @@ impl Inputs {
         self.values
             .get(start..start.saturating_add(each))
             .unwrap_or_default()
-    }
-}
-
-impl Schema {
-    /// For samples of a shape of which nothing else is said: what is not in a table needs no more to be evaluated.
-    pub fn of_inputs(input: Shape) -> Self {
-        Self {
-            input,
-            elements: Vec::new(),
-            target: Target::Regression {
-                name: "unknown".into(),
-                unit: String::new(),
-            },
-            source: Source::default(),
-        }
     }
 }

@@ -20,6 +20,7 @@ mod error;
 mod folder;
 mod idx;
 mod inputs;
+mod labels;
 mod limits;
 mod load;
 mod normalise;
@@ -29,15 +30,16 @@ mod parquet;
 pub mod partition;
 mod picture;
 mod rows;
-mod schema;
 mod table;
 
 pub use dataset::{Dataset, Groups, Targets};
 pub use describe::{ClassCount, Description, ElementRange, SiteCount, ValueRange};
 pub use divide::{Written, write_parts};
 pub use error::{DatasetError, Place, Problem};
+pub use galen_core::samples::{
+    Class, Fit, MAX_CLASSES, MAX_SAMPLE_VALUES, Schema, SchemaError, Source, Target,
+};
 pub use inputs::Inputs;
 pub use limits::Limits;
 pub use load::{Format, load, load_inputs};
 pub use normalise::{Normalisation, NormalisationError};
-pub use schema::{Class, Fit, MAX_CLASSES, MAX_SAMPLE_VALUES, Schema, SchemaError, Source, Target};

@@ -2,8 +2,8 @@
 
 use crate::error::{DatasetError, Problem};
 use crate::limits::Limits;
-use crate::schema::Schema;
 use crate::{Dataset, Inputs, folder, idx, npz, parquet, table};
+use galen_core::samples::Schema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;

@@ -1,10 +1,11 @@
 //! NPZ archives of NumPy: named arrays whose first dimension counts the samples.
 
 use crate::error::{DatasetError, Place, Problem};
+use crate::labels::Labels;
 use crate::limits::Limits;
 use crate::npy::{self, Array};
-use crate::schema::{Labels, Schema, Target};
 use crate::{Dataset, Groups, Inputs, Targets};
+use galen_core::samples::{Schema, Target};
 use galen_models::Shape;
 use std::fs::File;
 use std::io::{BufReader, Read};

@@ -3,8 +3,8 @@
 use crate::error::{DatasetError, Place, Problem};
 use crate::limits::Limits;
 use crate::rows::{Cell, Rows};
-use crate::schema::Schema;
 use crate::{Dataset, Inputs};
+use galen_core::samples::Schema;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;

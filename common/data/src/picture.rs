@@ -3,7 +3,7 @@
 use crate::dicom;
 use crate::error::{DatasetError, Problem};
 use crate::limits::Limits;
-use crate::schema::{Fit, Schema};
+use galen_core::samples::{Fit, Schema};
 use galen_models::Shape;
 use image::imageops::{self, FilterType};
 use image::{DynamicImage, ImageReader};

@@ -1,10 +1,11 @@
 //! From rows of a table to samples, whatever the table is stored in.
 
 use crate::error::{DatasetError, Place, Problem};
+use crate::labels::Labels;
 use crate::limits::Limits;
 use crate::picture;
-use crate::schema::{Labels, Schema, Target};
 use crate::{Dataset, Groups, Inputs, Targets};
+use galen_core::samples::{Schema, Target};
 use galen_models::Shape;
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};

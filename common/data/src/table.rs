@@ -3,8 +3,8 @@
 use crate::error::{DatasetError, Place, Problem};
 use crate::limits::Limits;
 use crate::rows::{Cell, Rows};
-use crate::schema::Schema;
 use crate::{Dataset, Inputs};
+use galen_core::samples::Schema;
 use std::path::Path;
 
 /// Reads a CSV file (comma-separated, UTF-8, quotes as in RFC 4180; `.csv.gz` is decompressed). Spaces around cells do not count.

@@ -98,6 +98,8 @@ mod tests {
                 negative: vec![0.0],
                 positive: vec![1.0],
             },
+            samples: None,
+            range: None,
         }
     }
 

@@ -1,7 +1,8 @@
 //! The statistics round: what imputation and standardisation need to know about all patients together.
 //!
 //! A hospital contributes the number of its patients of each class and, per numeric column, the count of known values, their sum
-//! and the sum of their squares, after the column's public range was mapped to [-1, 1].
+//! and the sum of their squares, after the column's public range was mapped to [-1, 1]. Images are taken as they are: of them only the classes
+//! are counted ([`class_counts`]).
 
 use crate::fixed::{CodecError, FixedPoint, check_length, check_rows};
 use galen_core::study::{Column, ColumnKind, DataSchema};
@@ -42,7 +43,17 @@ fn range(column: &Column) -> Result<(f64, f64), CodecError> {
         })
 }
 
-/// One hospital's values.
+/// One hospital's patients of class 0 and of class 1: its values where the data are images.
+///
+/// # Errors
+/// On more patients than the study allows and on none.
+pub fn class_counts(labels: &[bool], schema: &DataSchema) -> Result<Vec<i64>, CodecError> {
+    check_rows(labels.len(), schema.max_rows)?;
+    let positive = labels.iter().filter(|&&l| l).count();
+    Ok(vec![(labels.len() - positive) as i64, positive as i64])
+}
+
+/// One hospital's values where the data are a table.
 ///
 /// `features` has per patient one entry per feature column of the schema (numeric and categorical, in order), `None` where
 /// missing. Errors on a number outside its column's range, on more rows than the study allows and on none.
@@ -54,8 +65,7 @@ pub fn contribution(
     check_rows(features.len(), schema.max_rows)?;
     check_length(features.len(), labels.len())?;
     let columns: Vec<&Column> = schema.features().collect();
-    let positive = labels.iter().filter(|&&l| l).count();
-    let mut values = vec![(labels.len() - positive) as i64, positive as i64];
+    let mut values = class_counts(labels, schema)?;
     for (place, column) in columns.iter().enumerate() {
         if column.kind != ColumnKind::Numeric {
             continue;
@@ -181,6 +191,28 @@ mod tests {
                 negative: vec![0.0],
                 positive: vec![1.0],
             },
+            samples: None,
+            range: None,
+        }
+    }
+
+    #[test]
+    fn of_images_the_classes_are_counted() {
+        let schema = DataSchema {
+            max_rows: 5,
+            samples: Some(galen_core::samples::Schema::of_inputs(crate::Shape::Image([
+                1, 2, 2,
+            ]))),
+            ..DataSchema::default()
+        };
+        let values = class_counts(&[true, false, true], &schema).unwrap();
+        assert_eq!(values, [1, 2]);
+        assert_eq!(values.len(), Statistics::values(&schema));
+        let statistics = Statistics::from_sums(&[7, 9], &schema).unwrap();
+        assert_eq!((statistics.classes, statistics.columns.len()), ([7, 9], 0));
+        for rows in [0, 6] {
+            let error = class_counts(&vec![true; rows], &schema).unwrap_err();
+            assert_eq!(error, CodecError::Rows { rows, max_rows: 5 });
         }
     }
 

@@ -289,6 +289,8 @@ mod tests {
                     negative: vec![0.0],
                     positive: vec![1.0],
                 },
+                samples: None,
+                range: None,
             },
             model: ModelPlan {
                 hidden: vec![4],

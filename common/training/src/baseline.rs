@@ -7,14 +7,13 @@
 use crate::device::Device;
 use crate::federated::{self, LocalError};
 use crate::preprocess::{PreprocessError, Preprocessor};
-use crate::split::split;
-use crate::table::{DataError, Table, load_csv};
+use crate::records::{Divided, LoadError, Records};
 use galen_core::PartyId;
 use galen_core::study::Study;
 use galen_models::{
     CodecError, Course, CourseError, Histograms, Learned, Model, ModelError, Personal, Statistics, agenda,
 };
-use galen_models::{histogram, metrics, statistics};
+use galen_models::{histogram, metrics};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -24,15 +23,15 @@ pub struct Hospital {
     /// Its name in the study.
     pub name: PartyId,
     /// The patients to learn from.
-    pub train: Table,
+    pub train: Records,
     /// The patients to evaluate on.
-    pub held_out: Table,
+    pub held_out: Records,
 }
 
 /// A model with the preprocessing that belongs to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trained {
-    /// From tables to rows.
+    /// From patients to rows.
     pub preprocessor: Preprocessor,
     /// From rows to logits.
     pub model: Model,
@@ -59,9 +58,12 @@ pub struct Federated {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BaselineError {
-    /// A file.
+    /// The hospital's data.
     #[error(transparent)]
-    Data(#[from] DataError),
+    Data(#[from] LoadError),
+    /// Hospitals whose data are not of one kind, or no hospital.
+    #[error("there is nothing to pool: no hospital, or tables beside images")]
+    Pool,
     /// Network, recipe or sharing.
     #[error(transparent)]
     Course(#[from] CourseError),
@@ -80,22 +82,22 @@ pub enum BaselineError {
 }
 
 impl Hospital {
-    /// Reads and splits a hospital's file as its daemon does.
-    pub fn load(study: &Study, name: &PartyId, csv: &Path) -> Result<Self, BaselineError> {
-        let table = load_csv(csv, &study.data)?;
-        let parts = split(&table, study.data.held_out, study.seed, name);
+    /// Reads and divides a hospital's data as its daemon does.
+    pub fn load(study: &Study, name: &PartyId, data: &Path) -> Result<Self, BaselineError> {
+        let Divided { train, held_out, .. } = Divided::load(data, study, name)?;
+        let name = name.clone();
         Ok(Self {
-            name: name.clone(),
-            train: parts.train,
-            held_out: parts.held_out,
+            name,
+            train,
+            held_out,
         })
     }
 }
 
 impl Trained {
     /// Predicted probabilities of class 1.
-    pub fn probabilities(&self, table: &Table) -> Result<Vec<f64>, BaselineError> {
-        Ok(self.model.probabilities(&self.preprocessor.rows(table)?)?)
+    pub fn probabilities(&self, patients: &Records) -> Result<Vec<f64>, BaselineError> {
+        self.preprocessor.probabilities(&self.model, patients)
     }
 
     /// Exact AUC on the held-out patients of all hospitals together; `None` if they are all of one class.
@@ -111,9 +113,9 @@ impl Trained {
 
 impl Federated {
     /// Predicted probabilities of class 1, by the hospital's own model.
-    pub fn probabilities(&self, hospital: &PartyId, table: &Table) -> Result<Vec<f64>, BaselineError> {
+    pub fn probabilities(&self, hospital: &PartyId, patients: &Records) -> Result<Vec<f64>, BaselineError> {
         let model = self.models.get(hospital).unwrap_or(&self.trained.model);
-        Ok(model.probabilities(&self.trained.preprocessor.rows(table)?)?)
+        self.trained.preprocessor.probabilities(model, patients)
     }
 
     /// Exact AUC on the held-out patients of all hospitals together, each scored by its hospital's model; `None` if they are all of one
@@ -135,24 +137,22 @@ pub fn alone(study: &Study, device: &Device, hospital: &Hospital) -> Result<Trai
 
 /// Training on all patients in one place, with as many passes over them as in the federation.
 pub fn pooled(study: &Study, device: &Device, hospitals: &[Hospital]) -> Result<Trained, BaselineError> {
-    let mut all = Table::default();
-    hospitals.iter().for_each(|h| all.extend(&h.train));
+    let all = Records::joined(hospitals.iter().map(|h| &h.train)).ok_or(BaselineError::Pool)?;
     central(study, device, "pooled", &all)
 }
 
-/// The study's training on one table: the same rounds, without averaging and what belongs to it, and without the limits of contributions.
-fn central(study: &Study, device: &Device, name: &str, table: &Table) -> Result<Trained, BaselineError> {
+/// The study's training on one set of patients: the same rounds, without averaging and what belongs to it, and without the limits of contributions.
+fn central(study: &Study, device: &Device, name: &str, patients: &Records) -> Result<Trained, BaselineError> {
     let mut study = study.clone();
     study.training.proximal = 0.0;
     study.training.private.clear();
     // The limit of rows is one hospital's.
-    let rows = u32::try_from(table.len()).unwrap_or(u32::MAX);
+    let rows = u32::try_from(patients.len()).unwrap_or(u32::MAX);
     study.data.max_rows = study.data.max_rows.max(rows);
     let schema = &study.data;
-    let values = statistics::contribution(&table.features, &table.labels, schema)?;
-    let statistics = Statistics::from_sums(&values, schema)?;
+    let statistics = Statistics::from_sums(&patients.statistics(schema)?, schema)?;
     let preprocessor = Preprocessor::new(schema, &statistics)?;
-    let rows = preprocessor.rows(table)?;
+    let examples = preprocessor.examples(patients)?;
     let course = Course::of(&study)?;
     let mut learned: Option<Learned> = None;
     for round in 0..course.rounds() {
@@ -165,7 +165,7 @@ fn central(study: &Study, device: &Device, name: &str, table: &Table) -> Result<
             personal: None,
             classes: statistics.classes,
         };
-        let step = hospital.train(device, &rows, &table.labels, &mut |_| {})?;
+        let step = hospital.train(device, &examples, &mut |_| {})?;
         learned = Some(course.taken(round, learned.as_ref(), &step.local));
     }
     let model = course.model(learned.as_ref(), None)?;
@@ -190,15 +190,13 @@ pub fn federated_among(
     let members = |round| hospitals.iter().filter(move |h| takes_part(round, &h.name));
     let mut statistics_sum = vec![0; Statistics::values(schema)];
     for hospital in members(0) {
-        let table = &hospital.train;
-        let values = statistics::contribution(&table.features, &table.labels, schema)?;
-        add(&mut statistics_sum, &values);
+        add(&mut statistics_sum, &hospital.train.statistics(schema)?);
     }
     let statistics = Statistics::from_sums(&statistics_sum, schema)?;
     let preprocessor = Preprocessor::new(schema, &statistics)?;
-    let mut rows = BTreeMap::new();
+    let mut examples = BTreeMap::new();
     for hospital in hospitals {
-        rows.insert(&hospital.name, preprocessor.rows(&hospital.train)?);
+        examples.insert(&hospital.name, preprocessor.examples(&hospital.train)?);
     }
     let course = Course::of(study)?;
     let mut learned: Option<Learned> = None;
@@ -219,8 +217,7 @@ pub fn federated_among(
                     personal: own.as_ref(),
                     classes: statistics.classes,
                 };
-                let (rows, labels) = (&rows[&hospital.name], &hospital.train.labels);
-                let step = place.train(device, rows, labels, &mut |_| {})?;
+                let step = place.train(device, &examples[&hospital.name], &mut |_| {})?;
                 add(&mut sum, &step.contribution(&course)?);
                 trained = Some(step.private(&course));
             }
@@ -238,10 +235,11 @@ pub fn federated_among(
     let trained = Trained { preprocessor, model };
     let mut evaluation_sum = vec![0; Histograms::values(&study.evaluation)];
     for hospital in members(agenda::rounds(study).saturating_sub(1)) {
-        let table = &hospital.held_out;
-        let rows = trained.preprocessor.rows(table)?;
-        let probabilities = models[&hospital.name].probabilities(&rows)?;
-        let values = histogram::contribution(&probabilities, &table.labels, &study.evaluation, schema)?;
+        let patients = &hospital.held_out;
+        let probabilities: Vec<f64> = trained
+            .preprocessor
+            .probabilities::<BaselineError>(&models[&hospital.name], patients)?;
+        let values = histogram::contribution(&probabilities, &patients.labels, &study.evaluation, schema)?;
         add(&mut evaluation_sum, &values);
     }
     let histograms = Histograms::from_sums(&evaluation_sum, &study.evaluation)?;

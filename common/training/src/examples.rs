@@ -79,6 +79,19 @@ impl From<&Dataset> for Examples {
 }
 
 impl Targets {
+    /// Number of patients of whom classes are known; for values, numbers of all outputs together.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Classes(classes) => classes.len(),
+            Self::Values(values) => values.len(),
+        }
+    }
+
+    /// Whether there are no targets.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// How well outputs, `width` per patient and one patient after the other, meet the targets. For classes the share of patients
     /// whose class has the largest logit; a single logit stands for class 1 where it is not negative. For numbers 1 minus the squared
     /// errors over the squared deviations from the mean of each output.

@@ -52,14 +52,13 @@ pub enum LocalError {
 }
 
 impl Hospital<'_> {
-    /// Trains on rows of model inputs and their labels.
+    /// Trains on patients' model inputs and classes.
     ///
     /// On the CPU the result depends on nothing but the arguments, to the bit.
-    pub fn train<R: AsRef<[f64]>>(
+    pub fn train(
         &self,
         device: &Device,
-        rows: &[R],
-        labels: &[bool],
+        patients: &Examples,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<LocalStep, LocalError> {
         let (course, plan) = (self.course, &self.study.training);
@@ -71,7 +70,8 @@ impl Hospital<'_> {
                     party: self.party,
                     round: self.round,
                 };
-                train(device, &base, rows, labels, plan, order, progress)?
+                let (rows, labels) = rows(patients, base.spec().inputs());
+                train(device, &base, &rows, &labels, plan, order, progress)?
             }
             Some((recipe, place)) => {
                 let teacher = course.teacher(self.learned, self.personal)?;
@@ -88,10 +88,10 @@ impl Hospital<'_> {
                     shared: course.sharing().shared(),
                     classes: &self.classes,
                 };
-                turn(device, &round, &examples(rows, labels), progress)?
+                turn(device, &round, patients, progress)?
             }
         };
-        let rows = rows.len();
+        let rows = patients.targets.len();
         Ok(LocalStep { base, local, rows })
     }
 }
@@ -108,10 +108,13 @@ impl LocalStep {
     }
 }
 
-fn examples<R: AsRef<[f64]>>(rows: &[R], labels: &[bool]) -> Examples {
-    let inputs = rows.iter().flat_map(|row| row.as_ref()).map(|&x| x as f32);
-    Examples {
-        inputs: inputs.collect(),
-        targets: Targets::Classes(labels.iter().map(|&positive| u32::from(positive)).collect()),
-    }
+/// What the simple plan trains on: a row and a label for each patient.
+fn rows(patients: &Examples, width: usize) -> (Vec<Vec<f64>>, Vec<bool>) {
+    let rows = patients.inputs.chunks(width.max(1));
+    let rows = rows.map(|row| row.iter().map(|&x| f64::from(x)).collect());
+    let labels = match &patients.targets {
+        Targets::Classes(classes) => classes.iter().map(|&class| class == 1).collect(),
+        Targets::Values(_) => Vec::new(),
+    };
+    (rows.collect(), labels)
 }

@@ -1,8 +1,8 @@
 //! What a hospital does with its patients before anything is encrypted.
 //!
-//! In the order in which a CSV file becomes a model: [`load_csv`] checks the file against the study's schema and gives a [`Table`];
-//! [`split`] holds patients out; [`Preprocessor`] turns the rest into standardised rows, with the statistics that the
-//! federation added up; [`train`] improves a model on them with burn, on the [`Device`] that the party's configuration names.
+//! In the order in which a hospital's data become a model: [`Divided`] holds patients out of what [`load_csv`] or `galen_data` read and
+//! checked against the study's schema, and gives [`Records`]; [`Preprocessor`] turns them into model inputs, those of tables standardised with the
+//! statistics that the federation added up; [`train`] improves a model on them with burn, on the [`Device`] that the party's configuration names.
 //!
 //! Networks of any specification, images among them, are [`Network`]s that [`fit`] trains on [`Examples`] by a [recipe](recipes::Recipe): a
 //! program of stages in a file, which can be interrupted and continued; [`record`] writes into the model's file what its encrypted evaluation is
@@ -25,6 +25,7 @@ mod optimise;
 mod preprocess;
 pub mod recipes;
 mod record;
+mod records;
 mod split;
 mod table;
 mod train;
@@ -36,6 +37,7 @@ pub use network::{Network, NetworkError};
 pub use preprocess::{LIMIT, PreprocessError, Preprocessor};
 pub use recipes::{Distillation, Group, Method, Objective, Penalty, Plateau, Reach, Schedule};
 pub use record::{evaluate, record};
-pub use split::{Split, split};
+pub use records::{Divided, LoadError, Records, SamplesError, Values};
+pub use split::{split, split_samples};
 pub use table::{DataError, DataProblem, Table, load_csv, read_csv};
 pub use train::{Order, Progress, TrainError, train};

@@ -26,20 +26,6 @@ impl Table {
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
-
-    /// The patients at the given indices, which must be below [`Table::len`].
-    pub fn select(&self, indices: &[usize]) -> Self {
-        Self {
-            features: indices.iter().map(|&i| self.features[i].clone()).collect(),
-            labels: indices.iter().map(|&i| self.labels[i]).collect(),
-        }
-    }
-
-    /// Appends the patients of another table of the same schema.
-    pub fn extend(&mut self, other: &Self) {
-        self.features.extend(other.features.iter().cloned());
-        self.labels.extend(&other.labels);
-    }
 }
 
 /// What is wrong with a file, and where.

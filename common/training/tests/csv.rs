@@ -37,6 +37,8 @@ fn schema(header: bool) -> DataSchema {
             negative: vec![0.0],
             positive: vec![1.0, 2.0],
         },
+        samples: None,
+        range: None,
     }
 }
 

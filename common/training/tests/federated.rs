@@ -6,7 +6,7 @@ use galen_core::recipe::{Schedule, Stage};
 use galen_core::study::{Server, Study};
 use galen_models::{Course, Learned, Model, ParameterKind};
 use galen_training::baseline::{self, Hospital};
-use galen_training::{Device, federated};
+use galen_training::{Device, Examples, Targets, federated};
 use std::path::PathBuf;
 
 fn folder() -> PathBuf {
@@ -60,8 +60,12 @@ fn local(study: &Study, round: u32, learned: Option<&Learned>, classes: [u64; 2]
         classes,
     };
     let (rows, labels) = rows(course.network().inputs());
+    let patients = Examples {
+        inputs: rows.iter().flatten().map(|&x| x as f32).collect(),
+        targets: Targets::Classes(labels.iter().map(|&positive| u32::from(positive)).collect()),
+    };
     let mut seen = Vec::new();
-    let step = hospital.train(&Device::cpu(), &rows, &labels, &mut |progress| {
+    let step = hospital.train(&Device::cpu(), &patients, &mut |progress| {
         seen.push(progress.epoch)
     });
     assert_eq!(seen, (1..=study.training.local_epochs).collect::<Vec<_>>());

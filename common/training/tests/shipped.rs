@@ -4,9 +4,8 @@
 
 use galen_core::study::Study;
 use galen_models::{Course, Histograms, Statistics, metrics};
-use galen_training::Device;
 use galen_training::baseline::{self, Federated, Hospital};
-use galen_training::federated;
+use galen_training::{Device, Values, federated};
 use std::path::PathBuf;
 
 fn folder(name: &str) -> PathBuf {
@@ -98,7 +97,9 @@ fn the_shipped_heart_files_are_as_published() {
         );
     }
     let place = study.data.features().position(|c| c.name == "chol").unwrap();
-    let zurich = &hospitals[2].train.features;
+    let Values::Table(zurich) = &hospitals[2].train.values else {
+        panic!("a table becomes rows")
+    };
     assert!(
         zurich.iter().all(|f| f[place].is_none()),
         "a cholesterol of 0 is a missing one"
@@ -121,7 +122,7 @@ fn a_contribution_can_be_recomputed_from_file_and_base_model() {
     let base = course.first();
     let mut sum = vec![0i64; course.values()];
     for hospital in &hospitals {
-        let rows = run.trained.preprocessor.rows(&hospital.train).unwrap();
+        let examples = run.trained.preprocessor.examples(&hospital.train).unwrap();
         let place = federated::Hospital {
             study: &study,
             course: &course,
@@ -133,7 +134,7 @@ fn a_contribution_can_be_recomputed_from_file_and_base_model() {
         };
         // From another thread: nothing hangs on thread-local state.
         let step = std::thread::scope(|scope| {
-            let work = || place.train(&device, &rows, &hospital.train.labels, &mut |_| {});
+            let work = || place.train(&device, &examples, &mut |_| {});
             scope.spawn(work).join().unwrap().unwrap()
         });
         let values = step.contribution(&course).unwrap();

@@ -129,10 +129,11 @@ pub(crate) fn summary(study: &Study) -> anyhow::Result<(String, Value)> {
         .map(|warning| format!("  {warning}\n"))
         .unwrap_or_default();
     let mut text = format!(
-        "{}\n  {contributors} contributors, {custodians} custodians, of whom any {} open and {} must endorse; keys in {pieces} pieces\n  {agreement}\n{warning}  model: {} inputs, {}, {} parameters{}\n",
+        "{}\n  {contributors} contributors, {custodians} custodians, of whom any {} open and {} must endorse; keys in {pieces} pieces\n  {agreement}\n{warning}{}  model: {} inputs, {}, {} parameters{}\n",
         study.title,
         sums.threshold,
         sums.agreement,
+        images(study),
         spec.inputs(),
         if study.model.layers.is_empty() {
             format!("widths {:?}", study.model.hidden)
@@ -175,11 +176,24 @@ pub(crate) fn summary(study: &Study) -> anyhow::Result<(String, Value)> {
         }));
     }
     let data = json!({
-        "title": study.title, "custodians": custodians, "threshold": sums.threshold, "agreement": sums.agreement,
+        "title": study.title, "input": study.data.input(), "custodians": custodians, "threshold": sums.threshold, "agreement": sums.agreement,
         "tolerated_cheats": agreement.tolerated_cheats(), "enough": agreement.is_enough(), "pieces": pieces, "parameters": spec.parameter_count(),
         "shared_parameters": course.sharing().count(), "rounds": rounds,
     });
     Ok((text.trim_end().to_owned(), data))
+}
+
+/// What images a study is on; nothing for one on tables.
+fn images(study: &Study) -> String {
+    let data = &study.data;
+    let (Some(samples), Some([negative, positive])) = (&data.samples, data.class_names()) else {
+        return String::new();
+    };
+    let [min, max] = data.value_range();
+    format!(
+        "  data: images of {} (channels, height, width) with values from {min} to {max}, class 0 \"{negative}\", class 1 \"{positive}\"\n",
+        samples.input
+    )
 }
 
 /// How hospitals train, where that is more than the simple plan.

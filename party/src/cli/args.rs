@@ -84,8 +84,8 @@ pub(super) enum Command {
     #[command(
         long_about = "Runs the daemon: connects to the coordinator (outgoing UDP only) and takes part in every round until the \
         study is over.\n\n\
-        Needs: a signed study (`party study sign`) and, for contributors, the table that config.toml names. The table is \
-        checked first; the first thing wrong with it is an error with file, line and column.\n\n\
+        Needs: a signed study (`party study sign`) and, for contributors, the table or images that config.toml names. They are \
+        checked first; the first thing wrong with them is an error with file and place, such as line and column.\n\n\
         It may be killed and started again at any moment: it goes on from what is on the disk. SIGINT or SIGTERM stop it \
         in order.\n\n\
         Example:\n  party serve --dir /srv/galen\n\n\
@@ -108,7 +108,7 @@ pub(super) enum Command {
         Needs: the role of a querier, and patients. MODEL is a name that --list shows, or the digest of a version; its patients are \
         --data: a table, an archive of arrays, IDX images, or a folder of images, described by --schema where the shape of a sample does not say it all. \
         Without MODEL the study's own model is asked, once it is trained: --csv FILE with the columns of the study (the class may be left \
-        out), or --held-out. The key is made once and kept encrypted; its public evaluation part (some megabytes) is uploaded once.\n\n\
+        out), --data FILE or FOLDER of images where the study is on images, or --held-out. The key is made once and kept encrypted; its public evaluation part (some megabytes) is uploaded once.\n\n\
         A model is evaluated by ckks, approximately and thousands of patients at a time, or by tfhe, exactly and patient by patient; --engine chooses where \
         there are both. By tfhe, answers reveal no more than --reveal says, as far as the operator allows it.\n\n\
         Results are rounded to the precision that is planned; raw decryptions are never written, because they would leak \
@@ -117,7 +117,8 @@ pub(super) enum Command {
         party query heart --data new.csv --schema heart.toml --dir /srv/galen --dry-run\n  \
         party query heart --data new.csv --schema heart.toml --dir /srv/galen --out results.csv\n  \
         party query heart --data new.csv --schema heart.toml --dir /srv/galen --engine tfhe --reveal decision\n  \
-        party query --csv new-patients.csv --dir /srv/galen --out probabilities.csv\n\n\
+        party query --csv new-patients.csv --dir /srv/galen --out probabilities.csv\n  \
+        party query --data new-scans/ --dir /srv/galen --out probabilities.csv\n\n\
         Next: the CSV has one line per patient: what tells it apart in the file, label, probabilities and scores."
     )]
     Query(QueryArgs),
@@ -209,7 +210,7 @@ pub(super) struct InitArgs {
     /// Address of the coordinator, host:port, for config.toml
     #[arg(long)]
     pub(super) coordinator: Option<String>,
-    /// Path of the hospital's table, for config.toml; a relative path is relative to the folder
+    /// Path of the hospital's table or images, for config.toml; a relative path is relative to the folder
     #[arg(long)]
     pub(super) data: Option<String>,
 }
@@ -320,8 +321,8 @@ pub(super) enum StudyAction {
     /// Sign the frozen study
     #[command(
         long_about = "Reads the frozen study, checks that it knows this party under its keys, shows what it means, and signs it.\n\n\
-        Needs: the frozen study file from the operator (`coordinator study freeze` makes it). If the table that config.toml names is \
-        there, it is checked against the study too.\n\n\
+        Needs: the frozen study file from the operator (`coordinator study freeze` makes it). If the data that config.toml names are \
+        there, they are checked against the study too.\n\n\
         Before you agree: compare the digest with the other parties by telephone. Everything that follows is bound to it.\n\n\
         Example:\n  party study sign study.toml --dir /srv/galen\n  \
         party study sign study.toml --dir /srv/galen --digest 3f2a...   (no question asked: the digest was compared)\n\n\
@@ -547,6 +548,12 @@ mod tests {
         let parse = |args: &[&str]| Cli::try_parse_from([&["party", "query", "--dir", "d"], args].concat());
         assert!(parse(&[]).is_err());
         assert!(parse(&["--csv", "x", "--held-out"]).is_err());
+        assert!(parse(&["--data", "x", "--held-out"]).is_err() && parse(&["--data", "x", "--clip"]).is_err());
+        assert!(parse(&["--data", "x", "--schema", "s"]).is_err());
+        assert!(
+            parse(&["--data", "x", "--stored-as", "npz"]).is_ok() && parse(&["m", "--held-out"]).is_err()
+        );
+        assert!(parse(&["m", "--data", "x", "--schema", "s", "--clip"]).is_ok());
         assert!(parse(&["--csv", "x"]).is_ok() && parse(&["--held-out", "--format", "json"]).is_ok());
         let audit = |args: &[&str]| Cli::try_parse_from([&["party", "audit", "verify"], args].concat());
         assert!(audit(&[]).is_err() && audit(&["x"]).is_err() && audit(&["--study", "s"]).is_err());

@@ -8,7 +8,7 @@ use crate::consent;
 use crate::home;
 use crate::sealed::Sealed;
 use galen_core::config;
-use galen_models::{Annotations, MAX_FILE_BYTES, Model, ModelFile, ModelSpec, Summary};
+use galen_models::{Annotations, MAX_FILE_BYTES, Model, ModelFile, ModelSpec, Range, Summary};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -118,7 +118,7 @@ pub(super) fn ensemble(args: &EnsembleArgs, output: &Output) -> anyhow::Result<(
 pub(super) fn export(args: &ExportArgs, output: &Output) -> anyhow::Result<()> {
     let file = match (&args.model, &args.dir) {
         (Some(path), _) => load(path)?,
-        (None, Some(dir)) => ModelFile::from(trained(dir)?),
+        (None, Some(dir)) => trained(dir)?,
         (None, None) => {
             return Err(PartyError::NotYet("no model is named: use --dir or --model".into()).into());
         }
@@ -126,8 +126,8 @@ pub(super) fn export(args: &ExportArgs, output: &Output) -> anyhow::Result<()> {
     write(&file, &args.out, output)
 }
 
-/// The model that a party derived, with what it keeps to itself.
-fn trained(dir: &Path) -> anyhow::Result<Model> {
+/// The model that a party derived, with what it keeps to itself. Images enter a model as files have them, so its file says which it takes.
+fn trained(dir: &Path) -> anyhow::Result<ModelFile> {
     let home = super::open(dir)?;
     let config = Config::load(&home)?;
     let study = consent::signed_study(&config)?;
@@ -136,7 +136,19 @@ fn trained(dir: &Path) -> anyhow::Result<Model> {
         let personal = state.personal.as_ref();
         state.derived.trained(study.study(), personal).ok()
     });
-    Ok(model.ok_or_else(|| PartyError::NotYet("the model is not trained yet".into()))?)
+    let model = model.ok_or_else(|| PartyError::NotYet("the model is not trained yet".into()))?;
+    let mut file = ModelFile::from(model);
+    let (title, data) = (&study.study().title, &study.study().data);
+    if let Some(classes) = data.class_names() {
+        let [min, max] = data.value_range();
+        file.annotations = Annotations {
+            title: title.clone(),
+            classes: classes.map(str::to_owned).to_vec(),
+            inputs: vec![Range::new(f64::from(min), f64::from(max))],
+            ..Annotations::default()
+        };
+    }
+    Ok(file)
 }
 
 /// Writes a model file and says so.

@@ -5,7 +5,7 @@ use super::output::Output;
 use crate::PartyError;
 use crate::home::{self, Home};
 use crate::query::report::{self, Report};
-use crate::query::{self, Asked, KeyStatus, Means, ModelQuestion, Question, Samples, Stage};
+use crate::query::{self, About, Asked, KeyStatus, Means, ModelQuestion, Question, Samples, Stage};
 use anyhow::Context;
 use galen_core::SystemClock;
 use galen_core::telemetry::{self, LogFormat};
@@ -53,8 +53,16 @@ pub(super) fn run(args: &QueryArgs, output: &Output) -> anyhow::Result<()> {
         };
         return ask(&home, question, args, &runtime, output);
     }
+    let about = match (&args.csv, &args.data) {
+        (Some(csv), _) => About::Csv(csv.clone()),
+        (None, Some(data)) => About::Images {
+            data: data.clone(),
+            stored_as: args.stored_as,
+        },
+        (None, None) => About::HeldOut,
+    };
     let question = Question {
-        csv: args.csv.clone(),
+        about,
         dry_run: args.dry_run,
         new_key: args.new_key,
     };

@@ -27,6 +27,8 @@ struct SignedStudy {
     needs_state: bool,
     file: PathBuf,
     patients: Option<usize>,
+    /// Patients of class 0 and of class 1.
+    classes: Option<[usize; 2]>,
 }
 
 /// Shows the study and signs it.
@@ -52,15 +54,10 @@ pub(super) fn sign(args: &SignArgs, output: &Output) -> anyhow::Result<()> {
         .into());
     }
     let contributor = study.study().has_role(&identity.name, Role::Contributor);
-    let patients = check_table(&config, &study, &identity)?;
+    let classes = check_data(&config, &study, &identity)?;
+    let patients = classes.map(|classes| classes.iter().sum());
     complain(&consent::summary(&study, &identity.name));
-    match patients {
-        Some(count) => complain(&format!(
-            "The table {} fits the study: {count} patients.",
-            config.data.display()
-        )),
-        None => complain("The table was not checked; `party serve` checks it before anything else."),
-    }
+    complain(&checked(&config, &study, classes));
     if let Some(old) = &old {
         complain(&consent::changes(old, &study));
     }
@@ -80,6 +77,7 @@ pub(super) fn sign(args: &SignArgs, output: &Output) -> anyhow::Result<()> {
         needs_state,
         file: config.study.clone(),
         patients,
+        classes,
     };
     output.say(signed, || {
         let (dir, name) = (args.dir.display(), &study.study().name);
@@ -113,17 +111,37 @@ fn needs_state(home: &Home, study: &FrozenStudy, contributor: bool) -> Result<bo
     Ok(handover::is_needed(study, contributor, state.as_ref()))
 }
 
-/// A table that is there must fit; one that is not there yet may come later.
-fn check_table(
+/// Data that are there must fit; those that are not there yet may come later. Patients of class 0 and of class 1.
+fn check_data(
     config: &Config,
     study: &FrozenStudy,
     identity: &Identity,
-) -> Result<Option<usize>, PartyError> {
+) -> Result<Option<[usize; 2]>, PartyError> {
     if !study.study().has_role(&identity.name, Role::Contributor) || !config.data.exists() {
         return Ok(None);
     }
     let patients = Patients::load(&config.data, study.study(), &identity.name)?;
-    Ok(Some(patients.train.len() + patients.held_out.len()))
+    Ok(Some(patients.classes()))
+}
+
+/// What the check has found, for the person who decides.
+fn checked(config: &Config, study: &FrozenStudy, classes: Option<[usize; 2]>) -> String {
+    let names = study.study().data.class_names();
+    let what = if names.is_some() { "images" } else { "table" };
+    let (Some([negative, positive]), data) = (classes, config.data.display()) else {
+        let pronoun = if names.is_some() { "them" } else { "it" };
+        let verb = if names.is_some() { "were" } else { "was" };
+        return format!(
+            "The {what} {verb} not checked; `party serve` checks {pronoun} before anything else."
+        );
+    };
+    let count = negative + positive;
+    match names {
+        None => format!("The {what} {data} fits the study: {count} patients."),
+        Some([no, yes]) => format!(
+            "The {what} in {data} fit the study: {count} samples, {negative} of class 0 (\"{no}\") and {positive} of class 1 (\"{yes}\")."
+        ),
+    }
 }
 
 fn confirm() -> Result<(), PartyError> {

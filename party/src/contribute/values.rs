@@ -4,7 +4,7 @@ use crate::data::Patients;
 use crate::derive::{DeriveError, Derived};
 use galen_core::PartyId;
 use galen_core::study::{Purpose, Study};
-use galen_models::{CodecError, Course, CourseError, ModelError, Personal, histogram, statistics};
+use galen_models::{CodecError, Course, CourseError, ModelError, Personal, histogram};
 use galen_training::federated::{Hospital, LocalError};
 use galen_training::{Device, PreprocessError, Progress};
 
@@ -15,7 +15,7 @@ pub enum ValuesError {
     /// An earlier round's result is missing or impossible.
     #[error(transparent)]
     Derive(#[from] DeriveError),
-    /// The patients do not fit the schema; the reader of the table checks the same before.
+    /// The patients do not fit the schema; the reader of the data checks the same before.
     #[error("the patients cannot be encoded for this round")]
     Codec(#[source] CodecError),
     /// The patients do not fit the preprocessing.
@@ -80,13 +80,11 @@ pub fn values(sources: Sources<'_>, progress: &mut dyn FnMut(Progress)) -> Resul
         .ok_or(DeriveError::NoRound(derived.applied()))?;
     match purpose {
         Purpose::Statistics => {
-            let table = &patients.train;
-            let values = statistics::contribution(&table.features, &table.labels, &study.data);
+            let values = patients.train.statistics(&study.data);
             Ok(values.map_err(ValuesError::Codec)?.into())
         }
         Purpose::Training => {
-            let table = &patients.train;
-            let rows = derived.preprocessor(study)?.rows(table)?;
+            let examples = derived.preprocessor(study)?.examples(&patients.train)?;
             let course = Course::of(study)?;
             let hospital = Hospital {
                 study,
@@ -98,16 +96,16 @@ pub fn values(sources: Sources<'_>, progress: &mut dyn FnMut(Progress)) -> Resul
                 personal,
                 classes: derived.statistics(study)?.classes,
             };
-            let step = hospital.train(device, &rows, &table.labels, progress)?;
+            let step = hospital.train(device, &examples, progress)?;
             let values = step.contribution(&course).map_err(ValuesError::Codec)?;
             let private = (!course.sharing().is_whole()).then(|| step.private(&course));
             Ok(Computed { values, private })
         }
         Purpose::Evaluation => {
-            let table = &patients.held_out;
-            let rows = derived.preprocessor(study)?.rows(table)?;
-            let scores = derived.trained(study, personal)?.probabilities(&rows)?;
-            let values = histogram::contribution(&scores, &table.labels, &study.evaluation, &study.data);
+            let (model, held_out) = (derived.trained(study, personal)?, &patients.held_out);
+            let preprocessor = derived.preprocessor(study)?;
+            let scores = preprocessor.probabilities::<ValuesError>(&model, held_out)?;
+            let values = histogram::contribution(&scores, &held_out.labels, &study.evaluation, &study.data);
             Ok(values.map_err(ValuesError::Codec)?.into())
         }
     }
@@ -207,6 +205,60 @@ mod tests {
             device: &device,
         };
         assert!(values(sources, &mut |_| {}).is_err());
+    }
+
+    /// Of images as of tables: what a party computes round by round gives the sums and the model of the unencrypted federation.
+    #[test]
+    fn a_study_on_images_gives_the_sums_and_the_model_of_the_baseline() {
+        let study = testing::images();
+        assert_eq!(study.check(), []);
+        let frozen = testing::frozen_of(study.clone(), &[]);
+        let device = Device::cpu();
+        let temp = tempfile::tempdir().unwrap();
+        let (mut hospitals, mut parties) = (Vec::new(), Vec::new());
+        for (seed, member) in study.party.iter().enumerate() {
+            let folder = temp.path().join(member.name.as_str());
+            std::fs::create_dir(&folder).unwrap();
+            let path = testing::write_images(&folder, 40 + 2 * seed, seed);
+            hospitals.push(Hospital::load(&study, &member.name, &path).unwrap());
+            let patients = Patients::load(&path, &study, &member.name).unwrap();
+            assert_eq!(patients.classes(), [20 + seed; 2]);
+            parties.push((member.name.clone(), patients));
+        }
+        let expected = baseline::federated(&study, &device, &hospitals).unwrap();
+        let mut derived = Derived::initial(&frozen);
+        for round in 0..agenda::rounds(&study) {
+            let shape = agenda::shape(&study, round).unwrap().unwrap();
+            let mut sum = vec![0; shape.values];
+            for (party, patients) in &parties {
+                let sources = Sources {
+                    study: &study,
+                    party,
+                    patients,
+                    derived: &derived,
+                    personal: None,
+                    device: &device,
+                };
+                let values = values(sources, &mut |_| {}).unwrap().values;
+                assert_eq!(values.len(), shape.values, "round {round}");
+                assert!(values.iter().all(|value| value.unsigned_abs() <= shape.max_abs));
+                sum.iter_mut().zip(values).for_each(|(s, v)| *s += v);
+            }
+            match round {
+                // Of the statistics round only the classes of the patients to learn from: 14 of 20, 15 of 21 and 15 of 22 each.
+                0 => assert_eq!((&sum, &sum[..]), (&expected.statistics_sum, &[44, 44][..])),
+                1 | 2 => assert_eq!(sum, expected.training_sums[round as usize - 1]),
+                _ => assert_eq!(sum, expected.evaluation_sum),
+            }
+            derived = derived
+                .apply(&study, &sum, &Digest::of(b"opening secret"))
+                .unwrap();
+        }
+        assert_eq!(derived.trained(&study, None).unwrap(), expected.trained.model);
+        let released: ReleasedModel = postcard::from_bytes(&derived.released(&study).unwrap()).unwrap();
+        let model = Model::from_safetensors(&released.safetensors).unwrap();
+        assert_eq!(model.spec().input, study.data.input());
+        assert_eq!(released.input_ranges, [galen_models::Range::new(0.0, 1.0); 16]);
     }
 
     /// The heart study with a recipe, private normalisations and server momentum, over few rounds.

@@ -35,6 +35,7 @@ use crate::sealed::Sealed;
 use crate::traffic::Entry;
 use galen_core::study::{FrozenStudy, Role};
 use galen_core::{Clock, Digest};
+use galen_data::Format;
 use galen_inference::{Program, Querier, QueryError};
 use galen_net::{Client, Tuning};
 use galen_store::Store;
@@ -48,12 +49,28 @@ use submit::Connection;
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// A CSV file of patients; without it, the held-out patients.
-    pub csv: Option<PathBuf>,
+    /// Whom it is about.
+    pub about: About,
     /// Send nothing.
     pub dry_run: bool,
     /// Make a new key first.
     pub new_key: bool,
+}
+
+/// Whom the study's own model is asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum About {
+    /// This hospital's held-out patients.
+    HeldOut,
+    /// Patients in a CSV file with the study's columns.
+    Csv(PathBuf),
+    /// Images as the study describes them.
+    Images {
+        /// A file, or a folder.
+        data: PathBuf,
+        /// How they are stored, if the name does not tell.
+        stored_as: Option<Format>,
+    },
 }
 
 /// What a query is doing, for a progress display.
@@ -112,14 +129,15 @@ pub async fn run(
         .map(|state| state.derived)
         .filter(|derived| derived.is_trained(plan));
     let derived = derived.ok_or_else(|| PartyError::NotYet("the model is not trained yet".into()))?;
-    let source = match question.csv {
-        Some(csv) => Source::Csv(csv),
-        None => Source::HeldOut {
+    let source = match question.about {
+        About::Csv(csv) => Source::Csv(csv),
+        About::Images { data, stored_as } => Source::Images { data, stored_as },
+        About::HeldOut => Source::HeldOut {
             data: config.data.clone(),
         },
     };
     let cohort = patients::load(&source, plan, &identity.name)?;
-    if cohort.table.is_empty() {
+    if cohort.records.is_empty() {
         return Err(PartyError::NotYet("there are no patients to evaluate".into()));
     }
     stage(Stage::Key);
@@ -179,11 +197,14 @@ pub async fn run(
         let (probabilities, difference) = prepared.decrypt(&replies)?;
         report.largest_difference = Some(difference);
         let decimals = report.decimals;
-        let answer = |(&patient, p)| Answer {
+        let names = prepared.names.as_ref();
+        let answer = |(place, (&patient, p)): (usize, (&usize, f64))| Answer {
             patient,
+            name: names.and_then(|names| names.get(place).cloned()),
             probability: report::rounded(p, decimals),
         };
-        report.answers = prepared.numbers.iter().zip(probabilities).map(answer).collect();
+        let answers = prepared.numbers.iter().zip(probabilities).enumerate();
+        report.answers = answers.map(answer).collect();
         report.seconds = seconds(clock.as_ref(), started_ms);
         add_to_totals(
             &folder,
@@ -217,6 +238,7 @@ struct Prepared {
     /// What the model gives in the clear: this party has it.
     expected: Vec<f64>,
     numbers: Vec<usize>,
+    names: Option<Vec<String>>,
     keys: Keys,
     querier: Querier,
     serving_key: Arc<[u8]>,
@@ -233,7 +255,7 @@ impl Prepared {
         let plan = study.study();
         let model = derived.trained(plan, None).map_err(PartyError::internal)?;
         let preprocessor = derived.preprocessor(plan).map_err(PartyError::internal)?;
-        let rows = preprocessor.rows(&cohort.table).map_err(PartyError::internal)?;
+        let rows = preprocessor.rows(&cohort.records).map_err(PartyError::internal)?;
         let expected = model.probabilities(&rows).map_err(PartyError::internal)?;
         let released = derived.released(plan).map_err(PartyError::internal)?;
         let program = Program::compile(&model, &preprocessor.input_ranges(), plan.serving.precision_bits);
@@ -249,6 +271,7 @@ impl Prepared {
             rows,
             expected,
             numbers: cohort.numbers,
+            names: cohort.names,
             keys,
             querier,
             serving_key: serving_key.into(),

@@ -1,30 +1,41 @@
-//! Patients to be evaluated: the hospital's held-out ones, or those of a CSV file in which the class may be left out.
+//! Patients to be evaluated by the study's own model: the hospital's held-out ones, those of a CSV file in which the class may be left
+//! out, or images without classes.
 
 use crate::data::Patients;
 use crate::error::PartyError;
 use galen_core::PartyId;
 use galen_core::study::{ColumnKind, DataSchema, Study};
-use galen_training::{Table, read_csv};
-use std::path::PathBuf;
+use galen_data::{Format, Limits, load_inputs};
+use galen_training::{Records, read_csv};
+use std::path::{Path, PathBuf};
 
 /// Where patients come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A CSV file with the study's columns.
     Csv(PathBuf),
-    /// The held-out part of the hospital's table.
+    /// Images as the study describes them.
+    Images {
+        /// A file, or a folder.
+        data: PathBuf,
+        /// How they are stored, if the name does not tell.
+        stored_as: Option<Format>,
+    },
+    /// The held-out part of the hospital's data.
     HeldOut {
-        /// The table.
+        /// The data.
         data: PathBuf,
     },
 }
 
-/// Patients with their numbers in the file.
+/// Patients with their numbers in the data.
 pub struct Cohort {
-    /// Their features. The labels mean nothing unless `labelled`.
-    pub table: Table,
-    /// Their numbers in the file, from 1.
+    /// What is known of them. The labels mean nothing unless `labelled`.
+    pub records: Records,
+    /// Their numbers in the data, from 1.
     pub numbers: Vec<usize>,
+    /// What tells images apart: the patients that the data name, or paths in a folder, or numbers. `None` for a table.
+    pub names: Option<Vec<String>>,
     /// Whether the labels are the patients' true classes.
     pub labelled: bool,
 }
@@ -41,12 +52,13 @@ pub fn load(source: &Source, study: &Study, party: &PartyId) -> Result<Cohort, P
         Source::HeldOut { data } => {
             let patients = Patients::load(data, study, party)?;
             Ok(Cohort {
-                table: patients.held_out,
+                names: names(data, &patients.held_out_numbers, study)?,
+                records: patients.held_out,
                 numbers: patients.held_out_numbers,
                 labelled: true,
             })
         }
-        Source::Csv(path) => {
+        Source::Csv(path) if study.data.samples.is_none() => {
             let bytes = std::fs::read(path).map_err(PartyError::file(path))?;
             let table = read_csv(
                 with_class(&bytes, &study.data).as_slice(),
@@ -55,11 +67,39 @@ pub fn load(source: &Source, study: &Study, party: &PartyId) -> Result<Cohort, P
             )?;
             Ok(Cohort {
                 numbers: (1..=table.len()).collect(),
-                table,
+                names: None,
+                records: table.into(),
+                labelled: false,
+            })
+        }
+        Source::Csv(_) => Err(PartyError::Mismatched(
+            "--csv takes rows of a table, but this study is on images: give a file or folder of them with --data".into(),
+        )),
+        Source::Images { data, stored_as } => {
+            let Some(samples) = &study.data.samples else {
+                return Err(PartyError::Mismatched(
+                    "--data without a MODEL takes images, but this study is on tables: give a CSV file with its columns with --csv".into(),
+                ));
+            };
+            let (records, names) = Records::of_inputs(data, *stored_as, samples, &study.data)?;
+            Ok(Cohort {
+                numbers: (1..=records.len()).collect(),
+                names: Some(names),
+                records,
                 labelled: false,
             })
         }
     }
+}
+
+/// Names of the images with these numbers; `None` for a table.
+fn names(data: &Path, numbers: &[usize], study: &Study) -> Result<Option<Vec<String>>, PartyError> {
+    let Some(samples) = &study.data.samples else {
+        return Ok(None);
+    };
+    let inputs = load_inputs(data, None, samples, &Limits::default())?;
+    let name = |number: &usize| inputs.names().get(number.saturating_sub(1)).cloned();
+    Ok(numbers.iter().map(name).collect())
 }
 
 /// Puts a class into every line of a table that lacks it, so that the reader of complete tables can read it. Lines stay where they
@@ -148,6 +188,7 @@ fn put<'a>(record: &'a csv::StringRecord, place: usize, replace: bool, text: &'a
 mod tests {
     use super::*;
     use crate::testing;
+    use galen_training::Values;
 
     fn csv(text: &str) -> Result<Cohort, PartyError> {
         let temp = tempfile::tempdir().unwrap();
@@ -166,7 +207,8 @@ mod tests {
             "sex,age\n1,50\n0,?\n",
         ] {
             let cohort = csv(text).unwrap();
-            assert_eq!(cohort.table.features, expected, "{text}");
+            assert_eq!(cohort.records.values, Values::Table(expected.clone()), "{text}");
+            assert_eq!(cohort.names, None);
             assert_eq!(cohort.numbers, [1, 2]);
             assert!(!cohort.labelled);
         }
@@ -183,6 +225,49 @@ mod tests {
         ] {
             let said = csv(text).unwrap_err().to_string();
             assert!(said.contains(place), "{said}");
+        }
+    }
+
+    #[test]
+    fn images_need_no_classes_and_are_numbered() {
+        let (study, temp) = (testing::images(), tempfile::tempdir().unwrap());
+        let data = testing::write_images(temp.path(), 12, 0);
+        let labels = temp.path().join("scans-labels-idx1-ubyte");
+        let held_out = load(
+            &Source::HeldOut { data: data.clone() },
+            &study,
+            &testing::name("a"),
+        )
+        .unwrap();
+        assert!(held_out.labelled && held_out.records.len() == 4);
+        let names: Vec<String> = held_out.numbers.iter().map(usize::to_string).collect();
+        assert_eq!(held_out.names, Some(names));
+        std::fs::remove_file(labels).unwrap();
+        let stored_as = None;
+        let source = Source::Images { data, stored_as };
+        let all = load(&source, &study, &testing::name("a")).unwrap();
+        assert!(!all.labelled && all.records.len() == 12);
+        let indices: Vec<usize> = held_out.numbers.iter().map(|number| number - 1).collect();
+        assert_eq!(all.records.select(&indices).values, held_out.records.values);
+    }
+
+    #[test]
+    fn tables_and_images_are_not_taken_for_each_other() {
+        let csv = Source::Csv("new.csv".into());
+        let images = Source::Images {
+            data: "new.npz".into(),
+            stored_as: None,
+        };
+        for (source, study, instead) in [
+            (csv, testing::images(), "with --data"),
+            (images, testing::study(), "with --csv"),
+        ] {
+            let error = load(&source, &study, &testing::name("a")).unwrap_err();
+            assert!(error.to_string().contains(instead), "{error}");
+            assert_eq!(
+                (error.code().as_str(), error.exit()),
+                ("P207", crate::error::Exit::Data)
+            );
         }
     }
 }

@@ -5,10 +5,13 @@ use serde::Serialize;
 use std::path::PathBuf;
 
 /// The probability of one patient.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Answer {
-    /// The patient's number in the file, from 1.
+    /// The patient's number in the data, from 1.
     pub patient: usize,
+    /// Of an image: what tells it apart, such as its path in the folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Probability of class 1, rounded to the planned precision.
     pub probability: f64,
 }
@@ -70,16 +73,35 @@ pub fn rounded(probability: f64, decimals: u32) -> f64 {
     (probability * scale).round() / scale
 }
 
-/// The answers as CSV: a header line, then a line per patient.
+/// The answers as CSV: a header line, then a line per patient. Images have their names in it.
 pub fn csv(answers: &[Answer], decimals: u32) -> String {
-    let mut text = String::from("patient,probability\n");
+    let named = answers.iter().any(|answer| answer.name.is_some());
+    let mut text = String::from(if named {
+        "patient,name,probability\n"
+    } else {
+        "patient,probability\n"
+    });
     for answer in answers {
+        let name = match &answer.name {
+            Some(name) => format!("{},", quoted(name)),
+            None if named => ",".to_owned(),
+            None => String::new(),
+        };
         text.push_str(&format!(
-            "{},{:.*}\n",
+            "{},{name}{:.*}\n",
             answer.patient, decimals as usize, answer.probability
         ));
     }
     text
+}
+
+/// A cell as CSV has it (RFC 4180).
+fn quoted(cell: &str) -> String {
+    if cell.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", cell.replace('"', "\"\""))
+    } else {
+        cell.to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -108,13 +130,29 @@ mod tests {
         let answers = [
             Answer {
                 patient: 3,
+                name: None,
                 probability: 0.25,
             },
             Answer {
                 patient: 17,
+                name: None,
                 probability: 1.0,
             },
         ];
         assert_eq!(csv(&answers, 3), "patient,probability\n3,0.250\n17,1.000\n");
+    }
+
+    #[test]
+    fn images_are_told_apart_by_their_names() {
+        let answer = |patient, name: &str| Answer {
+            patient,
+            name: Some(name.into()),
+            probability: 0.5,
+        };
+        let answers = [answer(1, "ill/3.png"), answer(4, "a \"b\", c")];
+        assert_eq!(
+            csv(&answers, 1),
+            "patient,name,probability\n1,ill/3.png,0.5\n4,\"a \"\"b\"\", c\",0.5\n"
+        );
     }
 }

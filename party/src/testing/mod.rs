@@ -6,9 +6,10 @@ mod malicious;
 
 use galen_core::study::{Card, FrozenStudy, Role, Study};
 use galen_core::{Digest, PartyId};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const STUDY: &str = include_str!("small.toml");
+const IMAGES: &str = include_str!("images.toml");
 
 /// A name.
 pub(crate) fn name(text: &str) -> PartyId {
@@ -18,6 +19,35 @@ pub(crate) fn name(text: &str) -> PartyId {
 /// A study of three parties.
 pub(crate) fn study() -> Study {
     toml::from_str(STUDY).unwrap()
+}
+
+/// A study of three parties on images.
+pub(crate) fn images() -> Study {
+    toml::from_str(IMAGES).unwrap()
+}
+
+/// Writes the images of a hospital of that study as IDX, `count` of them: gray stripes, every other one with horizontal ones. Gives the path of
+/// the images.
+pub(crate) fn write_images(folder: &Path, count: usize, seed: usize) -> PathBuf {
+    let stripes = |index: usize| {
+        (0..16).map(move |pixel| {
+            let (row, column) = (pixel / 4, pixel % 4);
+            let along = if index % 2 == 1 { row } else { column };
+            let noise = (index * 31 + pixel * 17 + seed * 7) % 40;
+            ((along + index / 2) % 2 * 200 + noise) as u8
+        })
+    };
+    let file = |sides: &[usize], bytes: Vec<u8>| {
+        let magic = [0, 0, 8, sides.len() as u8].into_iter();
+        let sides = sides.iter().flat_map(|&side| (side as u32).to_be_bytes());
+        magic.chain(sides).chain(bytes).collect::<Vec<u8>>()
+    };
+    let images = folder.join("scans-images-idx3-ubyte");
+    let values = (0..count).flat_map(stripes).collect();
+    std::fs::write(&images, file(&[count, 4, 4], values)).unwrap();
+    let labels = (0..count).map(|index| (index % 2) as u8).collect();
+    std::fs::write(folder.join("scans-labels-idx1-ubyte"), file(&[count], labels)).unwrap();
+    images
 }
 
 /// A study of so many parties, all of which contribute, and of which the first so many keep pieces.

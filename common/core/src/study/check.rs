@@ -2,6 +2,8 @@
 
 use super::data::{Column, ColumnKind};
 use super::plan::{Release, Role, Study};
+use crate::network::Shape;
+use crate::samples::{self, Schema};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -155,6 +157,14 @@ impl Study {
         let d = &self.data;
         c.range("data.max_rows", d.max_rows, 10, 1 << 20);
         c.range("data.held_out", d.held_out, 0.05, 0.5);
+        match &d.samples {
+            Some(samples) => check_samples(c, samples, d.value_range()),
+            None => self.check_table(c),
+        }
+    }
+
+    fn check_table(&self, c: &mut Checker) {
+        let d = &self.data;
         let mut names = BTreeSet::new();
         for (i, column) in d.column.iter().enumerate() {
             let field = format!("data.column[{i}]");
@@ -188,6 +198,32 @@ impl Study {
             || "a value is in both classes".into(),
         );
     }
+}
+
+/// What a study asks of images beyond what their schema by itself must fulfil.
+fn check_samples(c: &mut Checker, samples: &Schema, [min, max]: [f32; 2]) {
+    if let Err(error) = samples.check() {
+        c.require(false, "data.samples", || error.to_string());
+    }
+    c.require(matches!(samples.input, Shape::Image(_)), "data.samples.input", || {
+        "is a number of features, but samples are images, [channels, height, width], or signals, [channels, 1, length]: a table is \
+         described by [[data.column]], whose values are standardised over all hospitals"
+            .into()
+    });
+    c.require(
+        matches!(samples.target, samples::Target::Binary { .. }),
+        "data.samples.target",
+        || {
+            "must be { binary = { negative = .., positive = .. } }: a study tells two classes apart; each may have several labels, so that \
+             one class can be told from all others"
+                .into()
+        },
+    );
+    c.require(
+        min.is_finite() && max.is_finite() && min < max,
+        "data.range",
+        || format!("is [{min}, {max}], must be finite numbers, the smaller one first"),
+    );
 }
 
 fn check_column(c: &mut Checker, field: &str, column: &Column) {

@@ -10,6 +10,14 @@ impl Study {
     pub(super) fn check_model(&self, c: &mut Checker) {
         let m = &self.model;
         if m.layers.is_empty() {
+            if self.data.samples.is_some() {
+                c.require(false, "model.layers", || {
+                    "is missing: residual blocks (model.hidden) take the columns of a table; give the layers of a network for images, and \
+                     [training.recipe] to train it"
+                        .into()
+                });
+                return;
+            }
             c.range("model.hidden", m.hidden.len(), 1, 4);
             c.require(
                 m.hidden.iter().all(|w| (1..=1024).contains(w)),
@@ -66,7 +74,7 @@ impl Study {
                         "stands beside training.recipe, whose stages say how is trained; leave it out".into()
                     });
                 }
-                check_recipe(c, recipe);
+                check_recipe(c, recipe, self.data.samples.is_some());
                 c.range("training.recipe.stages", self.training_rounds(), 1, MAX_ROUNDS);
             }
         }
@@ -128,7 +136,7 @@ fn check_server(c: &mut Checker, server: &Server) {
 }
 
 /// A recipe inside a study: what [`Recipe::check`] asks for, and nothing that only makes sense on one's own data.
-fn check_recipe(c: &mut Checker, recipe: &Recipe) {
+fn check_recipe(c: &mut Checker, recipe: &Recipe, on_images: bool) {
     if let Err(error) = recipe.check() {
         c.require(false, "training.recipe", || error.to_string());
     }
@@ -142,7 +150,7 @@ fn check_recipe(c: &mut Checker, recipe: &Recipe) {
         || "must be \"classification\": a study tells two classes apart".into(),
     );
     c.require(
-        recipe.augmentation.is_none(),
+        on_images || recipe.augmentation.is_none(),
         "training.recipe.augmentation",
         || "varies images, and the data of this study are tables; leave it out".into(),
     );

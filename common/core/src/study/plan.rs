@@ -21,7 +21,7 @@ pub struct Study {
     pub party: Vec<Member>,
     /// How sums are encrypted and opened.
     pub sums: SumsPolicy,
-    /// What the tables look like.
+    /// What the data look like.
     pub data: DataSchema,
     /// The network.
     pub model: ModelPlan,
@@ -167,7 +167,7 @@ impl Study {
 
     /// Whether the study is one that the first version of the file format could say.
     pub(super) fn is_simple(&self) -> bool {
-        self.model.layers.is_empty() && self.training.is_simple()
+        self.data.samples.is_none() && self.model.layers.is_empty() && self.training.is_simple()
     }
 
     /// Whether a party holds a role.

@@ -2,7 +2,7 @@
 
 use super::{Course, Sharing};
 use crate::fedavg::FedAvg;
-use crate::spec::{Layer, ModelSpec, Shape, Site};
+use crate::spec::{Layer, ModelSpec, Site};
 use galen_core::study::{Problem, Release, Study};
 
 /// A study whose training cannot be computed.
@@ -34,7 +34,7 @@ pub(super) fn build(study: &Study) -> Result<Course, CourseError> {
         ("model.hidden", spec)
     } else {
         let spec = ModelSpec {
-            input: Shape::Features(study.data.inputs()),
+            input: study.data.input(),
             layers: plan.layers.clone(),
         };
         ("model.layers", spec.check().map(|()| spec))

@@ -48,6 +48,8 @@ fn study(layers: &str, training: &str) -> Study {
                 negative: vec![0.0],
                 positive: vec![1.0],
             },
+            samples: None,
+            range: None,
         },
         model: ModelPlan {
             layers: network.layers,

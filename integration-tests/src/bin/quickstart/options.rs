@@ -40,7 +40,7 @@ pub(crate) struct Options {
     /// Work in this folder, which must be new or empty, and leave it for inspection
     #[arg(long, value_name = "DIR")]
     pub(crate) keep: Option<PathBuf>,
-    /// Run this study file (NAME.csv for every party beside it), or study.toml of this folder, in place of the heart study
+    /// Run this study file (beside it for every party NAME.csv, or its images: a folder NAME, NAME.npz and so on), or study.toml of this folder, in place of the heart study
     #[arg(long, value_name = "PATH")]
     pub(crate) study: Option<PathBuf>,
 }

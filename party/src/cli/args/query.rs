@@ -21,19 +21,19 @@ pub(in crate::cli) struct QueryArgs {
     /// What answers are to reveal, as far as the operator allows; less than scores only by tfhe
     #[arg(long, requires = "model", value_enum)]
     pub(in crate::cli) reveal: Option<Revealed>,
-    /// Patients for MODEL: a file (.csv, .parquet, .npz, IDX), or a folder of images
-    #[arg(long, requires = "model")]
+    /// Patients for MODEL: a file (.csv, .parquet, .npz, IDX), or a folder of images. Without MODEL, images for the model of a study on images
+    #[arg(long)]
     pub(in crate::cli) data: Option<PathBuf>,
-    /// What every sample of --data looks like (.toml); tables need it
-    #[arg(long, requires = "data")]
+    /// What every sample of --data looks like (.toml); tables need it. The study's own model takes what the study says
+    #[arg(long, requires = "model")]
     pub(in crate::cli) schema: Option<PathBuf>,
     /// How --data are stored, if the name does not tell: csv, parquet, npz, idx, folder
     #[arg(long, requires = "data", value_name = "FORMAT", value_parser = clap::value_parser!(galen_data::Format))]
     pub(in crate::cli) stored_as: Option<galen_data::Format>,
     /// Values outside the range that MODEL takes become the nearest that it does
-    #[arg(long, requires = "data")]
+    #[arg(long, requires = "model")]
     pub(in crate::cli) clip: bool,
-    /// Patients for the study's own model: a CSV file with the study's columns; the class may be left out
+    /// Patients for the own model of a study on tables: a CSV file with its columns; the class may be left out
     #[arg(long)]
     pub(in crate::cli) csv: Option<PathBuf>,
     /// Patients for the study's own model: this hospital's held-out ones

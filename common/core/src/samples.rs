@@ -1,6 +1,8 @@
 //! What a data set declares of itself: shapes, names, and where things stand in its files.
+//!
+//! `galen_data` reads files by a [`Schema`]; a study on images has one ([`DataSchema::samples`](crate::study::DataSchema::samples)).
 
-use galen_models::Shape;
+use crate::network::Shape;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
@@ -12,7 +14,7 @@ pub const MAX_SAMPLE_VALUES: usize = 1 << 22;
 /// What every sample of a data set looks like.
 ///
 /// ```
-/// # use galen_data::Schema;
+/// # use galen_core::samples::Schema;
 /// let mnist: Schema = toml::from_str(r#"
 ///     input = [1, 28, 28]
 ///     target = { classes = { classes = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"] } }
@@ -228,6 +230,19 @@ impl Schema {
         Ok(())
     }
 
+    /// For samples of a shape of which nothing else is said: what is not in a table needs no more to be evaluated.
+    pub fn of_inputs(input: Shape) -> Self {
+        Self {
+            input,
+            elements: Vec::new(),
+            target: Target::Regression {
+                name: "unknown".into(),
+                unit: String::new(),
+            },
+            source: Source::default(),
+        }
+    }
+
     /// Name of a feature or channel: the declared one, or its number.
     pub fn element(&self, index: usize) -> String {
         self.elements
@@ -267,48 +282,8 @@ impl Target {
     }
 }
 
-/// From a label as a file writes it to the class.
-#[derive(Debug)]
-pub(crate) struct Labels(std::collections::HashMap<String, u32>);
-
-impl Labels {
-    /// The labels of a target; explicit ones win over names, names over numbers.
-    pub(crate) fn new(target: &Target) -> Self {
-        let classes = target.classes();
-        let mut known = std::collections::HashMap::new();
-        for (number, class) in (0u32..).zip(&classes) {
-            class.labels.iter().for_each(|label| {
-                known.insert(canonical(label), number);
-            });
-        }
-        for (number, class) in (0u32..).zip(&classes).filter(|(_, c)| c.labels.is_empty()) {
-            known.entry(canonical(&class.name)).or_insert(number);
-        }
-        if let Target::Classes { .. } = target {
-            for (number, _) in (0u32..).zip(&classes).filter(|(_, c)| c.labels.is_empty()) {
-                known.entry(canonical(&number.to_string())).or_insert(number);
-            }
-        }
-        Self(known)
-    }
-
-    /// The labels, for messages; not more than fit on a line.
-    pub(crate) fn list(&self) -> String {
-        let mut known: Vec<(&u32, &String)> = self.0.iter().map(|(label, class)| (class, label)).collect();
-        known.sort();
-        let more = if known.len() > 20 { ", ..." } else { "" };
-        let first: Vec<&str> = known.iter().take(20).map(|(_, label)| label.as_str()).collect();
-        format!("{}{more}", first.join(", "))
-    }
-
-    /// The class of a label.
-    pub(crate) fn class(&self, label: &str) -> Option<u32> {
-        self.0.get(&canonical(label)).copied()
-    }
-}
-
-/// Labels that are equal numbers are one label.
-fn canonical(label: &str) -> String {
+/// A label as it is compared: those that are equal numbers are one label.
+pub fn canonical(label: &str) -> String {
     let label = label.trim();
     match label.parse::<f64>() {
         Ok(number) if number.is_finite() => (number + 0.0).to_string(),
@@ -333,26 +308,6 @@ mod tests {
         Class {
             name: name.into(),
             labels: labels.iter().map(|&l| l.into()).collect(),
-        }
-    }
-
-    #[test]
-    fn labels_are_explicit_then_names_then_numbers() {
-        let target = Target::Classes {
-            classes: vec![class("N", &[]), class("S", &["7", "x"]), class("0", &[])],
-        };
-        schema(target.clone()).check().unwrap();
-        let labels = Labels::new(&target);
-        for (label, expected) in [
-            ("N", Some(0)),
-            ("7.0", Some(1)),
-            (" x ", Some(1)),
-            ("S", None),
-            ("0", Some(2)),
-            ("2", Some(2)),
-            ("1", None),
-        ] {
-            assert_eq!(labels.class(label), expected, "{label}");
         }
     }
 
