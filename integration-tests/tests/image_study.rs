@@ -221,6 +221,12 @@ fn hospitals_train_on_images_and_have_new_ones_evaluated() -> anyhow::Result<()>
         right += u32::from((probability.parse::<f64>()? >= 0.5) == is_positive(number));
     }
     ensure!(right > 31, "{right} of 40 are right:\n{answers}");
+    // Under its name, as any registered model is asked.
+    let registered = scene.run(north, &["query", "study", "--data", &fresh])?;
+    let rows = registered["table"]["rows"]
+        .as_array()
+        .context("a table of results")?;
+    ensure!(rows.len() == 40 && rows[0][0] == "today/5000.png", "{registered}");
     let refused = scene.command(north, ["query", "--csv", "new.csv"])?.failure()?;
     ensure!(
         refused.status.code() == Some(4) && refused.log.contains("with --data"),

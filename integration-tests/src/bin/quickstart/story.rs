@@ -11,7 +11,7 @@ use galen_core::PartyId;
 use galen_core::study::{Release, Role, Study};
 use galen_integration_tests::federation::COORDINATOR;
 use galen_integration_tests::{Federation, Program, Snapshot, StudyFolder, answers, oracle};
-use galen_models::{Model, agenda};
+use galen_models::{ModelFile, agenda};
 use galen_party::traffic::Entry;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -239,7 +239,7 @@ impl<'a> Story<'a> {
         let out = file.to_string_lossy();
         self.federation
             .run(first.as_str(), &["model", "export", "--out", &out])?;
-        let model = Model::from_safetensors(&std::fs::read(&file)?)?;
+        let model = ModelFile::from_safetensors(&std::fs::read(&file)?)?.model;
         let security = security.context("no contributors")?;
         Ok(Results {
             opened,
