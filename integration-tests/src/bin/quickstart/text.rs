@@ -250,7 +250,7 @@ fn seen(report: &Report) -> String {
         let _ = write!(
             text,
             " It did get the final model, because this study releases it for serving, with the range that each input can have, from \
-             which means and deviations over all hospitals' patients can be told. Of {} it saw the sender, the time, the \
+             which, of a study on tables, means and deviations over all hospitals' patients can be told. Of {} it saw the sender, the time, the \
              sizes and the evaluation keys, neither patients nor probabilities.",
             queries(inference.queries)
         );
