@@ -10,7 +10,7 @@ use std::path::PathBuf;
 #[command(group = ArgGroup::new("what").required(true).args(["data", "csv", "held_out", "list", "cancel"]))]
 pub(in crate::cli) struct QueryArgs {
     /// The model: a name, or the digest of a version, or its first 8 digits and more; without it, the study's own
-    #[arg(requires = "data")]
+    #[arg(requires = "data", conflicts_with_all = ["csv", "held_out"])]
     pub(in crate::cli) model: Option<String>,
     /// The party's folder
     #[arg(long)]
