@@ -35,6 +35,8 @@ use std::time::{Duration, Instant};
 
 const ASKER: &str = "zurich";
 const MODEL: &str = "measured";
+/// A variable of the environment: MiB of ciphertexts in memory, of which the others wait on disk.
+const MEMORY: &str = "MAX_MEMORY_MIB";
 /// How long a query may take.
 const LONG: Duration = Duration::from_secs(3600);
 /// Images on which activations are recorded.
@@ -92,7 +94,12 @@ fn add(scene: &mut Scene, file: &ModelFile) -> anyhow::Result<()> {
     std::fs::write(&path, file.to_safetensors()?)?;
     let began = Instant::now();
     let path = shown(&path);
-    let job = scene.command(COORDINATOR, ["model", "add", path.as_str(), "--name", MODEL])?;
+    let mut command = vec!["model", "add", path.as_str(), "--name", MODEL];
+    let memory = std::env::var(MEMORY).ok();
+    if let Some(mib) = &memory {
+        command.extend(["--max-memory", mib, "--spill"]);
+    }
+    let job = scene.command(COORDINATOR, command)?;
     let added = job.result_within(LONG)?;
     let plan = &added["plan"];
     println!(
