@@ -13,6 +13,9 @@ use std::sync::Arc;
 /// The sampler's limit; more does not fit a modulus of one prime either.
 const MAX_FLOODING_BITS: f64 = 58.0;
 
+/// Coefficients of an encoding have fewer bits.
+const MAX_PLAIN_BITS: f64 = 120.0;
+
 /// What is known of a ciphertext that does not exist yet.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Bound {
@@ -51,7 +54,7 @@ impl Bounds {
         }
     }
 
-    fn checked(&self, bound: Bound) -> Result<Bound, CkksError> {
+    pub(crate) fn checked(&self, bound: Bound) -> Result<Bound, CkksError> {
         bound.budget.check_fits(self.context.log2_q(bound.level)?)?;
         if self.guaranteed {
             bound.budget.check_precision(0.0)?;
@@ -92,7 +95,7 @@ impl Bounds {
         self.noisier(a, 1, zero + flooding)
     }
 
-    fn noisier(&self, a: &Bound, degree: usize, noise: f64) -> Result<Bound, CkksError> {
+    pub(crate) fn noisier(&self, a: &Bound, degree: usize, noise: f64) -> Result<Bound, CkksError> {
         self.checked(Bound {
             degree,
             budget: a.budget.plus_noise(noise),
@@ -110,6 +113,26 @@ impl Bounds {
         (digits, product(preset.special_primes()))
     }
 
+    /// What switching keys at a level adds before its division by the special primes, in units after it, and with the rounding of that.
+    pub(crate) fn switching(&self, level: usize) -> (f64, f64) {
+        let (digits, special) = self.digits(level);
+        (
+            self.noise.digits(&digits, special),
+            self.noise.key_switch(&digits, special),
+        )
+    }
+
+    /// Numbers up to `magnitude` as a plaintext.
+    pub(crate) fn plain(&self, magnitude: f64, level: usize, scale: f64) -> Result<Budget, CkksError> {
+        let budget = Budget {
+            scale,
+            magnitude,
+            noise: self.noise.encoding(scale * magnitude),
+        };
+        budget.check_fits(self.context.log2_q(level)?.min(MAX_PLAIN_BITS))?;
+        Ok(budget)
+    }
+
     /// Of degree 1, and divided by the prime of its level this many times.
     fn relinearised(&self, mut sum: Bound, divisions: usize) -> Result<Bound, CkksError> {
         let mut left = divisions;
@@ -121,17 +144,18 @@ impl Bounds {
                 _ => {
                     left -= 1;
                     let switched = self.noisier(&sum, 1, self.noise.digits(&digits, special))?;
-                    self.divided(&switched)?
+                    self.rescaled(&switched)?
                 }
             };
         }
         for _ in 0..left {
-            sum = self.divided(&sum)?;
+            sum = self.rescaled(&sum)?;
         }
         Ok(sum)
     }
 
-    fn divided(&self, a: &Bound) -> Result<Bound, CkksError> {
+    /// Divided by the prime of its level.
+    pub(crate) fn rescaled(&self, a: &Bound) -> Result<Bound, CkksError> {
         let prime = match (a.level, self.context.preset().primes().get(a.level)) {
             (1.., Some(&prime)) => prime as f64,
             _ => return Err(CkksError::NoLevelLeft),

@@ -29,6 +29,7 @@ pub struct Calibration {
     squared: f64,
     switched: f64,
     divided: f64,
+    products: f64,
     encrypted: f64,
     /// For a byte of a ciphertext that is put into a file or taken back.
     shelved: f64,
@@ -74,6 +75,12 @@ impl Calibration {
         let squares: Vec<Ciphertext> = fresh.par_iter().map(square).collect::<Result<_, _>>()?;
         let squared = seconds(|| fresh.par_iter().map(square).try_for_each(|r| r.map(drop)))?;
         let switched = seconds(|| relinearise(&evaluator, &squares, &relin))?;
+        let pairs: Vec<_> = fresh.iter().map(|a| (a, &plaintext)).collect();
+        let multiplied = seconds(|| {
+            // As many sums at a time as ciphertexts, which all threads work on.
+            let sum = |_| evaluator.sum_of_plain_products(&pairs).map(drop);
+            (0..count).into_par_iter().map(sum).try_for_each(|r| r)
+        })?;
         let divided = if level == 0 {
             0.0
         } else {
@@ -90,6 +97,7 @@ impl Calibration {
             squared: squared / residues,
             switched: switched / residues,
             divided: divided / residues,
+            products: multiplied / (residues * count as f64),
             encrypted: encrypted / residues,
             shelved: 0.0,
         })
@@ -105,6 +113,7 @@ impl Calibration {
             (residues.squared, self.squared),
             (residues.switched, self.switched),
             (residues.divided, self.divided),
+            (residues.products, self.products),
         ]
         .iter()
         .map(|&(count, each)| count as f64 * each)
@@ -176,6 +185,7 @@ mod tests {
             measured.squared,
             measured.switched,
             measured.divided,
+            measured.products,
             measured.encrypted,
         ] {
             assert!(each > 0.0 && each.is_finite());

@@ -3,12 +3,13 @@
 use crate::bounds::{Bound, Bounds};
 use crate::circuit::{Blocks, Circuit, Failure, Scales, Size, Spill, TooLow, sizes};
 use crate::network::Network;
+use crate::packed::{Bits, Way};
 use crate::plan::{Plan, Precision};
 use crate::program::CompileError;
 use galen_ckks::CkksError;
 use galen_ckks::context::Context;
 use galen_ckks::preset::Preset;
-use galen_models::Range;
+use galen_models::{ModelSpec, Range};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -31,15 +32,65 @@ const TOGETHER: usize = 8;
 pub struct Choice {
     preset: String,
     level: usize,
-    scales: Scales,
+    scales: Layout,
     /// Bytes of ciphertexts in memory where others wait on disk.
     spill: Option<u64>,
+}
+
+/// How slots and scales are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Layout {
+    /// A patient in every slot; [`Scales::Nominal`].
+    Nominal,
+    /// The same; [`Scales::Waterline`].
+    Waterline { least: u32, weights: u32 },
+    /// All values of some patients in one ciphertext, which takes this many slots for each.
+    Packed {
+        least: u32,
+        weights: u32,
+        width: usize,
+    },
+}
+
+impl From<Scales> for Layout {
+    fn from(scales: Scales) -> Self {
+        match scales {
+            Scales::Nominal => Self::Nominal,
+            Scales::Waterline { least, weights } => Self::Waterline { least, weights },
+        }
+    }
 }
 
 impl Choice {
     /// Name of the CKKS preset.
     pub fn preset(&self) -> &str {
         &self.preset
+    }
+
+    /// Whether batches hold all values of some patients in one ciphertext.
+    pub fn is_packed(&self) -> bool {
+        matches!(self.scales, Layout::Packed { .. })
+    }
+
+    /// The name of the keys that batches are evaluated under; see [`ServingKey::key_set`](crate::ServingKey::key_set).
+    pub fn key_set(&self) -> String {
+        match self.scales {
+            Layout::Packed { width, .. } => key_set(&self.preset, Some(width)),
+            _ => key_set(&self.preset, None),
+        }
+    }
+
+    pub(crate) fn new(preset: &str, level: usize, scales: Layout) -> Self {
+        Self {
+            preset: preset.to_owned(),
+            level,
+            scales,
+            spill: None,
+        }
+    }
+
+    pub(crate) fn level(&self) -> usize {
+        self.level
     }
 }
 
@@ -62,19 +113,19 @@ impl Memory {
 
 /// What a network is compiled for.
 pub(crate) struct Compilation<'a> {
-    network: &'a Network,
+    pub(crate) network: &'a Network,
     blocks: Vec<Arc<Blocks>>,
-    sizes: Vec<Vec<Size>>,
-    ranges: &'a [Range],
-    precision_bits: u32,
-    guaranteed: bool,
-    memory: Memory,
+    pub(crate) sizes: Vec<Vec<Size>>,
+    pub(crate) ranges: &'a [Range],
+    pub(crate) precision_bits: u32,
+    pub(crate) guaranteed: bool,
+    pub(crate) memory: Memory,
 }
 
 /// A program without its model.
 pub(crate) struct Found {
     pub(crate) context: Arc<Context>,
-    pub(crate) circuit: Circuit,
+    pub(crate) way: Way,
     pub(crate) answers: Vec<Bound>,
     pub(crate) plan: Plan,
     pub(crate) choice: Choice,
@@ -84,7 +135,7 @@ pub(crate) struct Found {
 
 impl Found {
     /// Bytes for which the plan holds without a disk, or that its largest task needs with one.
-    fn within(mut self, memory: Memory) -> Result<Self, u64> {
+    pub(crate) fn within(mut self, memory: Memory) -> Result<Self, u64> {
         let Memory { max_bytes, spill } = memory;
         if self.plan.peak_bytes <= max_bytes {
             return Ok(self);
@@ -92,7 +143,11 @@ impl Found {
         if !spill {
             return Err(self.plan.peak_bytes);
         }
-        let planned = self.circuit.spill(self.plan.degree, max_bytes);
+        // All of a packed batch is in use at any time.
+        let Way::Slots(circuit) = &self.way else {
+            return Err(self.plan.peak_bytes);
+        };
+        let planned = circuit.spill(self.plan.degree, max_bytes);
         let planned = planned.map_err(|TooLow { needed }| needed)?;
         self.plan = self.plan.spilling(&planned);
         self.choice.spill = Some(max_bytes);
@@ -227,7 +282,7 @@ impl<'a> Compilation<'a> {
         Err(self.none(self.network.depth(), reason))
     }
 
-    fn too_large(&self, least: u64) -> CompileError {
+    pub(crate) fn too_large(&self, least: u64) -> CompileError {
         CompileError::Memory {
             needed_mib: least.div_ceil(1 << 20),
             allowed_mib: self.memory.max_bytes >> 20,
@@ -240,14 +295,23 @@ impl<'a> Compilation<'a> {
     }
 
     /// The one that was found before.
-    pub(crate) fn chosen(&self, choice: &Choice) -> Result<Found, CompileError> {
+    pub(crate) fn chosen(&self, spec: &ModelSpec, choice: &Choice) -> Result<Found, CompileError> {
+        let scales = match choice.scales {
+            Layout::Nominal => Scales::Nominal,
+            Layout::Waterline { least, weights } => Scales::Waterline { least, weights },
+            Layout::Packed {
+                least,
+                weights,
+                width,
+            } => return self.packed_as(spec, choice, Bits { least, weights }, width),
+        };
         let stale = |reason| CompileError::Stale {
             preset: choice.preset.clone(),
             reason,
         };
         let found = Preset::by_name(&choice.preset)
             .and_then(|preset| Context::new(&preset))
-            .and_then(|context| self.under(&context, choice.level, choice.scales))
+            .and_then(|context| self.under(&context, choice.level, scales))
             .map_err(|error| stale(error.to_string()))?;
         let Some(max_bytes) = choice.spill else {
             return Ok(found);
@@ -264,7 +328,7 @@ impl<'a> Compilation<'a> {
         found.within(spilling).map_err(too_low)
     }
 
-    fn none(&self, levels: usize, reason: String) -> CompileError {
+    pub(crate) fn none(&self, levels: usize, reason: String) -> CompileError {
         CompileError::NoPreset {
             levels,
             precision_bits: self.precision_bits,
@@ -345,54 +409,82 @@ impl<'a> Compilation<'a> {
                 Err(failure) => return Err(failure.error),
             }
         };
-        // As much flooding as the precision asked for leaves room for, if any.
-        let enough = |flooding: Option<u32>| {
-            let answers = bare
-                .iter()
-                .map(|b| bounds.rerandomised(b, flooding))
-                .collect::<Result<Vec<Bound>, CkksError>>()?;
-            let planned_bits = least_bits(&answers, self.guaranteed) - f64::from(shift);
-            let requested_bits = f64::from(self.precision_bits);
-            if planned_bits >= requested_bits {
-                return Ok(answers);
-            }
-            Err(CkksError::Precision {
-                planned_bits,
-                requested_bits,
-            })
-        };
-        let (mut flooding_bits, mut answers) = (None, enough(None)?);
-        for bits in 0..=MAX_FLOODING {
-            let Ok(flooded) = enough(Some(bits)) else { break };
-            (flooding_bits, answers) = (Some(bits), flooded);
-        }
+        let (flooding_bits, answers) =
+            flooded(&bounds, &bare, shift, self.precision_bits, self.guaranteed)?;
+        let choice = Choice::new(context.preset().name(), level, scales.into());
+        Ok(self.found(context, Way::Slots(circuit), answers, flooding_bits, choice))
+    }
+
+    /// A way that does, with its plan.
+    pub(crate) fn found(
+        &self,
+        context: &Arc<Context>,
+        way: Way,
+        answers: Vec<Bound>,
+        flooding_bits: Option<u32>,
+        choice: Choice,
+    ) -> Found {
         let precision = if self.guaranteed {
             Precision::Guaranteed
         } else {
             Precision::Expected
         };
-        let precision_bits = least_bits(&answers, self.guaranteed) - f64::from(shift);
+        let precision_bits = least_bits(&answers, self.guaranteed) - f64::from(way.shift());
         let plan = Plan::new(
             context,
-            &circuit,
+            &way,
             self.network.inputs(),
             &answers,
             (precision, precision_bits, self.precision_bits),
             flooding_bits,
         );
-        Ok(Found {
+        Found {
             context: Arc::clone(context),
-            circuit,
+            way,
             answers,
             plan,
-            choice: Choice {
-                preset: context.preset().name().to_owned(),
-                level,
-                scales,
-                spill: None,
-            },
             spill: None,
+            choice,
+        }
+    }
+}
+
+/// Answers as they are given away, flooded as far as the precision asked for leaves room, if it does.
+pub(crate) fn flooded(
+    bounds: &Bounds,
+    bare: &[Bound],
+    shift: u32,
+    precision_bits: u32,
+    guaranteed: bool,
+) -> Result<(Option<u32>, Vec<Bound>), CkksError> {
+    let enough = |flooding: Option<u32>| {
+        let answers = bare
+            .iter()
+            .map(|b| bounds.rerandomised(b, flooding))
+            .collect::<Result<Vec<Bound>, CkksError>>()?;
+        let planned_bits = least_bits(&answers, guaranteed) - f64::from(shift);
+        let requested_bits = f64::from(precision_bits);
+        if planned_bits >= requested_bits {
+            return Ok(answers);
+        }
+        Err(CkksError::Precision {
+            planned_bits,
+            requested_bits,
         })
+    };
+    let (mut flooding_bits, mut answers) = (None, enough(None)?);
+    for bits in 0..=MAX_FLOODING {
+        let Ok(flooded) = enough(Some(bits)) else { break };
+        (flooding_bits, answers) = (Some(bits), flooded);
+    }
+    Ok((flooding_bits, answers))
+}
+
+/// Names a set of serving keys: the preset, and the slots of a patient where batches are packed.
+pub(crate) fn key_set(preset: &str, width: Option<usize>) -> String {
+    match width {
+        Some(width) => format!("{preset}_w{width}"),
+        None => preset.to_owned(),
     }
 }
 

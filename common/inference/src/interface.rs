@@ -10,7 +10,8 @@
 mod check;
 
 use crate::bounds::{Bound, Bounds};
-use crate::circuit::Circuit;
+use crate::choice::key_set;
+use crate::packed::{Packing, Places, Way};
 use crate::plan::{Plan, Precision, Sizes};
 use crate::program::TOLERANCE;
 use galen_ckks::CkksError;
@@ -35,9 +36,12 @@ struct Batches {
     scale: f64,
     /// One for all values, or one for each channel, or one for each value.
     ranges: Vec<Range>,
+    /// How all values of some patients are packed into one ciphertext, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    packing: Option<Packing>,
 }
 
-/// What answers are like: ciphertexts of level 0 and degree 1, one for each output.
+/// What answers are like: ciphertexts of level 0 and degree 1, one for each output, or one in all if batches are packed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Answers {
@@ -71,6 +75,8 @@ pub struct Interface {
     context: Arc<Context>,
     /// One for each input.
     ranges: Vec<Range>,
+    /// Where inputs lie in a packed batch.
+    places: Option<Places>,
 }
 
 impl PartialEq for Interface {
@@ -82,7 +88,7 @@ impl PartialEq for Interface {
 impl Interface {
     pub(crate) fn of_program(
         context: &Arc<Context>,
-        circuit: &Circuit,
+        way: &Way,
         subject: Subject,
         ranges: &[Range],
         answers: &[Bound],
@@ -92,7 +98,7 @@ impl Interface {
         let scale = largest(|b| b.scale);
         let (magnitude, noise) = (largest(|b| b.magnitude), largest(|b| b.noise));
         // Not beyond what the rounding needs, and the modulus holds.
-        let most = scale * (-f64::from(plan.rounded_bits + circuit.shift)).exp2();
+        let most = scale * (-f64::from(plan.rounded_bits + way.shift())).exp2();
         let noise = match plan.precision {
             Precision::Guaranteed => coarse(noise).min(most).max(noise),
             Precision::Expected => coarse(noise),
@@ -115,16 +121,17 @@ impl Interface {
             galen_interface: FORMAT,
             batches: Batches {
                 preset: context.preset().name().to_owned(),
-                level: circuit.level(),
-                scale: circuit.input_scale(),
+                level: way.level(),
+                scale: way.input_scale(),
                 ranges: compact(subject.input, ranges),
+                packing: way.packing(),
             },
             answers: Answers {
-                outputs: answers.len(),
+                outputs: way.outputs(),
                 scale,
                 magnitude,
                 noise,
-                shift: circuit.shift,
+                shift: way.shift(),
                 rounded_bits: plan.rounded_bits,
                 precision: plan.precision,
                 precision_bits: (plan.precision_bits * 8.0).floor() / 8.0,
@@ -136,6 +143,9 @@ impl Interface {
             document,
             context: Arc::clone(context),
             ranges: ranges.to_vec(),
+            places: way
+                .packing()
+                .and_then(|packing| packing.places(ranges.len(), context.slots())),
         }
     }
 
@@ -182,14 +192,32 @@ impl Interface {
         &self.ranges
     }
 
-    /// Ciphertexts of a batch.
+    /// Ciphertexts of a batch: one for each input, or one in all if it is packed.
     pub fn inputs(&self) -> usize {
-        self.ranges.len()
+        match self.places {
+            Some(_) => 1,
+            None => self.ranges.len(),
+        }
+    }
+
+    /// Slots of a patient, where all values of some patients are packed into one ciphertext.
+    pub fn packed_width(&self) -> Option<usize> {
+        self.document.batches.packing.map(|packing| packing.width)
+    }
+
+    /// Where the inputs of a patient lie in a packed batch.
+    pub(crate) fn places(&self) -> Option<&Places> {
+        self.places.as_ref()
+    }
+
+    /// The name of the keys that batches are evaluated under; see [`ServingKey::key_set`](crate::ServingKey::key_set).
+    pub fn key_set(&self) -> String {
+        key_set(self.preset(), self.packed_width())
     }
 
     /// Patients of a batch, at most.
     pub fn max_patients(&self) -> usize {
-        self.context.slots()
+        self.context.slots() / self.packed_width().unwrap_or(1)
     }
 
     /// Outputs of the model.
@@ -229,7 +257,16 @@ impl Interface {
 
     /// Bytes of batches, keys and answers.
     pub fn sizes(&self) -> Sizes {
-        Sizes::new(&self.context, self.level(), self.inputs(), self.outputs())
+        let ciphertexts = (self.inputs(), self.answers());
+        Sizes::new(&self.context, self.level(), ciphertexts, self.packed_width())
+    }
+
+    /// Ciphertexts of an answer.
+    fn answers(&self) -> usize {
+        match self.places {
+            Some(_) => 1,
+            None => self.outputs(),
+        }
     }
 
     /// An answer that states no other bounds than those that are promised.
@@ -248,7 +285,7 @@ impl Interface {
                 && answer.magnitude_bound() <= promised.magnitude * TOLERANCE
                 && answer.noise_bound() <= promised.noise * TOLERANCE
         };
-        answers.len() == promised.outputs && answers.iter().all(like)
+        answers.len() == self.answers() && answers.iter().all(like)
     }
 
     /// Encryption of a value of every input has room.

@@ -22,6 +22,7 @@ mod encrypted;
 mod interface;
 mod lower;
 mod network;
+mod packed;
 mod plan;
 mod program;
 mod querier;

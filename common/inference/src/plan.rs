@@ -1,7 +1,8 @@
 //! What a compiled model needs, costs and promises.
 
 use crate::bounds::Bound;
-use crate::circuit::{Circuit, Residues, Spill};
+use crate::circuit::{Residues, Spill};
+use crate::packed::Way;
 use crate::serving::ServingKey;
 use galen_ckks::context::Context;
 use serde::{Deserialize, Serialize};
@@ -33,9 +34,11 @@ pub struct Plan {
     pub outputs: usize,
     /// Multiplicative levels from inputs to answer.
     pub levels: usize,
-    /// Ciphertexts in a batch: one per model input.
+    /// Ciphertexts in a batch: one per model input, or one in all where batches are packed.
     pub inputs: usize,
-    /// Patients in a batch, at most: one per slot.
+    /// Slots of a patient where all values of some patients are packed into one ciphertext; `None`: a patient in every slot.
+    pub packed_width: Option<usize>,
+    /// Patients in a batch, at most: one per slot, or as many as have the width.
     pub max_patients: usize,
     /// No logit of a patient within the input ranges is larger than this; an answer beyond is refused.
     pub logit_bound: f64,
@@ -60,11 +63,17 @@ pub struct Plan {
     pub relinearisations: u64,
     /// Multiplications of a ciphertext by a scalar.
     pub multiply_adds: u64,
+    /// Multiplications of a ciphertext by a plaintext.
+    pub products: u64,
+    /// Rotations.
+    pub rotations: u64,
     /// Residues read, multiplied and added for a batch, in thousands: what evaluation time goes by.
     pub cost: u64,
     /// The same by kind.
     pub residues: Residues,
-    /// Bytes of all ciphertexts that the coordinator holds in memory at one time, at most, the batch included.
+    /// Bytes of encoded matrices, which are kept from batch to batch.
+    pub kept_bytes: u64,
+    /// Bytes of all ciphertexts that the coordinator holds in memory at one time, at most, the batch and what is kept included.
     pub peak_bytes: u64,
     /// What goes through the coordinator's disk where [`Memory`](crate::Memory) says that ciphertexts may wait there.
     pub spilled: Option<Spilled>,
@@ -93,7 +102,13 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    pub(crate) fn new(context: &Context, level: usize, inputs: usize, outputs: usize) -> Self {
+    /// Of batches and answers of so many ciphertexts, and of keys for a packing of this width, if there is one.
+    pub(crate) fn new(
+        context: &Context,
+        level: usize,
+        (inputs, outputs): (usize, usize),
+        width: Option<usize>,
+    ) -> Self {
         // Header and stated bounds, see the table in `galen_ckks::codec`.
         const HEADER: usize = 39;
         const FIELDS: usize = 63;
@@ -107,7 +122,7 @@ impl Sizes {
         };
         Self {
             batch: HEADER + 4 + inputs * (FIELDS + SEED + poly(level)),
-            key: ServingKey::max_bytes(context),
+            key: ServingKey::bytes_of(context, width),
             answer: HEADER + 4 + outputs * (FIELDS + 2 * poly(0)),
         }
     }
@@ -116,7 +131,7 @@ impl Sizes {
 impl Plan {
     pub(crate) fn new(
         context: &Context,
-        circuit: &Circuit,
+        way: &Way,
         inputs: usize,
         answers: &[Bound],
         (precision, precision_bits, rounded_bits): (Precision, f64, u32),
@@ -124,20 +139,29 @@ impl Plan {
     ) -> Self {
         let preset = context.preset();
         let degree = preset.degree();
-        let sizes = Sizes::new(context, circuit.level(), inputs, circuit.outputs());
-        let work = circuit.work(degree);
-        let unit = f64::from(circuit.shift).exp2();
-        let level = circuit.level();
+        let width = way.packing().map(|packing| packing.width);
+        let ciphertexts = match way {
+            Way::Slots(_) => (inputs, way.outputs()),
+            Way::Packed(_) => (1, 1),
+        };
+        let sizes = Sizes::new(context, way.level(), ciphertexts, width);
+        let (work, (kept_bytes, peak_bytes)) = match way {
+            Way::Slots(circuit) => (circuit.work(degree), (0, circuit.peak_bytes(degree))),
+            Way::Packed(packed) => (packed.circuit.work(degree), packed.circuit.bytes(degree)),
+        };
+        let unit = f64::from(way.shift()).exp2();
+        let level = way.level();
         let largest = answers.iter().map(|a| a.budget.magnitude).fold(0.0, f64::max);
         Self {
             preset: preset.name().to_owned(),
             degree,
             log2_qp: preset.log2_qp(),
             security_bound: preset.security_bound().unwrap_or(0),
-            outputs: circuit.outputs(),
+            outputs: way.outputs(),
             levels: level,
-            inputs,
-            max_patients: context.slots(),
+            inputs: ciphertexts.0,
+            packed_width: width,
+            max_patients: context.slots() / width.unwrap_or(1),
             logit_bound: largest * unit,
             precision,
             precision_bits,
@@ -149,9 +173,12 @@ impl Plan {
             squares: work.squares,
             relinearisations: work.relinearisations,
             multiply_adds: work.multiply_adds,
+            products: work.products,
+            rotations: work.rotations,
             cost: work.cost,
             residues: work.residues,
-            peak_bytes: circuit.peak_bytes(degree),
+            kept_bytes,
+            peak_bytes: kept_bytes + peak_bytes,
             spilled: None,
         }
     }

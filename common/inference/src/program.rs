@@ -4,11 +4,12 @@
 use crate::bounds::Bound;
 use crate::bounds::Bounds;
 use crate::choice::{Choice, Compilation, Found, Memory};
-use crate::circuit::{Circuit, Spill, Stored, StoredFailure};
+use crate::circuit::{Spill, Stored, StoredFailure};
 use crate::encrypted::Encrypted;
 use crate::interface::Interface;
 use crate::lower::{Unsupported, lower};
 use crate::network::Network;
+use crate::packed::{Rotating, Way};
 use crate::plan::{Plan, Precision};
 use crate::serving::ServingKey;
 use crate::shelf::{Files, ShelfError};
@@ -45,7 +46,7 @@ impl Recorded {
 #[derive(Debug)]
 pub struct Program {
     context: Arc<Context>,
-    circuit: Circuit,
+    way: Way,
     ranges: Vec<Range>,
     /// What is known of the answers as they leave the coordinator.
     #[cfg(test)]
@@ -176,6 +177,14 @@ pub enum RunError {
         /// Why.
         source: std::io::Error,
     },
+    /// A key for another way to pack patients than the program's: its rotations are missing, or not those of the program.
+    #[error("the serving key is of the set {found}, the program takes {needed}")]
+    KeySet {
+        /// Keys that the program takes.
+        needed: String,
+        /// Keys that were given.
+        found: String,
+    },
     /// The encryption library refused: malformed bytes, another preset.
     #[error(transparent)]
     Ckks(#[from] CkksError),
@@ -242,12 +251,31 @@ impl Program {
         })
     }
 
-    /// The program that [`Self::compile_file`] chose before: only that one is laid out and checked.
+    /// A model file compiled for few patients at a time: all values of some patients are in one ciphertext, and matrices are products with
+    /// rotations of it. By what the file says, as in [`Self::compile_file`]; takes the least work in the smallest ring that is precise enough.
+    ///
+    /// # Errors
+    /// [`CompileError::NoPreset`] also where no ring has slots for the widest layer of a patient; [`CompileError::Memory`] for more than
+    /// `max_bytes` of encoded matrices and ciphertexts.
+    pub fn compile_packed(file: &ModelFile, precision_bits: u32, max_bytes: u64) -> Result<Self, CompileError> {
+        Self::of_file(file, precision_bits, |compilation| {
+            compilation
+                .within(Memory {
+                    max_bytes,
+                    spill: false,
+                })
+                .packed(file.model.spec())
+        })
+    }
+
+    /// The program that [`Self::compile_file`] or [`Self::compile_packed`] chose before: only that one is laid out and checked.
     ///
     /// # Errors
     /// [`CompileError::Stale`] if the choice does not fit the file: it was made for another one, or by another version of the compiler.
     pub fn from_choice(file: &ModelFile, precision_bits: u32, choice: &Choice) -> Result<Self, CompileError> {
-        Self::of_file(file, precision_bits, |compilation| compilation.chosen(choice))
+        Self::of_file(file, precision_bits, |compilation| {
+            compilation.chosen(file.model.spec(), choice)
+        })
     }
 
     fn of_file(
@@ -278,18 +306,18 @@ impl Program {
     ) -> Result<Self, CompileError> {
         let Found {
             context,
-            circuit,
+            way,
             answers,
             plan,
             choice,
             spill,
         } = found;
         let subject = Subject::of(model, annotations);
-        let interface = Interface::of_program(&context, &circuit, subject, ranges, &answers, &plan);
+        let interface = Interface::of_program(&context, &way, subject, ranges, &answers, &plan);
         Ok(Self {
             interface,
             context,
-            circuit,
+            way,
             ranges: ranges.to_vec(),
             #[cfg(test)]
             answers,
@@ -347,12 +375,12 @@ impl Program {
 
     /// Level of a batch's ciphertexts.
     pub(crate) fn level(&self) -> usize {
-        self.circuit.level()
+        self.way.level()
     }
 
     /// Scale of a batch's ciphertexts.
     pub(crate) fn input_scale(&self) -> f64 {
-        self.circuit.input_scale()
+        self.way.input_scale()
     }
 
     /// What a querier needs to know, and nothing else.
@@ -365,8 +393,8 @@ impl Program {
         &self.choice
     }
 
-    /// Evaluates a batch without seeing it: one ciphertext per model input, made by a [`Querier`](crate::Querier) of this program. The answer is
-    /// one ciphertext of level 0 per output with a patient per slot, re-randomised under the querier's public key: its polynomials say nothing
+    /// Evaluates a batch without seeing it: one ciphertext per model input, made by a [`Querier`](crate::Querier) of this program, or one in all if it
+    /// is packed. The answer is one ciphertext of level 0 per output with a patient per slot, or one in all, re-randomised under the querier's public key: its polynomials say nothing
     /// of how it was computed; its noise, which the querier sees, is flooded as far as [`Plan::flooding_bits`] says; the bounds that it
     /// states are those of the [`Interface`].
     ///
@@ -377,9 +405,10 @@ impl Program {
         inputs: &[Ciphertext],
         progress: &mut dyn FnMut(u32, u32),
     ) -> Result<Vec<Ciphertext>, RunError> {
-        if inputs.len() != self.ranges.len() {
+        if inputs.len() != self.plan.inputs {
             return Err(self.wrong_number(inputs.len()));
         }
+        self.check_key(key)?;
         for (index, input) in inputs.iter().enumerate() {
             self.check_input(key, index, input)?;
         }
@@ -424,9 +453,11 @@ impl Program {
         stored: Stored<Ciphertext, Files>,
         progress: &mut dyn FnMut(u32, u32),
     ) -> Result<Vec<Ciphertext>, RunError> {
-        let run = self
-            .circuit
-            .run_stored(&self.arithmetic(key), spill, stored, progress);
+        let Way::Slots(circuit) = &self.way else {
+            // Nothing of a packed batch waits on disk.
+            return Err(CkksError::KeyMismatch.into());
+        };
+        let run = circuit.run_stored(&self.arithmetic(key), spill, stored, progress);
         run.map_err(|failure| match failure {
             StoredFailure::Ckks(error) => error.into(),
             StoredFailure::Shelf(error) => error.into(),
@@ -440,8 +471,19 @@ impl Program {
         inputs: &[Ciphertext],
         progress: &mut dyn FnMut(u32, u32),
     ) -> Result<Vec<Ciphertext>, CkksError> {
-        let run = self.circuit.run(&self.arithmetic(key), inputs, progress);
-        run.map_err(|failure| failure.error)
+        let inner = self.arithmetic(key);
+        match (&self.way, key.galois(), inputs) {
+            (Way::Slots(circuit), ..) => {
+                let run = circuit.run(&inner, inputs, progress);
+                run.map_err(|failure| failure.error)
+            }
+            (Way::Packed(packed), Some(galois), [input]) => {
+                let answer = packed.run(&Rotating { inner, galois }, input, progress)?;
+                Ok(vec![answer])
+            }
+            // Both were checked before.
+            _ => Err(CkksError::KeyMismatch),
+        }
     }
 
     fn rerandomised(&self, key: &ServingKey, bare: &Ciphertext) -> Result<Ciphertext, CkksError> {
@@ -474,6 +516,7 @@ impl Program {
                 self.run(&key, batch.ciphertexts(), progress)?
             }
             Some(spill) => {
+                self.check_key(&key)?;
                 let mut stored = Stored::new(Files::new(&self.context, &self.scratch)?);
                 let mut found = 0;
                 CiphertextSet::read(&self.context, batch, |input| {
@@ -482,7 +525,7 @@ impl Program {
                     found += 1;
                     Ok::<(), RunError>(())
                 })?;
-                if found != self.ranges.len() {
+                if found != self.plan.inputs {
                     return Err(self.wrong_number(found));
                 }
                 let bare = self.bare_stored(&key, spill, stored, progress)?;
@@ -494,13 +537,32 @@ impl Program {
 
     fn wrong_number(&self, found: usize) -> RunError {
         RunError::Inputs {
-            expected: self.ranges.len(),
+            expected: self.plan.inputs,
             found,
         }
     }
 
+    /// A packed program takes keys with its rotations, another one none.
+    fn check_key(&self, key: &ServingKey) -> Result<(), RunError> {
+        let (needed, found) = (self.choice.key_set(), key.key_set(&self.context));
+        let packed = self.choice.is_packed();
+        if key.galois().is_some() != packed || (packed && needed != found) {
+            return Err(RunError::KeySet { needed, found });
+        }
+        Ok(())
+    }
+
+    /// The largest value that an input may have; all are in one ciphertext if they are packed.
+    fn largest(&self, input: usize) -> Option<f64> {
+        match self.way {
+            Way::Slots(_) => self.ranges.get(input).map(Range::magnitude),
+            Way::Packed(_) if input > 0 => None,
+            Way::Packed(_) => Some(self.ranges.iter().map(Range::magnitude).fold(0.0, f64::max)),
+        }
+    }
+
     fn check_input(&self, key: &ServingKey, input: usize, ct: &Ciphertext) -> Result<(), RunError> {
-        let Some(range) = self.ranges.get(input) else {
+        let Some(largest) = self.largest(input) else {
             return Err(self.wrong_number(input + 1));
         };
         let bounds = Bounds::new(&self.context, false);
@@ -521,7 +583,7 @@ impl Program {
         if ct.scale() != scale {
             return refuse("another scale");
         }
-        let fresh = bounds.fresh(level, scale, range.magnitude())?.budget;
+        let fresh = bounds.fresh(level, scale, largest)?.budget;
         if ct.magnitude_bound() > fresh.magnitude {
             return refuse("a larger range");
         }
@@ -573,7 +635,7 @@ mod tests {
             let (stated, planned) = (answer.budget(), exact.budget());
             assert!(stated.magnitude >= planned.magnitude && stated.noise >= planned.noise);
             assert_eq!(
-                stated.magnitude * f64::from(1 << program.circuit.shift),
+                stated.magnitude * f64::from(1 << program.way.shift()),
                 program.interface().largest_output()
             );
             assert_eq!((answer.level(), answer.degree()), (0, 1));
@@ -665,7 +727,7 @@ mod tests {
             } else {
                 *found as f64
             };
-            let recovered = centred / unit * f64::from(1 << program.circuit.shift);
+            let recovered = centred / unit * f64::from(1 << program.way.shift());
             assert!((recovered - weight).abs() < 0.01, "{recovered} for {weight}");
         }
         let answers = program.run(&key, inputs, &mut |_, _| {}).unwrap();

@@ -1,6 +1,7 @@
 //! The hospital's half of a query: it alone can read its patients and the answers.
 
 use crate::interface::Interface;
+use crate::packed::{Places, rotations};
 use crate::plan::Precision;
 use crate::serving::ServingKey;
 use galen_ckks::CkksError;
@@ -22,12 +23,12 @@ pub struct Querier {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueryError {
-    /// No patients, or more than there are slots.
+    /// No patients, or more than a batch has room for.
     #[error("{patients} patients, a batch takes 1 to {max}")]
     Patients {
         /// Patients given.
         patients: usize,
-        /// Slots.
+        /// Patients that a batch has room for.
         max: usize,
     },
     /// A row with another number of values than the model has inputs.
@@ -97,19 +98,27 @@ impl Querier {
 
     /// What the coordinator needs, once. Always the same for the same secret key.
     pub fn serving_key(&self) -> Result<ServingKey, CkksError> {
-        ServingKey::new(self.key.relin_key()?, self.key.public_key()?)
+        let key = ServingKey::new(self.key.relin_key()?, self.key.public_key()?)?;
+        let Some(width) = self.interface.packed_width() else {
+            return Ok(key);
+        };
+        let context = self.interface.context();
+        let galois = self.key.galois_keys(&rotations(context, width))?;
+        key.with_rotations(context, width, galois)
     }
 
-    /// Encrypts 1 to [`Interface::max_patients`] rows of model inputs: one ciphertext per input, one patient per slot.
+    /// Encrypts 1 to [`Interface::max_patients`] rows of model inputs: one ciphertext per input, one patient per slot, or all in one
+    /// ciphertext if batches are packed.
     ///
     /// Errors before anything is encrypted if a value lies outside its public range.
     pub fn encrypt_batch<R: AsRef<[f64]> + Sync>(&self, rows: &[R]) -> Result<CiphertextSet, QueryError> {
         let context = self.interface.context();
         let ranges = self.interface.ranges();
-        if rows.is_empty() || rows.len() > context.slots() {
+        let max = self.interface.max_patients();
+        if rows.is_empty() || rows.len() > max {
             return Err(QueryError::Patients {
                 patients: rows.len(),
-                max: context.slots(),
+                max,
             });
         }
         for (patient, row) in rows.iter().enumerate() {
@@ -133,6 +142,9 @@ impl Querier {
                 });
             }
         }
+        if let Some(places) = self.interface.places() {
+            return Ok(CiphertextSet::new(vec![self.packed(rows, places)?])?);
+        }
         let (level, scale) = (self.interface.level(), self.interface.scale());
         let encrypt = |(input, range): (usize, &galen_models::Range)| {
             let column: Vec<f64> = rows.iter().map(|row| row.as_ref()[input]).collect();
@@ -143,6 +155,26 @@ impl Querier {
         let ciphertexts = ranges.par_iter().enumerate().map(encrypt);
         let ciphertexts = ciphertexts.collect::<Result<Vec<_>, CkksError>>()?;
         Ok(CiphertextSet::new(ciphertexts)?)
+    }
+
+    /// All values of all rows, which are within their ranges: value after value, and of each all patients; repeated with the period of the places.
+    fn packed<R: AsRef<[f64]>>(&self, rows: &[R], places: &Places) -> Result<Ciphertext, CkksError> {
+        let context = self.interface.context();
+        let lanes = self.interface.max_patients();
+        let mut slots = Zeroizing::new(vec![0.0; context.slots()]);
+        for (lane, row) in rows.iter().enumerate() {
+            for (&value, &place) in row.as_ref().iter().zip(&places.slots) {
+                let copies = slots.iter_mut().skip(place * lanes + lane);
+                copies
+                    .step_by(places.period * lanes)
+                    .for_each(|slot| *slot = value);
+            }
+        }
+        let ranges = self.interface.ranges().iter();
+        let largest = ranges.map(galen_models::Range::magnitude).fold(0.0, f64::max);
+        let (level, scale) = (self.interface.level(), self.interface.scale());
+        self.key
+            .encrypt(&context.encode_at(&slots, largest, level, scale)?)
     }
 
     /// The probabilities of class 1 of a batch's `patients`, from the bytes of the answer of a model with one output.
@@ -175,20 +207,33 @@ impl Querier {
         }
         let answer = CiphertextSet::from_bytes(context, answer).ok()?;
         let answers = answer.ciphertexts();
-        if !self.interface.accepts(answers) || answers.iter().any(|a| a.slots() < patients) {
+        let lanes = self.interface.max_patients();
+        let needed = match self.interface.places() {
+            // The outputs of the last lane of these.
+            Some(_) => (self.interface.outputs().saturating_sub(1)) * lanes + patients,
+            None => patients,
+        };
+        if patients > lanes || !self.interface.accepts(answers) || answers.iter().any(|a| a.slots() < needed) {
             return None;
         }
-        answers
-            .par_iter()
-            .map(|answer| self.column(answer, patients))
-            .collect()
+        let decoded = answers.par_iter().map(|answer| self.decoded(answer));
+        let decoded = decoded.collect::<Option<Vec<Zeroizing<Vec<f64>>>>>()?;
+        let column = |values: &[f64]| self.checked(values, patients);
+        match (self.interface.places(), decoded.as_slice()) {
+            (None, columns) => columns.iter().map(|values| column(values)).collect(),
+            (Some(_), [values]) => {
+                let columns = values.chunks(lanes).take(self.interface.outputs());
+                columns.map(column).collect()
+            }
+            _ => None,
+        }
     }
 
-    fn column(&self, answer: &Ciphertext, patients: usize) -> Option<Vec<f64>> {
-        let (rounded, shift) = (self.interface.rounded_bits(), self.interface.shift());
+    /// The rounded values of all slots.
+    fn decoded(&self, answer: &Ciphertext) -> Option<Zeroizing<Vec<f64>>> {
         let plaintext = self.key.decrypt(answer).ok()?;
         let context = self.interface.context();
-        let bits = rounded + shift;
+        let bits = self.interface.rounded_bits() + self.interface.shift();
         let values = match self.interface.precision() {
             Precision::Guaranteed => context.decode_rounded(&plaintext, bits).ok()?,
             // The static bound, which the context goes by, is above what is expected.
@@ -198,6 +243,12 @@ impl Querier {
                 raw.iter().map(|x| (x * unit).round() / unit + 0.0).collect()
             }
         };
+        Some(Zeroizing::new(values))
+    }
+
+    /// The outputs of the first patients, if all are possible.
+    fn checked(&self, values: &[f64], patients: usize) -> Option<Vec<f64>> {
+        let (rounded, shift) = (self.interface.rounded_bits(), self.interface.shift());
         let unit = f64::from(shift).exp2();
         let slack = (-f64::from(rounded)).exp2();
         let outputs: Vec<f64> = values.iter().take(patients).map(|v| v * unit).collect();

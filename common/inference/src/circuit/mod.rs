@@ -148,6 +148,9 @@ pub(crate) struct Work {
     pub(crate) squares: u64,
     pub(crate) relinearisations: u64,
     pub(crate) multiply_adds: u64,
+    /// Products with plaintexts, and rotations.
+    pub(crate) products: u64,
+    pub(crate) rotations: u64,
     /// Residues read, multiplied and added, in units of a thousand coefficients: what time goes by.
     pub(crate) cost: u64,
     /// The same by kind.
@@ -165,6 +168,8 @@ pub struct Residues {
     pub switched: u64,
     /// Of ciphertexts that are divided by a prime.
     pub divided: u64,
+    /// Of ciphertexts that are multiplied by a plaintext and added.
+    pub products: u64,
 }
 
 impl Circuit {
@@ -311,6 +316,7 @@ impl Circuit {
             squared,
             switched,
             divided,
+            ..
         } = residues;
         work.cost = (scalar + squared * SQUARE + switched * SWITCH + divided * DIVIDE) * coefficients;
         work.residues = Residues {
@@ -318,6 +324,7 @@ impl Circuit {
             squared: squared * coefficients,
             switched: switched * coefficients,
             divided: divided * coefficients,
+            products: 0,
         };
         work
     }

@@ -90,10 +90,19 @@ pub(super) fn read(bytes: &[u8]) -> Result<Interface, InterfaceError> {
     let ranges = ranges(&document)?;
     check_numbers(&document)?;
     let context = Context::new(&known).map_err(no_room("batches.preset"))?;
+    let mut places = None;
+    if let Some(packing) = &document.batches.packing {
+        places = packing.places(ranges.len(), context.slots());
+        let room = places.as_ref().is_some_and(|_| document.answers.outputs <= packing.width);
+        if !room {
+            return refuse("batches.packing", "inputs or outputs have no place in it");
+        }
+    }
     let interface = Interface {
         document,
         context,
         ranges,
+        places,
     };
     interface.check_inputs().map_err(no_room("batches"))?;
     check_answers(&interface)?;
