@@ -205,12 +205,12 @@ fn galois_keys(data: &[u8]) {
     }
 }
 
-/// [`ServingKey::from_bytes`]: a public key, then a relinearisation key.
+/// [`ServingKey::from_bytes`]: a public key, then a relinearisation key, then those of rotations, if any.
 fn serving_key(data: &[u8]) {
     for world in WORLDS.iter() {
         if let Ok(key) = bounded(data, FIXED, 8, || ServingKey::from_bytes(&world.context, data)) {
             assert_eq!(key.to_bytes().unwrap(), data);
-            assert_eq!(data.len(), ServingKey::max_bytes(&world.context));
+            assert!(data.len() <= ServingKey::max_bytes(&world.context));
         }
     }
 }

@@ -45,11 +45,7 @@ pub(crate) enum Layout {
     /// The same; [`Scales::Waterline`].
     Waterline { least: u32, weights: u32 },
     /// All values of some patients in one ciphertext, which takes this many slots for each.
-    Packed {
-        least: u32,
-        weights: u32,
-        width: usize,
-    },
+    Packed { least: u32, weights: u32, width: usize },
 }
 
 impl From<Scales> for Layout {
@@ -409,8 +405,7 @@ impl<'a> Compilation<'a> {
                 Err(failure) => return Err(failure.error),
             }
         };
-        let (flooding_bits, answers) =
-            flooded(&bounds, &bare, shift, self.precision_bits, self.guaranteed)?;
+        let (flooding_bits, answers) = flooded(&bounds, &bare, shift, self.precision_bits, self.guaranteed)?;
         let choice = Choice::new(context.preset().name(), level, scales.into());
         Ok(self.found(context, Way::Slots(circuit), answers, flooding_bits, choice))
     }

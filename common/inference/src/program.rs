@@ -257,7 +257,11 @@ impl Program {
     /// # Errors
     /// [`CompileError::NoPreset`] also where no ring has slots for the widest layer of a patient; [`CompileError::Memory`] for more than
     /// `max_bytes` of encoded matrices and ciphertexts.
-    pub fn compile_packed(file: &ModelFile, precision_bits: u32, max_bytes: u64) -> Result<Self, CompileError> {
+    pub fn compile_packed(
+        file: &ModelFile,
+        precision_bits: u32,
+        max_bytes: u64,
+    ) -> Result<Self, CompileError> {
         Self::of_file(file, precision_bits, |compilation| {
             compilation
                 .within(Memory {
@@ -649,6 +653,35 @@ mod tests {
             assert_eq!(plan.serving_key_bytes, key.to_bytes().unwrap().len());
             assert!(plan.precision_bits >= 12.0, "{plan:?}");
             assert!(plan.log2_qp <= plan.security_bound);
+        }
+    }
+
+    /// The same for packed programs, whose bounds grow by rotations and by the rounding of encoded matrices.
+    #[test]
+    fn the_plan_of_a_packed_program_is_what_ciphertexts_carry() {
+        for (layers, inputs) in [
+            ("{ dense = { outputs = 3 } }", 5),
+            (
+                "{ dense = { outputs = 7 } }, \"square\", { dense = { outputs = 2 } }",
+                12,
+            ),
+            (
+                "{ residual = { outputs = 4, scale = 0.3, power = 2 } }, { dense = { outputs = 1 } }",
+                3,
+            ),
+        ] {
+            let text = format!("input = {inputs}\nlayers = [{layers}]");
+            let spec: ModelSpec = toml::from_str(&text).unwrap();
+            let mut file = ModelFile::from(Model::initial(spec, 5).unwrap());
+            file.annotations.inputs = vec![Range::new(-1.0, 1.0)];
+            let program = Program::compile_packed(&file, 8, u64::MAX).unwrap();
+            let querier = Querier::generate(program.interface()).unwrap();
+            let key = querier.serving_key().unwrap();
+            let batch = querier.encrypt_batch(&[vec![0.5; inputs]]).unwrap();
+            let bare = program.bare(&key, batch.ciphertexts(), &mut |_, _| {}).unwrap();
+            let exact = program.rerandomised(&key, &bare[0]).unwrap();
+            assert_eq!(*exact.budget(), program.answers[0].budget, "{layers}");
+            assert_eq!((exact.level(), exact.degree(), bare.len()), (0, 1, 1));
         }
     }
 

@@ -213,7 +213,8 @@ impl Querier {
             Some(_) => (self.interface.outputs().saturating_sub(1)) * lanes + patients,
             None => patients,
         };
-        if patients > lanes || !self.interface.accepts(answers) || answers.iter().any(|a| a.slots() < needed) {
+        if patients > lanes || !self.interface.accepts(answers) || answers.iter().any(|a| a.slots() < needed)
+        {
             return None;
         }
         let decoded = answers.par_iter().map(|answer| self.decoded(answer));

@@ -82,7 +82,10 @@ impl ServingKey {
 
     /// What names the keys that serve the same programs: the preset, and the slots of a patient where batches are packed.
     pub fn key_set(&self, context: &Context) -> String {
-        key_set(context.preset().name(), self.galois.as_ref().map(|(width, _)| *width))
+        key_set(
+            context.preset().name(),
+            self.galois.as_ref().map(|(width, _)| *width),
+        )
     }
 
     /// The length of the longest serving key under a context's preset: with keys for the packing of one patient in all slots.
@@ -134,7 +137,9 @@ impl ServingKey {
         let galois = GaloisKeys::from_bytes(context, galois)?;
         let count = galois.rotations().len() as u32;
         // Only as many rotations as there are powers of two below the slots.
-        let width = 1usize.checked_shl(count).filter(|&width| width <= context.slots());
+        let width = 1usize
+            .checked_shl(count)
+            .filter(|&width| width <= context.slots());
         key.with_rotations(context, width.unwrap_or(0), galois)
     }
 }

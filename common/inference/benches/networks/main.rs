@@ -2,7 +2,8 @@
 //!
 //! Arguments: `--network NAME,NAME` (cryptonets, mnist, cifar; the first two without), `--model FILE` (a model file with recorded ranges in place of
 //! those), `--images FILE` (uncompressed IDX, as many pixels as the network takes; noise without one), `--bits N` (precision of the logits after the
-//! binary point, 8 without), `--threads N,N` (1,2 without). Named networks have random weights of the size that training starts from, so their
+//! binary point, 8 without), `--threads N,N` (1,2 without), `--packed` (few patients in one ciphertext, beside one in every slot; every evaluation is then the
+//! second one, as the first one encodes matrices). Named networks have random weights of the size that training starts from, so their
 //! figures are of time, memory and precision, and not of accuracy. Ends with an error if an answer is not what the network computes in clear.
 #![allow(clippy::print_stdout, reason = "printing is what this is for")]
 
@@ -14,7 +15,6 @@ use galen_models::{Model, ModelFile, ModelSpec, Range};
 use galen_rns::kernel::describe;
 use galen_rns::threads::Threads;
 use std::error::Error;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// The networks that have names.
@@ -32,6 +32,7 @@ struct Options {
     images: Option<String>,
     bits: u32,
     threads: Vec<usize>,
+    packed: bool,
 }
 
 fn options() -> Result<Options, Box<dyn Error>> {
@@ -41,9 +42,14 @@ fn options() -> Result<Options, Box<dyn Error>> {
         images: None,
         bits: 8,
         threads: vec![1, 2],
+        packed: false,
     };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
+        if arg == "--packed" {
+            options.packed = true;
+            continue;
+        }
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
         match arg.as_str() {
             "--network" => options.networks = value()?.split(',').map(str::to_owned).collect(),
@@ -94,7 +100,28 @@ fn named(name: &str, seen: Option<&str>) -> Result<ModelFile, Box<dyn Error>> {
 
 fn measure(name: &str, file: &ModelFile, options: &Options) -> Result<(), Box<dyn Error>> {
     let begin = Instant::now();
-    let program = Arc::new(Program::compile_file(file, options.bits)?);
+    measure_program(
+        name,
+        file,
+        options,
+        Program::compile_file(file, options.bits)?,
+        begin,
+    )?;
+    if options.packed {
+        let begin = Instant::now();
+        let program = Program::compile_packed(file, options.bits, u64::MAX)?;
+        measure_program(&format!("{name}, packed"), file, options, program, begin)?;
+    }
+    Ok(())
+}
+
+fn measure_program(
+    name: &str,
+    file: &ModelFile,
+    options: &Options,
+    program: Program,
+    begin: Instant,
+) -> Result<(), Box<dyn Error>> {
     let plan = program.plan();
     let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
     println!(
@@ -107,10 +134,12 @@ fn measure(name: &str, file: &ModelFile, options: &Options) -> Result<(), Box<dy
         plan.preset, plan.degree, plan.log2_qp, plan.security_bound, plan.levels, plan.max_patients
     );
     println!(
-        "  {} squares, {} relinearisations, {} scalar products; batch {:.0} MiB, key {:.1} MiB, answer {:.2} MiB, at most {:.0} MiB at a time",
+        "  {} squares, {} relinearisations, {} scalar products, {} products with plaintexts, {} rotations; batch {:.2} MiB, key {:.1} MiB, answer {:.2} MiB, at most {:.0} MiB at a time",
         plan.squares,
         plan.relinearisations,
         plan.multiply_adds,
+        plan.products,
+        plan.rotations,
         mib(plan.batch_bytes),
         mib(plan.serving_key_bytes),
         mib(plan.answer_bytes),
@@ -132,6 +161,15 @@ fn measure(name: &str, file: &ModelFile, options: &Options) -> Result<(), Box<dy
     let begin = Instant::now();
     let batch = querier.encrypt_batch(&rows)?;
     println!("  encrypted in {:.2} s", begin.elapsed().as_secs_f64());
+    if plan.kept_bytes > 0 {
+        let begin = Instant::now();
+        program.run(&key, batch.ciphertexts(), &mut |_, _| {})?;
+        println!(
+            "  {:.0} MiB of matrices are encoded with the first evaluation: {:.2} s",
+            plan.kept_bytes as f64 / f64::from(1 << 20),
+            begin.elapsed().as_secs_f64()
+        );
+    }
     for &threads in &options.threads {
         let (begin, cpu) = (Instant::now(), process_time());
         let answers =
@@ -142,7 +180,7 @@ fn measure(name: &str, file: &ModelFile, options: &Options) -> Result<(), Box<dy
         );
         let hourly = |seconds: f64| patients as f64 * 3600.0 / seconds;
         println!(
-            "  {threads} thread(s): {wall:.2} s ({cpu:.2} s of processor time), {:.4} ms an image, {:.2} million images an hour",
+            "  {threads} thread(s): {wall:.2} s ({cpu:.2} s of processor time), {:.4} ms an image, {:.3} million images an hour",
             1e3 * wall / patients as f64,
             hourly(wall) / 1e6
         );

@@ -93,7 +93,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<Interface, InterfaceError> {
     let mut places = None;
     if let Some(packing) = &document.batches.packing {
         places = packing.places(ranges.len(), context.slots());
-        let room = places.as_ref().is_some_and(|_| document.answers.outputs <= packing.width);
+        let room = places
+            .as_ref()
+            .is_some_and(|_| document.answers.outputs <= packing.width);
         if !room {
             return refuse("batches.packing", "inputs or outputs have no place in it");
         }

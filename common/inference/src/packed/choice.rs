@@ -15,8 +15,8 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 /// Bits of scales and weights that are tried. Weights are encoded in all slots, whose rounding is some 2^8 units.
-const LEAST: [u32; 6] = [22, 26, 30, 34, 38, 42];
-const WEIGHTS: [u32; 6] = [14, 18, 22, 26, 30, 34];
+const LEAST: [u32; 13] = [20, 22, 24, 26, 28, 30, 32, 34, 36, 38, 40, 42, 44];
+const WEIGHTS: [u32; 12] = [12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 34];
 /// Candidates that are tried at the same time. Not the number of threads, on which nothing may depend.
 const TOGETHER: usize = 8;
 
@@ -37,6 +37,7 @@ impl Compilation<'_> {
         let mut presets = Preset::all();
         presets.sort_by_key(Preset::degree);
         let mut reason = "no ring has slots for its widest layer".to_owned();
+        let mut nearest = f64::NEG_INFINITY;
         // What fits in few slots is the same with more of them.
         let mut structure = self.structure(spec, presets.last().map_or(0, Preset::degree));
         for ring in presets.chunk_by(|a, b| a.degree() == b.degree()) {
@@ -60,7 +61,17 @@ impl Compilation<'_> {
                 for (candidate, result) in some.iter().zip(tried) {
                     match result {
                         Ok(found) => return found.within(self.memory).map_err(|needed| self.too_large(needed)),
-                        Err(error) => reason = format!("{}: {error}", candidate.context.preset().name()),
+                        Err(error) => {
+                            // The one that came nearest says most.
+                            let bits = match error {
+                                CkksError::Precision { planned_bits, .. } => planned_bits,
+                                _ => f64::NEG_INFINITY,
+                            };
+                            if bits >= nearest {
+                                nearest = bits;
+                                reason = format!("{}: {error}", candidate.context.preset().name());
+                            }
+                        }
                     }
                 }
             }
@@ -82,7 +93,9 @@ impl Compilation<'_> {
         };
         let context = Preset::by_name(choice.preset()).and_then(|preset| Context::new(&preset));
         let context = context.map_err(|error| stale(error.to_string()))?;
-        let structure = self.structure(spec, width.min(context.slots())).filter(|s| s.width == width);
+        let structure = self
+            .structure(spec, width.min(context.slots()))
+            .filter(|s| s.width == width);
         let structure = structure.ok_or_else(|| stale(format!("a patient does not take {width} slots")))?;
         let found = self.packed_under(&context, &structure, choice.level(), bits);
         found.map_err(|error| stale(error.to_string()))
@@ -95,8 +108,12 @@ impl Compilation<'_> {
 
     fn packed_candidates(&self, context: &Arc<Context>, structure: &Arc<Structure>) -> Vec<Candidate> {
         let levels = 1..=context.preset().max_level();
-        let bits = LEAST.iter().flat_map(|&least| WEIGHTS.iter().rev().map(move |&weights| Bits { least, weights }));
-        let all: Vec<(usize, Bits)> = levels.flat_map(|level| bits.clone().map(move |bits| (level, bits))).collect();
+        let bits = LEAST
+            .iter()
+            .flat_map(|&least| WEIGHTS.iter().rev().map(move |&weights| Bits { least, weights }));
+        let all: Vec<(usize, Bits)> = levels
+            .flat_map(|level| bits.clone().map(move |bits| (level, bits)))
+            .collect();
         let each = |(level, bits): (usize, Bits)| {
             let circuit = PackedCircuit::new(context, self.network, structure, level, bits).ok()?;
             Some(Candidate {
@@ -124,7 +141,9 @@ impl Compilation<'_> {
         let input = bounds.fresh(level, circuit.input_scale(), largest)?;
         let prepared = circuit.prepare(|numbers| bounds.encoded(numbers))?;
         let mut bare = circuit.run(&bounds, &prepared, &input, &mut |_, _| {})?;
-        bare.expected = circuit.expected(context, self.network, &self.sizes, |level| bounds.switching(level));
+        bare.expected = circuit.expected(context, self.network, &self.sizes, |level| {
+            bounds.switching(level)
+        });
         let (flooding_bits, answers) = flooded(&bounds, &[bare], 0, self.precision_bits, self.guaranteed)?;
         let packing = Packing {
             width: structure.width,

@@ -106,7 +106,9 @@ pub(crate) struct Numbers<'a> {
 impl Numbers<'_> {
     /// In all slots.
     pub(crate) fn slots(&self) -> Vec<f64> {
-        let PackedCircuit { width, lanes, slots, .. } = *self.circuit;
+        let PackedCircuit {
+            width, lanes, slots, ..
+        } = *self.circuit;
         let mut all = vec![0.0; slots];
         for &(slot, value) in self.elements {
             let first = (slot + self.moved) & (self.period - 1);
@@ -147,7 +149,10 @@ impl PackedCircuit {
             let (step, state) = match (node, linear) {
                 (Node::Square { of }, _) => {
                     let State { level, scale } = states[*of];
-                    let (divisions, state) = divided(State { level, scale: scale * scale });
+                    let (divisions, state) = divided(State {
+                        level,
+                        scale: scale * scale,
+                    });
                     (Step::Square { of: *of, divisions }, state)
                 }
                 (Node::Sum { .. }, Some(linear)) => {
@@ -158,19 +163,36 @@ impl PackedCircuit {
                     let target = if id == last {
                         final_target(context, linear, lowest, scale, precise)?
                     } else {
-                        State { level: lowest, scale: scale * precise }
+                        State {
+                            level: lowest,
+                            scale: scale * precise,
+                        }
                     };
                     let scales: Vec<f64> = sources().map(|s| s.scale).collect();
                     let (scale, weights) = factors(&scales, target.scale)?;
                     let target = State { scale, ..target };
                     let (divisions, state) = if id == last {
                         let left = (1..=target.level).rev().fold(target.scale, |s, l| s / prime(l));
-                        (target.level, State { level: 0, scale: left })
+                        (
+                            target.level,
+                            State {
+                                level: 0,
+                                scale: left,
+                            },
+                        )
                     } else {
                         divided(target)
                     };
                     let linear = Arc::clone(linear);
-                    (Step::Sum { linear, target, weights, divisions }, state)
+                    (
+                        Step::Sum {
+                            linear,
+                            target,
+                            weights,
+                            divisions,
+                        },
+                        state,
+                    )
                 }
                 _ => (Step::Input, State { level, scale: least }),
             };
@@ -210,8 +232,14 @@ impl PackedCircuit {
         &self,
         encode: impl Fn(&Numbers<'_>) -> Result<P, CkksError> + Sync,
     ) -> Result<Prepared<P>, CkksError> {
-        let plains = |step: &Step| {
-            let Step::Sum { linear, target, weights, .. } = step else {
+        let plains = |(step, state): (&Step, &State)| {
+            let Step::Sum {
+                linear,
+                target,
+                weights,
+                ..
+            } = step
+            else {
                 return Ok(None);
             };
             let rotations = &linear.rotations;
@@ -230,26 +258,39 @@ impl PackedCircuit {
                     Ok((steps, encode(&numbers)?))
                 };
                 let diagonals: Vec<_> = diagonals.by_steps.iter().collect();
-                diagonals.into_par_iter().map(plain).collect::<Result<BTreeMap<_, _>, CkksError>>()
+                diagonals
+                    .into_par_iter()
+                    .map(plain)
+                    .collect::<Result<BTreeMap<_, _>, CkksError>>()
             };
             let diagonals = linear.diagonals.iter().zip(weights).map(matrix);
-            let constants: Vec<(usize, f64)> =
-                linear.places.slots.iter().copied().zip(linear.constants.iter().copied()).collect();
+            let constants: Vec<(usize, f64)> = linear
+                .places
+                .slots
+                .iter()
+                .copied()
+                .zip(linear.constants.iter().copied())
+                .collect();
             let numbers = Numbers {
                 elements: &constants,
                 moved: 0,
                 period: linear.places.period,
                 circuit: self,
                 magnitude: linear.constant,
-                level: target.level,
-                scale: target.scale,
+                level: state.level,
+                scale: state.scale,
             };
             Ok(Some(Plains {
                 diagonals: diagonals.collect::<Result<_, CkksError>>()?,
-                constants: if linear.constant > 0.0 { Some(encode(&numbers)?) } else { None },
+                constants: if linear.constant > 0.0 {
+                    Some(encode(&numbers)?)
+                } else {
+                    None
+                },
             }))
         };
-        Ok(Prepared(self.steps.iter().map(plains).collect::<Result<_, CkksError>>()?))
+        let steps = self.steps.iter().zip(&self.states);
+        Ok(Prepared(steps.map(plains).collect::<Result<_, CkksError>>()?))
     }
 
     /// Evaluates. `progress` gets steps done and steps in all.
@@ -268,18 +309,30 @@ impl PackedCircuit {
                 (Step::Square { of, divisions }, _) => {
                     arithmetic.bounded(arithmetic.squared(&values[*of], *divisions)?, size)?
                 }
-                (Step::Sum { linear, target, divisions, .. }, Some(plains)) => {
+                (
+                    Step::Sum {
+                        linear,
+                        target,
+                        divisions,
+                        ..
+                    },
+                    Some(plains),
+                ) => {
                     let lowered = |&node: &NodeId| arithmetic.lowered(&values[node], target.level);
-                    let inputs = linear.nodes.iter().map(lowered).collect::<Result<Vec<_>, CkksError>>()?;
+                    let inputs = linear
+                        .nodes
+                        .iter()
+                        .map(lowered)
+                        .collect::<Result<Vec<_>, CkksError>>()?;
                     let mut sum = self.sum(arithmetic, linear, plains, inputs)?;
-                    if let Some(constants) = &plains.constants {
-                        sum = arithmetic.add_plain(&sum, constants)?;
-                    }
-                    sum = arithmetic.bounded(sum, size)?;
                     for _ in 0..*divisions {
                         sum = arithmetic.divided(sum)?;
                     }
-                    sum
+                    // After the divisions, where their rounding is more than that of the encoding.
+                    if let Some(constants) = &plains.constants {
+                        sum = arithmetic.add_plain(&sum, constants)?;
+                    }
+                    arithmetic.bounded(sum, size)?
                 }
                 _ => input.clone(),
             };
@@ -301,13 +354,22 @@ impl PackedCircuit {
     ) -> Result<A::Value, CkksError> {
         let rotations = &linear.rotations;
         let by = |a: &A::Value, steps: usize| arithmetic.rotate(a, steps * self.lanes);
-        let parts = Size { largest: linear.parts, typical: linear.parts };
+        let parts = Size {
+            largest: linear.parts,
+            typical: linear.parts,
+        };
         let mut vectors: Vec<BTreeMap<usize, A::Value>> = Vec::with_capacity(inputs.len());
         for (input, babies) in inputs.into_iter().zip(&rotations.babies) {
             let mut rotated = BTreeMap::from([(0, input)]);
             for hops in 1..=usize::BITS {
-                let some: Vec<usize> = babies.iter().copied().filter(|b| b.count_ones() == hops).collect();
-                let made = some.par_iter().map(|&baby| Ok((baby, by(&rotated[&parent(baby)], baby - parent(baby))?)));
+                let some: Vec<usize> = babies
+                    .iter()
+                    .copied()
+                    .filter(|b| b.count_ones() == hops)
+                    .collect();
+                let made = some
+                    .par_iter()
+                    .map(|&baby| Ok((baby, by(&rotated[&parent(baby)], baby - parent(baby))?)));
                 let made = made.collect::<Result<Vec<_>, CkksError>>()?;
                 rotated.extend(made);
             }
@@ -325,7 +387,10 @@ impl PackedCircuit {
                 .collect();
             arithmetic.bounded(arithmetic.products(&pairs)?, parts)
         };
-        let inner = giants.par_iter().map(inner).collect::<Result<Vec<_>, CkksError>>()?;
+        let inner = giants
+            .par_iter()
+            .map(inner)
+            .collect::<Result<Vec<_>, CkksError>>()?;
         let mut sum: Option<A::Value> = None;
         for (part, hops) in inner.into_iter().zip(rotations.giant_hops()) {
             let mut own = match sum {
@@ -360,7 +425,12 @@ impl PackedCircuit {
                     residues.switched += primes;
                     residues.divided += primes * divisions.saturating_sub(1) as u64;
                 }
-                Step::Sum { linear, target, divisions, .. } => {
+                Step::Sum {
+                    linear,
+                    target,
+                    divisions,
+                    ..
+                } => {
                     let primes = (target.level + 1) as u64 * coefficients;
                     let products: usize = linear.diagonals.iter().map(|d| d.by_steps.len()).sum();
                     let rotations = linear.rotations.count() as u64;
@@ -373,7 +443,8 @@ impl PackedCircuit {
             }
         }
         // As in `circuit`; a product with a plaintext is one of two whole residues, and reads three.
-        work.cost = residues.products * 16 + residues.squared * 30 + residues.switched * 600 + residues.divided * 120;
+        work.cost =
+            residues.products * 16 + residues.squared * 30 + residues.switched * 600 + residues.divided * 120;
         work.residues = residues;
         work
     }
@@ -409,26 +480,45 @@ impl PackedCircuit {
         let mut all: Vec<Vec<f64>> = Vec::with_capacity(self.steps.len());
         for (id, (step, node)) in self.steps.iter().zip(&network.nodes).enumerate() {
             let mut own: Vec<f64> = match (step, node) {
-                (Step::Square { of, .. }, _) => {
+                (Step::Square { of, divisions }, _) => {
                     let State { level, scale } = self.states[*of];
                     let square = |(e, size): (&f64, &Size)| (2.0 * scale * size.typical + e) * e;
                     let squares = all[*of].iter().zip(&sizes[*of]).map(square);
-                    squares.map(|e| e.hypot(switching(level).0)).collect()
+                    // With the rounding of the division, which follows for itself where it is one with another.
+                    let (digits, switched) = switching(level);
+                    let added = if *divisions > 0 { digits } else { switched };
+                    squares.map(|e| e.hypot(added)).collect()
                 }
-                (Step::Sum { linear, target, weights, .. }, Node::Sum { terms, .. }) => {
+                (
+                    Step::Sum {
+                        linear,
+                        target,
+                        weights,
+                        ..
+                    },
+                    Node::Sum { terms, .. },
+                ) => {
                     let rotations = &linear.rotations;
                     let (_, switched) = switching(target.level);
                     let copies = (linear.span / linear.places.period) as f64;
                     let hops = rotations.giant_hops().iter().map(Vec::len).sum::<usize>() as f64;
-                    let constant = noise.encoding(target.scale * linear.constant);
-                    let after = switched * switched * (copies * hops + copies - 1.0) + constant * constant;
+                    let after = switched * switched * (copies * hops + copies - 1.0);
                     let mut squares = vec![after; linear.constants.len()];
                     for ((term, &scale), diagonals) in terms.iter().zip(weights).zip(&linear.diagonals) {
-                        let hops = diagonals.by_steps.keys().map(|&s| rotations.hops(s)).max().unwrap_or(0);
+                        let hops = diagonals
+                            .by_steps
+                            .keys()
+                            .map(|&s| rotations.hops(s))
+                            .max()
+                            .unwrap_or(0);
                         let moved = f64::from(hops) * switched * switched;
                         let values: f64 = sizes[term.node].iter().map(|s| s.typical * s.typical).sum();
                         let unit = self.states[term.node].scale;
-                        let weight = diagonals.by_steps.values().map(|d| largest(d)).fold(0.0, f64::max);
+                        let weight = diagonals
+                            .by_steps
+                            .values()
+                            .map(|d| largest(d))
+                            .fold(0.0, f64::max);
                         let rounding = noise.encoding(scale * weight) * unit;
                         for (sum, row) in squares.iter_mut().zip(term.map.rows()) {
                             *sum += rounding * rounding * values;
@@ -448,11 +538,18 @@ impl PackedCircuit {
             let (first, divisions) = match step {
                 Step::Input => (0, 0),
                 Step::Square { of, divisions } => (self.states[*of].level, *divisions),
-                Step::Sum { target, divisions, .. } => (target.level, *divisions),
+                Step::Sum {
+                    target, divisions, ..
+                } => (target.level, *divisions),
             };
             for division in 0..divisions {
                 let prime = prime(first - division);
-                own.iter_mut().for_each(|e| *e = (*e / prime).hypot(noise.rounding(1)));
+                own.iter_mut()
+                    .for_each(|e| *e = (*e / prime).hypot(noise.rounding(1)));
+            }
+            if let Step::Sum { linear, .. } = step {
+                let constants = noise.encoding(self.states[id].scale * linear.constant);
+                own.iter_mut().for_each(|e| *e = e.hypot(constants));
             }
             all.push(own);
         }
@@ -482,7 +579,10 @@ fn final_target(
         let most = fitting * divisor / scale;
         if most >= precise {
             // More than weights have by themselves costs nothing but is of no use.
-            return Ok(State { level, scale: fitting * divisor });
+            return Ok(State {
+                level,
+                scale: fitting * divisor,
+            });
         }
     }
     Err(CkksError::NoLevelLeft)

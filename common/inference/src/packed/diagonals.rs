@@ -50,12 +50,6 @@ impl Diagonals {
         let steps = seen.iter().enumerate().filter(|(_, seen)| **seen);
         steps.map(|(steps, _)| steps).collect()
     }
-
-    /// The largest sum of absolute weights that meet the same element, diagonal by diagonal: by what bounds on a whole ciphertext grow.
-    pub(crate) fn reach(&self) -> f64 {
-        let largest = |diagonal: &Vec<(usize, f64)>| largest(diagonal);
-        self.by_steps.values().map(largest).sum()
-    }
 }
 
 /// The largest absolute weight of a diagonal.
@@ -165,7 +159,14 @@ mod tests {
     #[test]
     fn diagonals_are_their_matrix() {
         let mut stream = Stream::new("diagonals", 1, &[]);
-        for (rows, columns, spread) in [(3, 11, 1), (11, 3, 1), (16, 16, 1), (5, 9, 3), (1, 13, 2), (7, 1, 5)] {
+        for (rows, columns, spread) in [
+            (3, 11, 1),
+            (11, 3, 1),
+            (16, 16, 1),
+            (5, 9, 3),
+            (1, 13, 2),
+            (7, 1, 5),
+        ] {
             let weights: Vec<f64> = (0..rows * columns).map(|_| stream.symmetric()).collect();
             let map = Sparse::dense(columns, &weights);
             let from = Places::new((0..columns).map(|i| i * spread).collect());
@@ -174,7 +175,11 @@ mod tests {
             let width = 64;
             let mut slots = vec![0.0; width];
             for (value, place) in x.iter().zip(&from.slots) {
-                slots.iter_mut().skip(*place).step_by(from.period).for_each(|s| *s = *value);
+                slots
+                    .iter_mut()
+                    .skip(*place)
+                    .step_by(from.period)
+                    .for_each(|s| *s = *value);
             }
             let diagonals = Diagonals::new(&map, &from, &to);
             let steps: BTreeSet<usize> = diagonals.by_steps.keys().copied().collect();
@@ -190,12 +195,20 @@ mod tests {
             }
             let rotations = Rotations::new(&[steps], span, to.period);
             for &fold in &rotations.folds {
-                sums = (0..width).map(|at| sums[at] + sums[(at + fold) % width]).collect();
+                sums = (0..width)
+                    .map(|at| sums[at] + sums[(at + fold) % width])
+                    .collect();
             }
             let mut expected = vec![0.0; to.period];
-            map.times(&x).iter().zip(&to.slots).for_each(|(y, &slot)| expected[slot] = *y);
+            map.times(&x)
+                .iter()
+                .zip(&to.slots)
+                .for_each(|(y, &slot)| expected[slot] = *y);
             for (at, sum) in sums.iter().enumerate() {
-                assert!((sum - expected[at % to.period]).abs() < 1e-12, "{rows} x {columns}, slot {at}");
+                assert!(
+                    (sum - expected[at % to.period]).abs() < 1e-12,
+                    "{rows} x {columns}, slot {at}"
+                );
             }
         }
     }

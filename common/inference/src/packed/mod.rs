@@ -53,7 +53,9 @@ impl Packing {
 pub(crate) fn rotations(context: &Context, width: usize) -> Vec<i64> {
     let lanes = context.slots() / width.max(1);
     let powers = core::iter::successors(Some(lanes as i64), |steps| Some(2 * steps));
-    powers.take_while(|&steps| steps < context.slots() as i64).collect()
+    powers
+        .take_while(|&steps| steps < context.slots() as i64)
+        .collect()
 }
 
 /// A packed circuit, with its plaintexts once they have been encoded.
@@ -86,7 +88,9 @@ impl Packed {
             match &*kept {
                 Some(prepared) => std::sync::Arc::clone(prepared),
                 None => {
-                    let made = self.circuit.prepare(|numbers| arithmetic::encode(context, numbers))?;
+                    let made = self
+                        .circuit
+                        .prepare(|numbers| arithmetic::encode(context, numbers))?;
                     std::sync::Arc::clone(kept.insert(std::sync::Arc::new(made)))
                 }
             }

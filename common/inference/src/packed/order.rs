@@ -75,8 +75,16 @@ fn add_candidates(sites: &[Site<'_>], len: usize, all: &mut Vec<Order>) {
     for site in sites {
         let window = match site.layer {
             Layer::Conv2d { stride, padding, .. }
-            | Layer::AveragePool { stride: Some(stride), padding, .. }
-            | Layer::SumPool { stride: Some(stride), padding, .. } => Some((stride, padding)),
+            | Layer::AveragePool {
+                stride: Some(stride),
+                padding,
+                ..
+            }
+            | Layer::SumPool {
+                stride: Some(stride),
+                padding,
+                ..
+            } => Some((stride, padding)),
             Layer::AveragePool { kernel, padding, .. } | Layer::SumPool { kernel, padding, .. } => {
                 Some((kernel, padding))
             }
@@ -88,7 +96,11 @@ fn add_candidates(sites: &[Site<'_>], len: usize, all: &mut Vec<Order>) {
             if let Shape::Image(shape) = shape
                 && shape.iter().product::<usize>() == len
             {
-                let order = Order::Image { shape, phases, margin };
+                let order = Order::Image {
+                    shape,
+                    phases,
+                    margin,
+                };
                 if !all.contains(&order) {
                     all.push(order);
                 }

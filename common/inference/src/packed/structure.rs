@@ -1,11 +1,11 @@
 //! A lowered model for one ciphertext per vector: where elements lie, the diagonals of every sum, and the rotations that they take.
 
-use super::diagonals::{Diagonals, Places, ROTATION, Rotations};
+use super::diagonals::{Diagonals, Places, ROTATION, Rotations, largest as largest_of};
 use super::order::Order;
 use crate::circuit::Size;
 use crate::network::{Network, Node, NodeId, Term};
 use galen_models::ModelSpec;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Layouts that are compared, at most: all, or else every vector for itself while the others stay.
@@ -26,7 +26,7 @@ pub(crate) struct Linear {
     pub(crate) constants: Vec<f64>,
     /// No part of a sum is larger.
     pub(crate) parts: f64,
-    /// Bound on the sum of products that a bound on whole ciphertexts gives.
+    /// What bounds on whole ciphertexts allow the products of one giant step to add up to, at most.
     pub(crate) reach: f64,
     /// The largest constant.
     pub(crate) constant: f64,
@@ -47,10 +47,17 @@ pub(crate) struct Structure {
 
 impl Structure {
     /// In the orders that take the least work with at most `slots` slots for a patient; nothing if no order has a place for every element.
-    pub(crate) fn new(spec: &ModelSpec, network: &Network, sizes: &[Vec<Size>], slots: usize) -> Option<Self> {
+    pub(crate) fn new(
+        spec: &ModelSpec,
+        network: &Network,
+        sizes: &[Vec<Size>],
+        slots: usize,
+    ) -> Option<Self> {
         let orders = chosen(spec, network, slots)?;
         let root = |node: NodeId| root(network, node);
-        let places: Vec<&Places> = (0..network.nodes.len()).map(|node| &orders[root(node)].1).collect();
+        let places: Vec<&Places> = (0..network.nodes.len())
+            .map(|node| &orders[root(node)].1)
+            .collect();
         let width = places.iter().map(|p| p.period).max()?;
         let sum = |(id, node): (NodeId, &Node)| {
             let Node::Sum { terms, constants, .. } = node else {
@@ -73,20 +80,40 @@ impl Structure {
 
 fn linear(terms: &[Term], constants: &[f64], places: &[&Places], id: NodeId, sizes: &[Vec<Size>]) -> Linear {
     let to = places[id];
-    let span = terms.iter().map(|t| places[t.node].period).fold(to.period, usize::max);
-    let diagonals: Vec<Diagonals> = terms.iter().map(|t| Diagonals::new(&t.map, places[t.node], to)).collect();
-    let steps: Vec<BTreeSet<usize>> = diagonals.iter().map(|d| d.by_steps.keys().copied().collect()).collect();
+    let span = terms
+        .iter()
+        .map(|t| places[t.node].period)
+        .fold(to.period, usize::max);
+    let diagonals: Vec<Diagonals> = terms
+        .iter()
+        .map(|t| Diagonals::new(&t.map, places[t.node], to))
+        .collect();
+    let steps: Vec<BTreeSet<usize>> = diagonals
+        .iter()
+        .map(|d| d.by_steps.keys().copied().collect())
+        .collect();
     let largest = |node: NodeId| sizes[node].iter().map(|s| s.largest).fold(0.0, f64::max);
     let mut rows = vec![0.0; constants.len()];
     for term in terms {
         for (sum, row) in rows.iter_mut().zip(term.map.rows()) {
-            *sum += row.iter().map(|&(j, w)| w.abs() * sizes[term.node][j].largest).sum::<f64>();
+            *sum += row
+                .iter()
+                .map(|&(j, w)| w.abs() * sizes[term.node][j].largest)
+                .sum::<f64>();
+        }
+    }
+    let rotations = Rotations::new(&steps, span, to.period);
+    let mut reached: BTreeMap<usize, f64> = BTreeMap::new();
+    for (term, diagonals) in terms.iter().zip(&diagonals) {
+        for (steps, diagonal) in &diagonals.by_steps {
+            let group = reached.entry(steps / rotations.giant).or_default();
+            *group += largest_of(diagonal) * largest(term.node);
         }
     }
     Linear {
         nodes: terms.iter().map(|t| t.node).collect(),
-        rotations: Rotations::new(&steps, span, to.period),
-        reach: terms.iter().zip(&diagonals).map(|(t, d)| d.reach() * largest(t.node)).sum(),
+        rotations,
+        reach: reached.into_values().fold(0.0, f64::max),
         diagonals,
         places: to.clone(),
         span,
