@@ -514,6 +514,7 @@ fn net(to: &Folder) {
             version: digest,
             interface: digest,
             engine: Engine::Ckks,
+            packed: false,
             current: true,
             batch_ms: 12,
         }]),

@@ -140,7 +140,7 @@ fn a_registered_model_is_asked() -> anyhow::Result<()> {
     scene.run(COORDINATOR, &["model", "remove", "heart"])?;
     scene.wait_for("the model is gone", |_, snapshot| {
         let models = snapshot.coordinator.as_ref().map(|status| &status.models);
-        Ok(models.is_some_and(|models| models.len() == 1))
+        Ok(models.is_some_and(|models| models.iter().all(|model| model.name == "shapes")))
     })?;
     let failure = scene.command(ASKER, ask)?.failure()?;
     ensure!(failure.log.contains("there are shapes"), "{}", failure.log);

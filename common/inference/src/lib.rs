@@ -8,10 +8,11 @@
 //!
 //! [`Program::compile`] bounds everything by what inputs may be, which suits tables. Networks on images have too many values for that:
 //! [`Program::compile_recorded`] goes by the ranges that were seen in training, and says so in the plan.
-//! [`Program::compile_file`] does one or the other by what a [`galen_models::ModelFile`] says.
+//! [`Program::compile_file`] does one or the other by what a [`galen_models::ModelFile`] says. [`Program::compile_packed`] compiles the same model for
+//! few patients, all values of whom are in one ciphertext; [`Expense`] says for how many that is faster.
 //!
 //! To read the code in the order of a query: `lower` (model to fewest operations, `network`, on `sparse` matrices), `circuit` (the operations laid
-//! out over levels and scales, written once for ciphertexts, `encrypted`, and for their `bounds`), `choice` (of preset and layout), `program` and
+//! out over levels and scales, written once for ciphertexts, `encrypted`, and for their `bounds`), `choice` (of preset and layout), `packed` (the same for few patients), `program` and
 //! its `plan`, `interface` and `querier`, `serving` (the querier's public keys). [`Calibration`] turns a plan into seconds.
 
 mod bounds;
@@ -19,6 +20,7 @@ mod calibration;
 mod choice;
 mod circuit;
 mod encrypted;
+mod expense;
 mod interface;
 mod lower;
 mod network;
@@ -33,6 +35,7 @@ mod sparse;
 pub use calibration::Calibration;
 pub use choice::{Choice, Memory};
 pub use circuit::Residues;
+pub use expense::{Expense, LINE_BITS};
 pub use interface::{Interface, InterfaceError, MAX_INTERFACE_BYTES};
 pub use plan::{Plan, Precision, Sizes, Spilled};
 pub use program::{CompileError, Program, Recorded, RunError};

@@ -404,7 +404,9 @@ pub struct Offer {
     pub interface: Digest,
     /// How it is evaluated.
     pub engine: Engine,
-    /// Whether it is the latest version of its name and engine.
+    /// Whether a batch under CKKS holds all values of some patients in one ciphertext, for few patients, instead of one value of all patients in each.
+    pub packed: bool,
+    /// Whether it is the latest version of its name and way.
     pub current: bool,
     /// Milliseconds for a batch, under TFHE for a patient: those of the last one, or an estimate.
     pub batch_ms: u64,

@@ -9,7 +9,7 @@ use crate::status::Status;
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use galen_core::{Clock, Digest, SystemClock};
-use galen_inference::{Calibration, CompileError, Memory, Plan, Precision, Program};
+use galen_inference::{Calibration, CompileError, Expense, LINE_BITS, Memory, Plan, Precision, Program};
 use galen_models::{MAX_FILE_BYTES, ModelError, ModelFile};
 use galen_net::protocol::Engine;
 use galen_rns::threads;
@@ -65,6 +65,9 @@ pub(crate) struct PlanArgs {
     /// Threads; 0 for one per core.
     #[arg(long, default_value_t = 0)]
     threads: usize,
+    /// Under CKKS: what is compiled beside the way for many patients, one in every slot.
+    #[arg(long, value_enum, default_value_t = Packing::Auto)]
+    packing: Packing,
     /// Under CKKS: most memory for the ciphertexts of a batch that is evaluated, in MiB; a model that needs more is refused.
     #[arg(long, value_name = "MIB")]
     max_memory: Option<u64>,
@@ -95,6 +98,17 @@ enum Wanted {
     Ckks,
     /// Patient by patient, exactly.
     Tfhe,
+}
+
+/// Which ways of packing patients are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Packing {
+    /// The way for few patients, where it is faster for any number of them.
+    Auto,
+    /// Nothing: whoever asks about few patients sends as much as for thousands.
+    Slots,
+    /// The way for few patients, also where it is not faster.
+    Packed,
 }
 
 /// What a file is planned as.
@@ -138,7 +152,7 @@ impl Plans {
     fn outcome(&self) -> Outcome {
         match self {
             Self::Ckks(planned) => Outcome {
-                text: describe(planned.program.plan(), planned.seconds),
+                text: text(planned),
                 data: data(planned),
             },
             Self::Tfhe(planned) => planned.outcome(),
@@ -151,6 +165,28 @@ struct Planned {
     bytes: Vec<u8>,
     program: Program,
     seconds: f64,
+    packed: Few,
+}
+
+/// The way for few patients.
+enum Few {
+    /// Compiled, with the seconds of a batch, and the most patients for whom it is faster.
+    Planned(Box<Program>, f64, usize),
+    /// There is none, for a reason.
+    None(String),
+}
+
+impl Planned {
+    /// The programs that are registered, with the seconds of a batch: the one for few patients where it is faster for any, or asked for.
+    fn registered(&self, packing: Packing) -> Vec<(&Program, f64)> {
+        let mut all = vec![(&self.program, self.seconds)];
+        if let Few::Planned(program, seconds, most) = &self.packed
+            && (*most > 0 || packing == Packing::Packed)
+        {
+            all.push((program, *seconds));
+        }
+        all
+    }
 }
 
 fn compile(args: &PlanArgs, bytes: Vec<u8>, file: &ModelFile) -> anyhow::Result<Planned> {
@@ -171,11 +207,36 @@ fn compile(args: &PlanArgs, bytes: Vec<u8>, file: &ModelFile) -> anyhow::Result<
     }
     let program = program?;
     let calibration = Calibration::measure(program.plan())?;
+    let seconds = calibration.evaluation(program.plan());
+    let packed = if args.packing == Packing::Slots {
+        Few::None("it was not asked for".into())
+    } else {
+        few(
+            args,
+            file,
+            memory.max_bytes,
+            &Expense::of_plan(program.plan(), seconds),
+        )?
+    };
     Ok(Planned {
-        seconds: calibration.evaluation(program.plan()),
+        seconds,
         bytes,
         program,
+        packed,
     })
+}
+
+/// The way for few patients, beside one that takes this.
+fn few(args: &PlanArgs, file: &ModelFile, max_bytes: u64, many: &Expense) -> anyhow::Result<Few> {
+    let program = match Program::compile_packed(file, args.precision_bits, max_bytes) {
+        Ok(program) => program,
+        Err(error) if args.packing == Packing::Packed => return Err(error.into()),
+        Err(error) => return Ok(Few::None(error.to_string())),
+    };
+    let calibration = Calibration::measure(program.plan())?;
+    let seconds = calibration.evaluation(program.plan());
+    let most = Expense::of_plan(program.plan(), seconds).faster_up_to(many);
+    Ok(Few::Planned(Box::new(program), seconds, most))
 }
 
 pub(crate) fn plan(args: &PlanArgs) -> anyhow::Result<Outcome> {
@@ -183,8 +244,48 @@ pub(crate) fn plan(args: &PlanArgs) -> anyhow::Result<Outcome> {
 }
 
 fn data(planned: &Planned) -> serde_json::Value {
-    let plan = planned.program.plan();
-    json!({ "engine": "ckks", "plan": plan, "seconds_per_batch": planned.seconds, "patients_per_hour": hourly(plan, planned.seconds) })
+    let of = |plan: &Plan, seconds: f64| json!({ "engine": "ckks", "plan": plan, "seconds_per_batch": seconds, "patients_per_hour": hourly(plan, seconds) });
+    let mut data = of(planned.program.plan(), planned.seconds);
+    let packed = match &planned.packed {
+        Few::Planned(program, seconds, most) => {
+            let mut packed = of(program.plan(), *seconds);
+            packed["faster_up_to_patients"] = json!(most);
+            packed
+        }
+        Few::None(reason) => json!({ "none": reason }),
+    };
+    data["packed"] = packed;
+    data
+}
+
+/// Both ways, and which one is taken for how many patients.
+fn text(planned: &Planned) -> String {
+    let mut text = describe(planned.program.plan(), planned.seconds);
+    let said = match &planned.packed {
+        Few::None(reason) => format!("packing     none for few patients: {reason}"),
+        Few::Planned(program, seconds, most) => {
+            let plan = program.plan();
+            let line = LINE_BITS / 1e6;
+            let verdict = match most {
+                0 => format!("slower for any number of patients, traffic at {line:.0} Mbit/s included"),
+                most => format!(
+                    "taken for up to {most} patients, for whom it is faster, traffic at {line:.0} Mbit/s included"
+                ),
+            };
+            format!(
+                "packing     all values of up to {} patients in one ciphertext, {} slots for each: {verdict}\n{}",
+                plan.max_patients,
+                plan.packed_width.unwrap_or(0),
+                describe(plan, *seconds)
+                    .lines()
+                    .map(|line| format!("  {line}"))
+                    .collect::<Vec<_>>()
+                    .join("\n")
+            )
+        }
+    };
+    let _ = write!(out_line(&mut text), "{said}");
+    text
 }
 
 fn hourly(plan: &Plan, seconds: f64) -> f64 {
@@ -225,13 +326,25 @@ fn describe(plan: &Plan, seconds: f64) -> String {
     );
     let _ = writeln!(
         out,
-        "work        {} multiply-adds, {} squares, {} relinearisations",
-        plan.multiply_adds, plan.squares, plan.relinearisations
+        "work        {}, {} squares, {} relinearisations",
+        match plan.packed_width {
+            Some(_) => format!(
+                "{} products with matrices, {} rotations",
+                plan.products, plan.rotations
+            ),
+            None => format!("{} multiply-adds", plan.multiply_adds),
+        },
+        plan.squares,
+        plan.relinearisations
     );
     let _ = writeln!(
         out,
-        "memory      {:.0} MiB of ciphertexts at most",
-        mib(plan.peak_bytes)
+        "memory      {:.0} MiB of ciphertexts at most{}",
+        mib(plan.peak_bytes),
+        match plan.kept_bytes {
+            0 => String::new(),
+            kept => format!(", {:.0} MiB of which are matrices that are kept", mib(kept)),
+        }
     );
     if let Some(spilled) = plan.spilled {
         let _ = writeln!(
@@ -265,27 +378,50 @@ pub(crate) fn add(args: &AddArgs) -> anyhow::Result<Outcome> {
     registry::check_name(&name).map_err(anyhow::Error::msg)?;
     let plans = Plans::of(&args.plan)?;
     let Outcome { mut text, mut data } = plans.outcome();
-    let package = match plans {
+    let packages = match &plans {
         Plans::Ckks(planned) => {
-            check_batch(
-                planned.program.plan().batch_bytes as u64,
-                config.queries.max_batch_mib,
-            )?;
-            let milliseconds = (planned.seconds * 1000.0).ceil() as u64;
-            let Planned { bytes, program, .. } = *planned;
-            Package::new(&name, args.plan.precision_bits, &program, milliseconds, bytes)
+            let registered = planned.registered(args.plan.packing);
+            let package = |(program, seconds): (&Program, f64)| {
+                let plan = program.plan();
+                check_batch(plan.batch_bytes as u64, config.queries.max_batch_mib)?;
+                check_key(plan.serving_key_bytes as u64, config.queries.max_key_mib)?;
+                let milliseconds = (seconds * 1000.0).ceil() as u64;
+                let bits = args.plan.precision_bits;
+                Package::new(&name, bits, program, milliseconds, planned.bytes.clone())
+                    .map_err(anyhow::Error::msg)
+            };
+            registered
+                .into_iter()
+                .map(package)
+                .collect::<anyhow::Result<Vec<_>>>()?
         }
-        Plans::Tfhe(planned) => Package::exact(&name, &planned.interface, planned.patient_ms()),
+        Plans::Tfhe(planned) => {
+            let package = Package::exact(&name, &planned.interface, planned.patient_ms());
+            vec![package.map_err(anyhow::Error::msg)?]
+        }
     };
-    let package = package.map_err(anyhow::Error::msg)?;
-    let version = package.version();
-    package.put(&home.models_path())?;
-    let taken = wait(&home, &version)?;
+    for package in &packages {
+        package.put(&home.models_path())?;
+    }
+    let versions: Vec<Digest> = packages.iter().map(Package::version).collect();
+    let mut taken = true;
+    for version in &versions {
+        taken = wait(&home, version)? && taken;
+    }
     let said = if taken {
         "the daemon answers it"
     } else {
         "no daemon runs in this folder: it is answered when one is started"
     };
+    let Some(version) = versions.first() else {
+        bail!("nothing was compiled");
+    };
+    if let Some(packed) = versions.get(1) {
+        let _ = write!(
+            out_line(&mut text),
+            "model       {name} version {packed}, packed, for few patients: {said}"
+        );
+    }
     let _ = write!(
         out_line(&mut text),
         "model       {name} version {version}: {said}"
@@ -293,6 +429,9 @@ pub(crate) fn add(args: &AddArgs) -> anyhow::Result<Outcome> {
     if let Some(data) = data.as_object_mut() {
         data.insert("name".into(), json!(name));
         data.insert("version".into(), json!(version));
+        if let Some(packed) = versions.get(1) {
+            data.insert("packed_version".into(), json!(packed));
+        }
         data.insert("served".into(), json!(taken));
     }
     Ok(Outcome { text, data })
@@ -305,6 +444,17 @@ fn check_batch(bytes: u64, most_mib: u64) -> anyhow::Result<()> {
         mib <= most_mib,
         "a batch has {mib} MiB, and max_batch_mib in config.toml allows {most_mib}: nobody could send one. Allow more, ask for fewer bits \
          (--precision-bits), or train a smaller network"
+    );
+    Ok(())
+}
+
+/// Refuses a model whose keys the daemon would refuse.
+fn check_key(bytes: u64, most_mib: u64) -> anyhow::Result<()> {
+    let mib = bytes.div_ceil(1 << 20);
+    ensure!(
+        mib <= most_mib,
+        "a key has {mib} MiB, and max_key_mib in config.toml allows {most_mib}: nobody could send one. Allow more, or leave the way for few \
+         patients out (--packing slots)"
     );
     Ok(())
 }
@@ -355,11 +505,12 @@ pub(crate) fn list(dir: &Path) -> anyhow::Result<Outcome> {
     for model in &models {
         let _ = writeln!(
             text,
-            "{:<16} {} {} {}{}, {}, {:.2} s",
+            "{:<16} {} {} {}{}{}, {}, {:.2} s",
             model.name,
             model.version,
             model.engine,
             model.preset,
+            if model.packed { ", packed" } else { "" },
             if model.current { "" } else { " (earlier)" },
             match model.engine {
                 Engine::Ckks => format!("{:.1} MiB a batch", model.batch_bytes as f64 / f64::from(1 << 20)),

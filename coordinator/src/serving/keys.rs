@@ -1,6 +1,7 @@
-//! Evaluation keys: which one of a party is the present one under a preset.
+//! Evaluation keys: which one of a party is the present one of a set: of a preset, and of a packing under it.
 
 use super::exact;
+use galen_ckks::CkksError;
 use galen_ckks::context::Context;
 use galen_core::{Code, Digest, PartyId, Refusal};
 use galen_inference::ServingKey;
@@ -61,8 +62,8 @@ impl Keys {
         Ok(KeyState::Present)
     }
 
-    /// The preset under which a key is its party's present one.
-    pub(super) fn preset(&self, party: &PartyId, key: &Digest) -> Result<Option<String>, StoreError> {
+    /// The set of which a key is its party's present one.
+    pub(super) fn set(&self, party: &PartyId, key: &Digest) -> Result<Option<String>, StoreError> {
         let found = self.find(party, key)?;
         Ok(found.and_then(|(preset, record)| (record.present == *key).then_some(preset)))
     }
@@ -114,7 +115,8 @@ impl Keys {
     }
 }
 
-/// Reads a serving key; returns the name of its CKKS preset, or of its parameter set under TFHE.
+/// Reads a serving key; returns the name of its set: its CKKS preset, with the width of packed batches if it is for those, or its parameter set under
+/// TFHE.
 pub fn check(bytes: &[u8]) -> Result<String, Refusal> {
     let bad = |detail: String| Refusal::new(Code::BadQuery, detail);
     let unread = |error: String| bad(format!("the evaluation key cannot be read: {error}"));
@@ -123,10 +125,9 @@ pub fn check(bytes: &[u8]) -> Result<String, Refusal> {
     }
     let preset = ServingKey::preset_of(bytes)
         .ok_or_else(|| bad("the evaluation key is of no standard preset".into()))?;
-    let read = || {
+    let read = || -> Result<String, CkksError> {
         let context = Context::new(&preset)?;
-        ServingKey::from_bytes(&context, bytes).map(drop)
+        ServingKey::from_bytes(&context, bytes).map(|key| key.key_set(&context))
     };
-    read().map_err(|error| unread(error.to_string()))?;
-    Ok(preset.name().to_owned())
+    read().map_err(|error| unread(error.to_string()))
 }

@@ -83,7 +83,10 @@ pub struct ModelStatus {
     pub version: Digest,
     /// How it is evaluated.
     pub engine: Scheme,
-    /// Whether it is the latest one of its name and engine.
+    /// Whether a batch holds all values of some patients in one ciphertext, instead of one value of all patients in each.
+    #[serde(default)]
+    pub packed: bool,
+    /// Whether it is the latest one of its name and way.
     pub current: bool,
     /// Name of the CKKS preset, or of the parameter set of TFHE.
     pub preset: String,
@@ -100,7 +103,7 @@ pub struct ModelStatus {
 
 /// What a model takes.
 enum Takes {
-    /// Batches of this many bytes, under keys of this CKKS preset.
+    /// Batches of this many bytes, under keys of this set.
     Batches(String, u64),
     /// Queries for one of these programs, of this many patients at most.
     Patients(Vec<ExactProgram>, u64),
@@ -214,6 +217,7 @@ impl Service {
             name: STUDY_MODEL.into(),
             version: own.version,
             engine: Scheme::Ckks,
+            packed: false,
             current: true,
             preset: own.preset,
             batch_bytes: own.batch_bytes,
@@ -238,6 +242,7 @@ impl Service {
                 name: record.name.clone(),
                 version: *version,
                 engine: record.engine(),
+                packed: record.is_packed(),
                 current: registry.is_current(version),
                 preset,
                 batch_bytes,
@@ -246,7 +251,10 @@ impl Service {
                 added_ms: record.added_ms,
             }
         });
-        own.into_iter().chain(registered).collect()
+        let mut all: Vec<ModelStatus> = own.into_iter().chain(registered).collect();
+        // A querier that knows of no packing takes the first one of a name.
+        all.sort_by_key(|model| model.packed);
+        all
     }
 
     /// The same for queriers.
@@ -260,6 +268,7 @@ impl Service {
             name: model.name,
             version: model.version,
             engine: model.engine,
+            packed: model.packed,
             current: model.current,
             batch_ms: model.batch_ms,
         };
@@ -306,7 +315,7 @@ impl Service {
                 ));
             }
         }
-        let preset = locked(&self.keys).preset(party, &key).map_err(|e| e.refusal())?;
+        let set = locked(&self.keys).set(party, &key).map_err(|e| e.refusal())?;
         let info = self
             .engine
             .store()
@@ -314,7 +323,7 @@ impl Service {
             .info(&batch)
             .map_err(|e| e.refusal())?;
         let info = info.filter(|info| info.kind == BlobKind::Batch as u16 && info.has_owner(party));
-        self.check_fits(&asked, preset.as_deref(), (&batch, info.map(|info| info.len)))?;
+        self.check_fits(&asked, set.as_deref(), (&batch, info.map(|info| info.len)))?;
         let now_ms = self.engine.now_ms();
         let state = locked(&self.queue).submit(party, (model, key, batch), now_ms)?;
         locked(&self.uploads).attached(party, &batch);
@@ -333,7 +342,7 @@ impl Service {
         match registry.models().get(model).map(|record| &record.compiled) {
             Some(Compiled::Ckks {
                 choice, batch_bytes, ..
-            }) => Ok(Takes::Batches(choice.preset().to_owned(), *batch_bytes)),
+            }) => Ok(Takes::Batches(choice.key_set(), *batch_bytes)),
             Some(Compiled::Tfhe { programs, patients }) => Ok(Takes::Patients(programs.clone(), *patients)),
             None if own.is_none() && registry.models().is_empty() => {
                 Err(Refusal::new(Code::NoModel, "no model is served"))
@@ -345,7 +354,7 @@ impl Service {
         }
     }
 
-    /// Refuses a batch, of the length that its blob has if there is one, that the model does not take under a key of this preset.
+    /// Refuses a batch, of the length that its blob has if there is one, that the model does not take under a key of this set.
     fn check_fits(
         &self,
         takes: &Takes,
@@ -356,11 +365,11 @@ impl Service {
         let unsent = || Refusal::new(Code::BlobUnknown, "send the batch before the query");
         let foreign = |wanted: &str| {
             bad(format!(
-                "the evaluation key is of another preset than the model's, {wanted}"
+                "the evaluation key is of another set than the model takes, {wanted}"
             ))
         };
         match takes {
-            Takes::Batches(preset, _) if key != Some(preset) => foreign(preset),
+            Takes::Batches(set, _) if key != Some(set) => foreign(set),
             Takes::Batches(_, bytes) => match length.ok_or_else(unsent)? {
                 length if length == *bytes => Ok(()),
                 length => bad(format!("the batch has {length} bytes, the model takes {bytes}")),

@@ -67,6 +67,16 @@ impl ModelRecord {
             Compiled::Tfhe { .. } => Engine::Tfhe,
         }
     }
+
+    /// Whether a batch under CKKS holds all values of some patients in one ciphertext.
+    pub fn is_packed(&self) -> bool {
+        matches!(&self.compiled, Compiled::Ckks { choice, .. } if choice.is_packed())
+    }
+
+    /// Versions of one name that replace one another are evaluated in the same way.
+    fn way(&self) -> (&str, Engine, bool) {
+        (&self.name, self.engine(), self.is_packed())
+    }
 }
 
 /// A compiled model on its way to the daemon.
@@ -234,10 +244,10 @@ impl Registry {
         &self.models
     }
 
-    /// Whether a version is the latest of its name and engine.
+    /// Whether a version is the latest of its name and way.
     pub(super) fn is_current(&self, version: &Digest) -> bool {
         self.models.get(version).is_some_and(|record| {
-            let like = |other: &&ModelRecord| other.name == record.name && other.engine() == record.engine();
+            let like = |other: &&ModelRecord| other.way() == record.way();
             let same = self.models.values().filter(like);
             same.map(|other| other.order).max() == Some(record.order)
         })
@@ -283,9 +293,9 @@ impl Registry {
 
     /// Removes the versions beyond those that are kept, unless queries wait for them.
     fn trim(&mut self, needed: &dyn Fn(&Digest) -> bool) -> Result<Vec<Digest>, StoreError> {
-        let mut by_name: BTreeMap<(&str, Engine), Vec<(u64, Digest)>> = BTreeMap::new();
+        let mut by_name: BTreeMap<(&str, Engine, bool), Vec<(u64, Digest)>> = BTreeMap::new();
         for (version, record) in &self.models {
-            let all = by_name.entry((&record.name, record.engine())).or_default();
+            let all = by_name.entry(record.way()).or_default();
             all.push((record.order, *version));
         }
         let mut surplus = Vec::new();

@@ -110,7 +110,8 @@ pub(super) enum Command {
         Without MODEL the study's own model is asked, once it is trained: --csv FILE with the columns of the study (the class may be left \
         out), --data FILE or FOLDER of images where the study is on images, or --held-out. The key is made once and kept encrypted; its public evaluation part (some megabytes) is uploaded once.\n\n\
         A model is evaluated by ckks, approximately and thousands of patients at a time, or by tfhe, exactly and patient by patient; --engine chooses where \
-        there are both. By tfhe, answers reveal no more than --reveal says, as far as the operator allows it.\n\n\
+        there are both. By ckks, few patients are packed into one ciphertext where the operator offers that and it is faster; --dry-run shows both ways, \
+        and --packing takes one. By tfhe, answers reveal no more than --reveal says, as far as the operator allows it.\n\n\
         Results are rounded to the precision that is planned; raw decryptions are never written, because they would leak \
         the key when passed on. A query that was interrupted goes on when the same command is given again.\n\n\
         Example:\n  party query --list --dir /srv/galen\n  \

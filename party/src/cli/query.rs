@@ -5,7 +5,7 @@ use super::output::Output;
 use crate::PartyError;
 use crate::home::{self, Home};
 use crate::query::report::{self, Report};
-use crate::query::{self, About, Asked, KeyStatus, Means, ModelQuestion, Question, Samples, Stage};
+use crate::query::{self, About, Asked, KeyStatus, Means, ModelQuestion, Question, Samples, Stage, Way};
 use anyhow::Context;
 use galen_core::SystemClock;
 use galen_core::telemetry::{self, LogFormat};
@@ -41,6 +41,7 @@ pub(super) fn run(args: &QueryArgs, output: &Output) -> anyhow::Result<()> {
         let question = ModelQuestion {
             model: model.clone(),
             engine: args.engine.engine(),
+            packing: args.packing,
             reveal: args.reveal,
             samples: Samples {
                 data: data.clone(),
@@ -118,6 +119,12 @@ fn describe(asked: &Asked) -> String {
         asked.name, asked.version, asked.title
     )];
     lines.extend(means(&asked.means));
+    if asked.ways.len() > 1 {
+        lines.extend(asked.ways.iter().map(way));
+    }
+    if matches!(asked.means, Means::Ckks { .. }) {
+        lines.push(format!("packing     {}", asked.why));
+    }
     lines.extend([
         format!(
             "patients    {} in {} batches of up to {}{}",
@@ -161,6 +168,24 @@ fn describe(asked: &Asked) -> String {
         (false, None) => {}
     }
     lines.join("\n")
+}
+
+/// What asking in one way takes, for people.
+fn way(way: &Way) -> String {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    format!(
+        "  {:<9} {} batches of up to {}: {:.1} MiB up, {:.2} MiB down, key {:.1} MiB{}, {:.2} s of evaluation, about {:.0} MiB of memory here; {:.2} s in all",
+        if way.packed { "packed" } else { "slots" },
+        way.batches,
+        way.max_patients,
+        mib(way.upload_bytes),
+        mib(way.download_bytes),
+        mib(way.key_bytes),
+        if way.key_known { ", made before" } else { "" },
+        way.evaluation_seconds,
+        mib(way.memory_bytes),
+        way.seconds
+    )
 }
 
 /// How a model is evaluated, for people.
@@ -213,6 +238,7 @@ fn listed(models: &[Offer]) -> serde_json::Value {
             "name": offer.name,
             "version": offer.version,
             "engine": offer.engine,
+            "packed": offer.packed,
             "current": offer.current,
             "batch_ms": offer.batch_ms,
         })
@@ -226,7 +252,11 @@ fn list_text(models: &[Offer]) -> String {
     }
     let line = |offer: &Offer| {
         let earlier = if offer.current { "" } else { " (earlier)" };
-        format!("{:<16} {} {}{earlier}", offer.name, offer.version, offer.engine)
+        let packed = if offer.packed { ", packed" } else { "" };
+        format!(
+            "{:<16} {} {}{packed}{earlier}",
+            offer.name, offer.version, offer.engine
+        )
     };
     models.iter().map(line).collect::<Vec<_>>().join("\n")
 }

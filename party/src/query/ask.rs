@@ -6,6 +6,7 @@ use super::journal::{Journal, Sent, Unfinished};
 use super::keys::Keys;
 use super::results::Table;
 use super::submit::{Connection, Watch};
+use super::ways::{Circumstances, Decision, Packing, Way};
 use super::{Stage, add_to_totals, seconds};
 use crate::config::Config;
 use crate::consent;
@@ -36,6 +37,8 @@ pub struct ModelQuestion {
     pub model: String,
     /// How it is to be evaluated, if it can be evaluated in both ways.
     pub engine: Option<Engine>,
+    /// How batches under CKKS are to be packed.
+    pub packing: Packing,
     /// What answers are to reveal.
     pub reveal: Option<Revealed>,
     /// About whom.
@@ -82,6 +85,10 @@ pub struct Asked {
     /// How it is evaluated.
     #[serde(flatten)]
     pub means: Means,
+    /// The ways that it could be asked in, with what each takes.
+    pub ways: Vec<Way>,
+    /// Which one is taken, and why.
+    pub why: String,
     /// Number of patients.
     pub patients: usize,
     /// Patients of a batch, at most.
@@ -204,8 +211,8 @@ pub async fn cancel(home: &Home) -> Result<usize, PartyError> {
 }
 
 /// Finds what is asked for among what is offered: by name the latest version, by digits of a digest any. If both engines evaluate the name,
-/// CKKS does, unless less than the scores is to be revealed.
-fn choose<'a>(offers: &'a [Offer], question: &ModelQuestion) -> Result<&'a Offer, PartyError> {
+/// CKKS does, unless less than the scores is to be revealed. Under CKKS there may be two, of which one is for few patients.
+fn choose<'a>(offers: &'a [Offer], question: &ModelQuestion) -> Result<Vec<&'a Offer>, PartyError> {
     let model = question.model.as_str();
     let named: Vec<&Offer> = offers
         .iter()
@@ -236,18 +243,33 @@ fn choose<'a>(offers: &'a [Offer], question: &ModelQuestion) -> Result<&'a Offer
     }
     let exact = question.reveal.is_some_and(|reveal| reveal != Revealed::Scores);
     let usual = if exact { Engine::Tfhe } else { Engine::Ckks };
-    let of = |engine: Engine| found.iter().copied().find(|offer| offer.engine == engine);
-    let chosen = match question.engine {
-        Some(engine) => of(engine),
-        None => of(usual).or_else(|| found.first().copied()),
+    let of = |engine: Engine| -> Vec<&Offer> {
+        let offered = found.iter().copied();
+        offered.filter(|offer| offer.engine == engine).collect()
     };
-    chosen.ok_or_else(|| {
+    let mut chosen = match question.engine {
+        Some(engine) => of(engine),
+        None => [usual, Engine::Ckks, Engine::Tfhe]
+            .into_iter()
+            .map(of)
+            .find(|offers| !offers.is_empty())
+            .unwrap_or_default(),
+    };
+    if chosen.is_empty() {
         let engines: Vec<String> = found.iter().map(|offer| offer.engine.to_string()).collect();
-        PartyError::NotYet(format!(
+        return Err(PartyError::NotYet(format!(
             "the model \"{model}\" is not evaluated in this way, but by {}",
             engines.join(" and ")
-        ))
-    })
+        )));
+    }
+    chosen.retain(|offer| question.packing.allows(offer));
+    if chosen.is_empty() {
+        return Err(PartyError::NotYet(format!(
+            "the model \"{model}\" is not offered with this packing: leave out --packing"
+        )));
+    }
+    chosen.sort_by_key(|offer| offer.packed);
+    Ok(chosen)
 }
 
 /// Everything that a query holds while it goes on.
@@ -274,16 +296,38 @@ pub(super) async fn ask(
     stage(Stage::Connecting);
     let mut asker = Asker::connect(home, Arc::clone(&stage))?;
     let offers = asker.connection.models().await?;
-    let offer = choose(&offers, &question)?.clone();
+    let chosen: Vec<Offer> = choose(&offers, &question)?.into_iter().cloned().collect();
     stage(Stage::Preparing);
-    let known = asker.interface(&offer, question.reveal).await?;
+    let mut offered: Vec<(Offer, Known)> = Vec::with_capacity(chosen.len());
+    for offer in chosen {
+        let known = asker.interface(&offer, question.reveal).await?;
+        // Ways of one model take the same inputs and give the same outputs; another model is not another way.
+        let alike = |(_, first): &(Offer, Known)| {
+            first.subject() == known.subject() && first.ranges() == known.ranges()
+        };
+        if offered.first().is_none_or(alike) {
+            offered.push((offer, known));
+        }
+    }
+    let Some((_, known)) = offered.first() else {
+        return Err(PartyError::Internal("no model was chosen".into()));
+    };
     let (samples, clip) = (question.samples.clone(), question.clip);
     let cohort = blocking({
         let known = known.clone();
         move || Cohort::load(&samples, known.subject(), known.ranges(), clip).map(Arc::new)
     });
     let cohort = cohort.await?;
-    let mut asked = plan(&offer, &known, &cohort);
+    let patients = (cohort.digest(), cohort.len());
+    let (folder, own) = (asker.folder.clone(), asker.identity.name.clone());
+    let circumstances = Circumstances::new(&question, folder, own, patients);
+    let (mut offered, decision) = blocking(move || {
+        let decision = circumstances.decide(&offered)?;
+        Ok((offered, decision))
+    })
+    .await?;
+    let (offer, known) = offered.swap_remove(decision.taken.min(offered.len().saturating_sub(1)));
+    let mut asked = plan(&offer, &known, &cohort, decision);
     if question.dry_run {
         return dry_run(asker, asked, known, clock, started_ms).await;
     }
@@ -296,7 +340,7 @@ pub(super) async fn ask(
             let store = Store::open(&folder)?;
             let keys = Keys::open(&store)?;
             let cipher = Cipher::open(&keys, &known, new_key)?;
-            let key = keys.public_digest(known.key_set(), || cipher.serving_key())?;
+            let key = keys.public_digest(&known.key_set(), || cipher.serving_key())?;
             let journal = Journal::open(&store, &own)?;
             let (name, state) = journal.begin(version, key, known.question(cohort.digest()), now_ms)?;
             Ok(Query {
@@ -338,7 +382,7 @@ pub(super) async fn ask(
     .await
 }
 
-fn plan(offer: &Offer, known: &Known, cohort: &Cohort) -> Asked {
+fn plan(offer: &Offer, known: &Known, cohort: &Cohort, decision: Decision) -> Asked {
     let (patients, most) = (cohort.len(), known.max_patients());
     let sizes = (0..patients)
         .step_by(most)
@@ -348,6 +392,8 @@ fn plan(offer: &Offer, known: &Known, cohort: &Cohort) -> Asked {
         version: offer.version,
         title: known.subject().title.clone(),
         means: known.means(),
+        ways: decision.ways,
+        why: decision.why,
         patients,
         max_patients: most,
         batches: patients.div_ceil(most),
@@ -380,11 +426,11 @@ async fn dry_run(
     let folder = asker.folder.clone();
     let (key, encryption) = blocking(move || {
         let keys = Keys::open(&Store::open(&folder)?)?;
-        let usable = keys.is_usable(known.key_set())?;
-        let made = keys.is_known(known.key_set())?;
+        let usable = keys.is_usable(&known.key_set())?;
+        let made = keys.is_known(&known.key_set())?;
         let cipher = usable.then(|| Cipher::open(&keys, &known, false)).transpose()?;
         let key = match cipher {
-            Some(cipher) => Ok(keys.public_digest(known.key_set(), || cipher.serving_key())?),
+            Some(cipher) => Ok(keys.public_digest(&known.key_set(), || cipher.serving_key())?),
             None if made => Err(KeyStatus::Stale),
             None => Err(KeyStatus::Missing),
         };
@@ -531,7 +577,7 @@ impl Query {
                 Some(rows) => outcomes.extend(rows),
                 None => {
                     // First, so that nothing is sent under the key again whatever happens.
-                    self.keys.suspect(self.known.key_set())?;
+                    self.keys.suspect(&self.known.key_set())?;
                     self.journal.end(&self.name)?;
                     return Err(PartyError::Answer);
                 }

@@ -58,6 +58,8 @@ pub enum Means {
         bound: u32,
         /// Levels.
         levels: usize,
+        /// Slots of a patient, where all values of some patients are packed into one ciphertext.
+        packed_width: Option<usize>,
         /// Bits after the binary point of outputs that are right.
         precision_bits: f64,
         /// Whether that holds for every patient within the ranges, or is expected of patients like those in training.
@@ -168,10 +170,10 @@ impl Known {
     }
 
     /// The name under which keys are kept.
-    pub(super) fn key_set(&self) -> &str {
+    pub(super) fn key_set(&self) -> String {
         match self {
-            Self::Ckks(interface) => interface.preset(),
-            Self::Tfhe(exact) => exact.program.parameters().name(),
+            Self::Ckks(interface) => interface.key_set(),
+            Self::Tfhe(exact) => exact.program.parameters().name().to_owned(),
         }
     }
 
@@ -224,7 +226,9 @@ impl Known {
                 let degree = interface.context().preset().degree();
                 let polynomial = (interface.level() + 1) * degree * size_of::<u64>();
                 let rows = size_of::<f64>() * interface.max_patients();
-                (interface.inputs() * (2 * polynomial + rows)) as u64 + 2 * self.batch_bytes(0)
+                // Beside one ciphertext, the keys of rotations are most of it.
+                let keys = interface.packed_width().map_or(0, |_| 2 * self.key_bytes());
+                (interface.inputs() * (2 * polynomial + rows)) as u64 + 2 * self.batch_bytes(0) + keys
             }
             // The key is the largest part.
             Self::Tfhe(_) => 2 * self.key_bytes() + 2 * self.batch_bytes(self.max_patients()),
@@ -271,6 +275,7 @@ impl Known {
                     log2_qp: preset.log2_qp(),
                     bound: preset.security_bound().unwrap_or(0),
                     levels: interface.level(),
+                    packed_width: interface.packed_width(),
                     precision_bits: interface.precision_bits(),
                     precision: interface.precision(),
                     rounded_bits: interface.rounded_bits(),

@@ -63,13 +63,13 @@ impl Keys {
         Ok(())
     }
 
-    /// The querier of a model, under the key of its preset; see [`Keys::secret`].
+    /// The querier of a model, under the key of its preset, or of a packing under that; see [`Keys::secret`].
     pub fn querier(&self, interface: &Interface, new: bool) -> Result<Querier, PartyError> {
         let make = || {
             let querier = Querier::generate(interface).map_err(PartyError::internal)?;
             Ok(querier.secret_bytes())
         };
-        let secret = self.secret(interface.preset(), new, make)?;
+        let secret = self.secret(&interface.key_set(), new, make)?;
         Querier::open(interface, &secret).map_err(PartyError::internal)
     }
 

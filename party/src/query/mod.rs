@@ -6,7 +6,7 @@
 //! went wrong, and the key under which it came is used no more.
 //!
 //! The study's own model is one that a contributor derives itself, and [`run`] asks. Of any other model the party knows what its interface
-//! says: `ask` fetches that, `engine` checks it and knows both ways of evaluation, `cohort` reads samples of any kind, `journal` remembers what was sent and answered, so that a query
+//! says: `ask` fetches that, `engine` checks it and knows both ways of evaluation, `ways` takes the faster of two packings, `cohort` reads samples of any kind, `journal` remembers what was sent and answered, so that a query
 //! goes on after an interruption, and `results` writes the table.
 
 mod ask;
@@ -18,11 +18,13 @@ pub mod patients;
 pub mod report;
 mod results;
 mod submit;
+mod ways;
 
 pub use ask::{Asked, KeyStatus, ModelQuestion, cancel, list};
 pub use cohort::Samples;
 pub use engine::{Means, Revealed};
 pub use results::Table;
+pub use ways::{Packing, Way};
 
 use crate::config::Config;
 use crate::consent;
@@ -334,7 +336,7 @@ impl Prepared {
         match usable() {
             Some(answer) => Ok(answer),
             None => {
-                self.keys.suspect(interface.preset())?;
+                self.keys.suspect(&interface.key_set())?;
                 Err(PartyError::Answer)
             }
         }

@@ -60,7 +60,9 @@ impl Compilation<'_> {
                     .collect();
                 for (candidate, result) in some.iter().zip(tried) {
                     match result {
-                        Ok(found) => return found.within(self.memory).map_err(|needed| self.too_large(needed)),
+                        Ok(found) => {
+                            return found.within(self.memory).map_err(|needed| self.too_large(needed));
+                        }
                         Err(error) => {
                             // The one that came nearest says most.
                             let bits = match error {

@@ -1,6 +1,6 @@
 //! Arguments of `party query`.
 
-use crate::query::Revealed;
+use crate::query::{Packing, Revealed};
 use clap::{ArgGroup, Args};
 use galen_net::protocol::Engine;
 use std::path::PathBuf;
@@ -18,6 +18,9 @@ pub(in crate::cli) struct QueryArgs {
     /// How MODEL is evaluated: ckks (thousands of patients at a time, approximately), tfhe (patient by patient, exactly), or as it can be
     #[arg(long, requires = "model", value_enum, default_value_t = EngineChoice::Auto)]
     pub(in crate::cli) engine: EngineChoice,
+    /// How patients are packed under ckks: many (slots), few (packed), or what is faster for their number
+    #[arg(long, requires = "model", value_enum, default_value_t = Packing::Auto)]
+    pub(in crate::cli) packing: Packing,
     /// What answers are to reveal, as far as the operator allows; less than scores only by tfhe
     #[arg(long, requires = "model", value_enum)]
     pub(in crate::cli) reveal: Option<Revealed>,

@@ -8,6 +8,7 @@ fn offer(name: &str, version: u8, engine: Engine, current: bool) -> Offer {
         version: Digest([version; 32]),
         interface: Digest([version; 32]),
         engine,
+        packed: false,
         current,
         batch_ms: 1,
     }
@@ -17,6 +18,7 @@ fn question(model: &str, engine: Option<Engine>, reveal: Option<Revealed>) -> Mo
     ModelQuestion {
         model: model.into(),
         engine,
+        packing: Packing::Auto,
         reveal,
         samples: Samples {
             data: PathBuf::new(),
@@ -38,7 +40,7 @@ fn models_are_asked_by_name_or_digits_of_a_version() {
     ];
     let version = |model: &str| {
         let chosen = choose(&offers, &question(model, None, None));
-        chosen.map(|offer| offer.version.0[0])
+        chosen.map(|offers| offers[0].version.0[0])
     };
     assert_eq!(version("heart").unwrap(), 3);
     assert_eq!(version("study").unwrap(), 1);
@@ -65,7 +67,7 @@ fn of_two_engines_the_one_that_reveals_what_is_asked_is_taken() {
     ];
     let version = |model: &str, engine, reveal| {
         let chosen = choose(&offers, &question(model, engine, reveal));
-        chosen.map(|offer| offer.version.0[0])
+        chosen.map(|offers| offers[0].version.0[0])
     };
     assert_eq!(version("heart", None, None).unwrap(), 2);
     assert_eq!(version("heart", None, Some(Revealed::Scores)).unwrap(), 2);
@@ -76,4 +78,26 @@ fn of_two_engines_the_one_that_reveals_what_is_asked_is_taken() {
         .unwrap_err()
         .to_string();
     assert!(said.contains("by tfhe"), "{said}");
+}
+
+#[test]
+fn of_two_packings_both_are_looked_at_unless_one_is_asked_for() {
+    let mut offers = [
+        offer("digits", 2, Engine::Ckks, true),
+        offer("digits", 1, Engine::Ckks, true),
+        offer("digits", 3, Engine::Tfhe, true),
+    ];
+    offers[0].packed = true;
+    let versions = |packing, model: &str| {
+        let mut question = question(model, None, None);
+        question.packing = packing;
+        let chosen = choose(&offers, &question)?;
+        Ok::<_, PartyError>(chosen.iter().map(|offer| offer.version.0[0]).collect::<Vec<u8>>())
+    };
+    assert_eq!(versions(Packing::Auto, "digits").unwrap(), [1, 2]);
+    assert_eq!(versions(Packing::Slots, "digits").unwrap(), [1]);
+    assert_eq!(versions(Packing::Packed, "digits").unwrap(), [2]);
+    assert_eq!(versions(Packing::Auto, &"02".repeat(8)).unwrap(), [2]);
+    let said = versions(Packing::Slots, &"02".repeat(8)).unwrap_err().to_string();
+    assert!(said.contains("--packing"), "{said}");
 }
