@@ -96,6 +96,8 @@ fn digits_are_answered_as_expected() {
         (plan.precision, plan.inputs, plan.outputs),
         (Precision::Expected, 1, 10)
     );
+    // The convolution takes 36 diagonals, dense layers as many as they have rows, rounded up to a power of two.
+    assert_eq!(plan.products, 36 + 128 + 16);
     for patients in [1, plan.max_patients] {
         let error = largest_error(&file, &program, &rows(patients, 784, 0.0));
         println!("{patients} images: {error:e}");
