@@ -89,7 +89,10 @@ fn query(to: &Folder) {
         .answer(&service.key, &batch, &mut |_, _| {})
         .unwrap();
     let interface = service.program.interface().to_bytes().unwrap();
+    let (packed_key, packed_interface) = galen_fuzz::query::packed();
     for (which, name, bytes) in [
+        (0, "packed-key", &packed_key),
+        (3, "packed-interface", &packed_interface),
         (0, "key", &service.key),
         (1, "batch", &batch),
         (2, "answer", &answer),

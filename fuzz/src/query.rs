@@ -32,6 +32,17 @@ pub static SERVICE: LazyLock<Service> = LazyLock::new(|| {
     }
 });
 
+/// Key and interface of a model whose patients are packed: of two weights, since one leaves nothing to rotate.
+pub fn packed() -> (Vec<u8>, Vec<u8>) {
+    let spec: ModelSpec = toml::from_str("input = 2\nlayers = [{ dense = { outputs = 1 } }]").unwrap();
+    let mut file = ModelFile::from(Model::new(spec, vec![0.75, -0.5, 0.25]).unwrap());
+    file.annotations.inputs = vec![Range::new(-1.0, 1.0)];
+    let program = Program::compile_packed(&file, 6, u64::MAX).unwrap();
+    let querier = Querier::generate(program.interface()).unwrap();
+    let key = querier.serving_key().unwrap().to_bytes().unwrap();
+    (key, program.interface().to_bytes().unwrap())
+}
+
 /// A key, a batch, an answer or an interface: whatever is taken is like what its maker writes.
 pub fn query(data: &[u8]) {
     super::choose(&[key, batch, answer, interface], data);
@@ -40,8 +51,9 @@ pub fn query(data: &[u8]) {
 fn key(data: &[u8]) {
     if let Ok(name) = check_key(data) {
         let preset = ServingKey::preset_of(data).unwrap();
-        assert_eq!(preset.name(), name);
-        let read = ServingKey::from_bytes(&Context::new(&preset).unwrap(), data).unwrap();
+        let context = Context::new(&preset).unwrap();
+        let read = ServingKey::from_bytes(&context, data).unwrap();
+        assert_eq!(read.key_set(&context), name);
         assert_eq!(read.to_bytes().unwrap(), data);
     }
 }
@@ -79,9 +91,10 @@ fn interface(data: &[u8]) {
                 .security_bound()
                 .is_some_and(|bound| preset.log2_qp() <= bound)
         );
+        assert!(read.max_patients() > 0 && read.packed_width().is_none_or(|_| read.inputs() == 1));
         assert!(sizes.batch > 0 && read.ranges().len() == read.subject().input.len());
         // Whatever it says, a patient in its ranges can be encrypted.
-        if read.inputs() <= 4 && preset.degree() <= 8192 {
+        if read.ranges().len() <= 4 && preset.degree() <= 8192 {
             let row: Vec<f64> = read.ranges().iter().map(|range| range.max).collect();
             Querier::generate(&read).unwrap().encrypt_batch(&[row]).unwrap();
         }

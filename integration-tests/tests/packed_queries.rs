@@ -75,7 +75,13 @@ fn both_ways_give_the_same_answers() -> anyhow::Result<()> {
     let path = scene.dir().join("digits.safetensors");
     std::fs::write(&path, file.to_safetensors()?)?;
     let path = path.to_string_lossy().into_owned();
-    let plan = scene.run(COORDINATOR, &["model", "plan", &path])?;
+    // Whether it is faster here or not.
+    let added = scene.run(
+        COORDINATOR,
+        &["model", "add", &path, "--name", "digits", "--packing", "packed"],
+    )?;
+    ensure!(added["served"] == true, "{added}");
+    let plan = &added;
     let (slots, packed) = (&plan["plan"], &plan["packed"]["plan"]);
     ensure!(
         slots["packed_width"].is_null() && slots["inputs"] == 196,
@@ -83,12 +89,6 @@ fn both_ways_give_the_same_answers() -> anyhow::Result<()> {
     );
     ensure!(packed["packed_width"].is_u64() && packed["inputs"] == 1, "{plan}");
     ensure!(plan["packed"]["faster_up_to_patients"].is_u64(), "{plan}");
-    // Whether it is faster here or not.
-    let added = scene.run(
-        COORDINATOR,
-        &["model", "add", &path, "--name", "digits", "--packing", "packed"],
-    )?;
-    ensure!(added["served"] == true, "{added}");
     let version = |name: &str| added[name].as_str().map(str::to_owned).context("no version");
     let [slots, packed] = [version("version")?, version("packed_version")?];
     let listed = scene.run(ASKER, &["query", "--list"])?;

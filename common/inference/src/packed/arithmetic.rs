@@ -9,6 +9,7 @@ use galen_ckks::ciphertext::{Ciphertext, Plaintext};
 use galen_ckks::context::Context;
 use galen_ckks::galois::GaloisKeys;
 use galen_ckks::noise::Budget;
+use rayon::prelude::*;
 
 /// Computes with ciphertexts.
 pub(crate) struct Rotating<'a> {
@@ -27,6 +28,18 @@ impl SlotArithmetic for Rotating<'_> {
 
     fn rotate(&self, a: &Ciphertext, steps: usize) -> Result<Ciphertext, CkksError> {
         self.inner.evaluator.rotate(a, steps as i64, self.galois)
+    }
+
+    fn rotate_all(&self, a: &Ciphertext, steps: &[usize]) -> Result<Vec<Ciphertext>, CkksError> {
+        if let [steps] = steps {
+            return Ok(vec![self.rotate(a, *steps)?]);
+        }
+        let evaluator = &self.inner.evaluator;
+        let hoisted = evaluator.hoist(a)?;
+        let rotated = steps
+            .par_iter()
+            .map(|&steps| evaluator.rotate_from(&hoisted, steps as i64, self.galois));
+        rotated.collect()
     }
 
     fn products(&self, pairs: &[(&Ciphertext, &Plaintext)]) -> Result<Ciphertext, CkksError> {
@@ -72,6 +85,10 @@ impl SlotArithmetic for Bounds {
 
     fn rotate(&self, a: &Bound, _: usize) -> Result<Bound, CkksError> {
         self.noisier(a, 1, self.switching(a.level).1)
+    }
+
+    fn rotate_all(&self, a: &Bound, steps: &[usize]) -> Result<Vec<Bound>, CkksError> {
+        steps.iter().map(|&steps| self.rotate(a, steps)).collect()
     }
 
     fn products(&self, pairs: &[(&Bound, &Budget)]) -> Result<Bound, CkksError> {

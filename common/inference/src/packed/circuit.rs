@@ -18,6 +18,8 @@ pub(crate) trait SlotArithmetic: Sync {
     type Plain: Send + Sync;
     /// Every slot holds what is in the one `steps` further.
     fn rotate(&self, a: &Self::Value, steps: usize) -> Result<Self::Value, CkksError>;
+    /// [`Self::rotate`] by each of these numbers, which shares work.
+    fn rotate_all(&self, a: &Self::Value, steps: &[usize]) -> Result<Vec<Self::Value>, CkksError>;
     /// The sum of products.
     fn products(&self, pairs: &[(&Self::Value, &Self::Plain)]) -> Result<Self::Value, CkksError>;
     /// The sum.
@@ -362,16 +364,18 @@ impl PackedCircuit {
         for (input, babies) in inputs.into_iter().zip(&rotations.babies) {
             let mut rotated = BTreeMap::from([(0, input)]);
             for hops in 1..=usize::BITS {
-                let some: Vec<usize> = babies
-                    .iter()
-                    .copied()
-                    .filter(|b| b.count_ones() == hops)
-                    .collect();
-                let made = some
-                    .par_iter()
-                    .map(|&baby| Ok((baby, by(&rotated[&parent(baby)], baby - parent(baby))?)));
-                let made = made.collect::<Result<Vec<_>, CkksError>>()?;
-                rotated.extend(made);
+                let mut children: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+                for &baby in babies.iter().filter(|b| b.count_ones() == hops) {
+                    children.entry(parent(baby)).or_default().push(baby);
+                }
+                let children: Vec<(usize, Vec<usize>)> = children.into_iter().collect();
+                let made = children.par_iter().map(|(from, babies)| {
+                    let steps: Vec<usize> = babies.iter().map(|baby| (baby - from) * self.lanes).collect();
+                    let made = arithmetic.rotate_all(&rotated[from], &steps)?;
+                    Ok(babies.iter().copied().zip(made).collect())
+                });
+                let made = made.collect::<Result<Vec<Vec<_>>, CkksError>>()?;
+                rotated.extend(made.into_iter().flatten());
             }
             vectors.push(rotated);
         }

@@ -4,8 +4,8 @@
 //! which each is a patient's: element e of a vector is in slot `place(e) * lanes + lane`, so that a rotation by a multiple of the lanes moves the
 //! elements of all patients alike, and cyclically. A batch is one ciphertext, an answer another one.
 //!
-//! Keys for rotations by powers of two are enough, and tell nothing of the model but its width: baby steps are made from one another, and giant
-//! steps one after the other (Horner's rule), which costs more time than keys for all of them would, and a sixth of their bytes or less.
+//! Keys for rotations by powers of two are enough, and tell nothing of the model but its width: baby steps are made from one another (those from the
+//! same one share its digits), and giant steps one after the other (Horner's rule), which costs more time than keys for all of them would, and takes a quarter of their bytes.
 //!
 //! `order` says where elements lie, `diagonals` what a matrix becomes, `structure` chooses, `circuit` lays out and evaluates, `arithmetic` on
 //! ciphertexts and on bounds, and `choice` finds preset and scales.
