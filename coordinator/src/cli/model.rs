@@ -103,7 +103,7 @@ enum Wanted {
 /// Which ways of packing patients are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Packing {
-    /// The way for few patients, where it is faster for any number of them.
+    /// The way for few patients, where it is at least twice as fast for one.
     Auto,
     /// Nothing: whoever asks about few patients sends as much as for thousands.
     Slots,
@@ -177,16 +177,22 @@ enum Few {
 }
 
 impl Planned {
-    /// The programs that are registered, with the seconds of a batch: the one for few patients where it is faster for any, or asked for.
+    /// The programs that are registered, with the seconds of a batch: the one for few patients where it is worth a key of its own, or asked for.
     fn registered(&self, packing: Packing) -> Vec<(&Program, f64)> {
         let mut all = vec![(&self.program, self.seconds)];
         if let Few::Planned(program, seconds, most) = &self.packed
-            && (*most > 0 || packing == Packing::Packed)
+            && (is_worth_it(program, *most) || packing == Packing::Packed)
         {
             all.push((program, *seconds));
         }
         all
     }
+}
+
+/// Whether a way for few patients is at least twice as fast for one, so that two batches are faster than one of the other way: every hospital
+/// makes and sends keys of some megabytes for it.
+fn is_worth_it(packed: &Program, most: usize) -> bool {
+    most >= 2 * packed.plan().max_patients
 }
 
 fn compile(args: &PlanArgs, bytes: Vec<u8>, file: &ModelFile) -> anyhow::Result<Planned> {
@@ -267,9 +273,12 @@ fn text(planned: &Planned) -> String {
             let plan = program.plan();
             let line = LINE_BITS / 1e6;
             let verdict = match most {
-                0 => format!("slower for any number of patients, traffic at {line:.0} Mbit/s included"),
-                most => format!(
+                0 => format!("not faster for any number of patients, traffic at {line:.0} Mbit/s included"),
+                most if is_worth_it(program, *most) => format!(
                     "taken for up to {most} patients, for whom it is faster, traffic at {line:.0} Mbit/s included"
+                ),
+                most => format!(
+                    "faster for up to {most} patients, traffic at {line:.0} Mbit/s included, but not twice as fast, and left out for its keys (--packing packed takes it)"
                 ),
             };
             format!(
