@@ -204,7 +204,9 @@ fn a_model_that_does_not_fit_in_memory_is_asked() -> anyhow::Result<()> {
     .concat();
     let pixels: Vec<u8> = (0..SIDE * SIDE).map(|i| i.wrapping_mul(41)).collect();
     std::fs::write(&idx, [header, pixels.clone()].concat())?;
-    let answered = scene.run(ASKER, &["query", "shapes", "--data", &shown(&idx)])?;
+    // Nothing of a packed batch waits on disk.
+    let ask = ["query", "shapes", "--data", &shown(&idx), "--packing", "slots"];
+    let answered = scene.run(ASKER, &ask)?;
     let rows = [pixels.iter().map(|&p| f64::from(p) / 255.0).collect::<Vec<f64>>()];
     let plain = pictures.model.forward(&rows)?;
     let outputs = plain.rows().next().context("no outputs")?;

@@ -73,6 +73,14 @@ impl ModelRecord {
         matches!(&self.compiled, Compiled::Ckks { choice, .. } if choice.is_packed())
     }
 
+    /// The model file, under CKKS.
+    fn file(&self) -> Option<&Digest> {
+        match &self.compiled {
+            Compiled::Ckks { file, .. } => Some(file),
+            Compiled::Tfhe { .. } => None,
+        }
+    }
+
     /// Versions of one name that replace one another are evaluated in the same way.
     fn way(&self) -> (&str, Engine, bool) {
         (&self.name, self.engine(), self.is_packed())
@@ -244,12 +252,17 @@ impl Registry {
         &self.models
     }
 
-    /// Whether a version is the latest of its name and way.
+    /// Whether a version is the latest of its name and way. A packed one is not beside a later model of that name which has none.
     pub(super) fn is_current(&self, version: &Digest) -> bool {
+        let latest = |way: (&str, Engine, bool)| {
+            let same = self.models.values().filter(|other| other.way() == way);
+            same.max_by_key(|other| other.order)
+        };
         self.models.get(version).is_some_and(|record| {
-            let like = |other: &&ModelRecord| other.way() == record.way();
-            let same = self.models.values().filter(like);
-            same.map(|other| other.order).max() == Some(record.order)
+            let (name, engine, packed) = record.way();
+            let other = latest((name, engine, false)).filter(|_| packed);
+            latest(record.way()).map(|last| last.order) == Some(record.order)
+                && other.is_none_or(|other| other.file() == record.file())
         })
     }
 
@@ -452,6 +465,15 @@ mod tests {
         Package::new(name, 8, &program, 5, file.to_safetensors().unwrap()).unwrap()
     }
 
+    fn packed(name: &str, seed: u64) -> Package {
+        let Content::Ckks { file, .. } = package(name, seed).content else {
+            panic!("not under CKKS");
+        };
+        let model = ModelFile::from_safetensors(&file).unwrap();
+        let program = Program::compile_packed(&model, 8, u64::MAX).unwrap();
+        Package::new(name, 8, &program, 2, file).unwrap()
+    }
+
     fn open(dir: &Path) -> (Store, Registry) {
         let store = Store::open(&dir.join("store")).unwrap();
         let registry = Registry::open(&store, &PartyId::new("coordinator").unwrap(), 2).unwrap();
@@ -467,6 +489,25 @@ mod tests {
 
     fn take_in(registry: &mut Registry, package: Package) -> Vec<Digest> {
         registry.take_in(checked(package), &|_| false, 7).unwrap()
+    }
+
+    #[test]
+    fn both_packings_of_a_model_are_current_until_another_takes_the_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, mut registry) = open(dir.path());
+        let all = [package("heart", 1), packed("heart", 1), package("heart", 2)];
+        let [slots, few, later] = [&all[0], &all[1], &all[2]].map(Package::version);
+        let [first, second, third] = all;
+        take_in(&mut registry, first);
+        take_in(&mut registry, second);
+        assert!(registry.is_current(&slots) && registry.is_current(&few));
+        assert!(registry.models()[&few].is_packed() && !registry.models()[&slots].is_packed());
+        // Another model without a packing: the packed one of the former would give its answers.
+        take_in(&mut registry, third);
+        assert!(registry.is_current(&later) && !registry.is_current(&slots));
+        assert!(!registry.is_current(&few));
+        take_in(&mut registry, packed("heart", 2));
+        assert!(registry.is_current(&packed("heart", 2).version()));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! Arguments: `--network NAME,NAME` (cryptonets, mnist, cifar; the first two without), `--model FILE` (a model file with recorded ranges in place of
 //! those), `--images FILE` (uncompressed IDX, as many pixels as the network takes; noise without one), `--bits N` (precision of the logits after the
-//! binary point, 8 without), `--threads N,N` (1,2 without), `--packed` (few patients in one ciphertext, beside one in every slot; every evaluation is then the
-//! second one, as the first one encodes matrices). Named networks have random weights of the size that training starts from, so their
+//! binary point, 8 without), `--threads N,N` (1,2 without), `--packing slots|packed|both` (a patient in every slot, few patients in
+//! one ciphertext; slots without; of a packed one the first evaluation, which encodes matrices, is told apart). Named networks have random weights of the size that training starts from, so their
 //! figures are of time, memory and precision, and not of accuracy. Ends with an error if an answer is not what the network computes in clear.
 #![allow(clippy::print_stdout, reason = "printing is what this is for")]
 
@@ -32,7 +32,7 @@ struct Options {
     images: Option<String>,
     bits: u32,
     threads: Vec<usize>,
-    packed: bool,
+    packing: String,
 }
 
 fn options() -> Result<Options, Box<dyn Error>> {
@@ -42,14 +42,10 @@ fn options() -> Result<Options, Box<dyn Error>> {
         images: None,
         bits: 8,
         threads: vec![1, 2],
-        packed: false,
+        packing: "slots".to_owned(),
     };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
-        if arg == "--packed" {
-            options.packed = true;
-            continue;
-        }
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
         match arg.as_str() {
             "--network" => options.networks = value()?.split(',').map(str::to_owned).collect(),
@@ -57,6 +53,7 @@ fn options() -> Result<Options, Box<dyn Error>> {
             "--images" => options.images = Some(value()?),
             "--bits" => options.bits = value()?.parse()?,
             "--threads" => options.threads = value()?.split(',').map(str::parse).collect::<Result<_, _>>()?,
+            "--packing" => options.packing = value()?,
             // What cargo adds.
             "--bench" => {}
             _ => return Err(format!("unknown argument {arg}").into()),
@@ -99,15 +96,18 @@ fn named(name: &str, seen: Option<&str>) -> Result<ModelFile, Box<dyn Error>> {
 }
 
 fn measure(name: &str, file: &ModelFile, options: &Options) -> Result<(), Box<dyn Error>> {
-    let begin = Instant::now();
-    measure_program(
-        name,
-        file,
-        options,
-        Program::compile_file(file, options.bits)?,
-        begin,
-    )?;
-    if options.packed {
+    let (slots, packed) = match options.packing.as_str() {
+        "slots" => (true, false),
+        "packed" => (false, true),
+        "both" => (true, true),
+        other => return Err(format!("no packing is called {other}").into()),
+    };
+    if slots {
+        let begin = Instant::now();
+        let program = Program::compile_file(file, options.bits)?;
+        measure_program(name, file, options, program, begin)?;
+    }
+    if packed {
         let begin = Instant::now();
         let program = Program::compile_packed(file, options.bits, u64::MAX)?;
         measure_program(&format!("{name}, packed"), file, options, program, begin)?;
