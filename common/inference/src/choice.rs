@@ -198,6 +198,22 @@ impl<'a> Compilation<'a> {
         })
     }
 
+    /// The same for a network that computes the same, for packing alone.
+    pub(crate) fn of_equal<'b>(&self, network: &'b Network, sizes: Vec<Vec<Size>>) -> Compilation<'b>
+    where
+        'a: 'b,
+    {
+        Compilation {
+            network,
+            blocks: Vec::new(),
+            sizes,
+            ranges: self.ranges,
+            precision_bits: self.precision_bits,
+            guaranteed: self.guaranteed,
+            memory: self.memory,
+        }
+    }
+
     /// Leaves out what needs more memory for ciphertexts than this.
     pub(crate) fn within(self, memory: Memory) -> Self {
         Self { memory, ..self }

@@ -36,6 +36,9 @@ pub struct ModelRecord {
     pub batch_ms: u64,
 }
 
+/// Name, engine, and whether batches are packed.
+type Way<'a> = (&'a str, Engine, bool);
+
 /// What a version became under its engine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Compiled {
@@ -82,7 +85,7 @@ impl ModelRecord {
     }
 
     /// Versions of one name that replace one another are evaluated in the same way.
-    fn way(&self) -> (&str, Engine, bool) {
+    fn way(&self) -> Way<'_> {
         (&self.name, self.engine(), self.is_packed())
     }
 }
@@ -254,7 +257,7 @@ impl Registry {
 
     /// Whether a version is the latest of its name and way. A packed one is not beside a later model of that name which has none.
     pub(super) fn is_current(&self, version: &Digest) -> bool {
-        let latest = |way: (&str, Engine, bool)| {
+        let latest = |way: Way<'_>| {
             let same = self.models.values().filter(|other| other.way() == way);
             same.max_by_key(|other| other.order)
         };
@@ -306,7 +309,7 @@ impl Registry {
 
     /// Removes the versions beyond those that are kept, unless queries wait for them.
     fn trim(&mut self, needed: &dyn Fn(&Digest) -> bool) -> Result<Vec<Digest>, StoreError> {
-        let mut by_name: BTreeMap<(&str, Engine, bool), Vec<(u64, Digest)>> = BTreeMap::new();
+        let mut by_name: BTreeMap<Way<'_>, Vec<(u64, Digest)>> = BTreeMap::new();
         for (version, record) in &self.models {
             let all = by_name.entry(record.way()).or_default();
             all.push((record.order, *version));

@@ -310,7 +310,7 @@ impl Known {
 /// The hospital's own key for a model.
 #[derive(Debug)]
 pub(super) enum Cipher {
-    Ckks(Querier),
+    Ckks(Box<Querier>),
     Tfhe(Exact, galen_exact::Querier),
 }
 
@@ -321,7 +321,7 @@ impl Cipher {
     /// [`PartyError::NotYet`] if the key is suspect and no new one is asked for.
     pub(super) fn open(keys: &Keys, known: &Known, new_key: bool) -> Result<Self, PartyError> {
         match known {
-            Known::Ckks(interface) => Ok(Self::Ckks(keys.querier(interface, new_key)?)),
+            Known::Ckks(interface) => Ok(Self::Ckks(Box::new(keys.querier(interface, new_key)?))),
             Known::Tfhe(exact) => {
                 let set = exact.program.parameters();
                 let make = || {

@@ -55,7 +55,7 @@ pub(crate) struct Size {
 }
 
 impl Size {
-    fn times(self, factor: f64) -> Self {
+    pub(crate) fn times(self, factor: f64) -> Self {
         Self {
             largest: self.largest * factor,
             typical: self.typical * factor,

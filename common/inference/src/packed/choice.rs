@@ -1,5 +1,6 @@
 //! The choice of preset, level and scales of a packed circuit.
 
+use super::balance::balanced;
 use super::circuit::{Bits, PackedCircuit};
 use super::structure::Structure;
 use super::{Packed, Packing, Way};
@@ -34,6 +35,11 @@ impl Compilation<'_> {
     /// # Errors
     /// [`CompileError::NoPreset`] if none is precise enough, or no ring has the slots for the widest layer; [`CompileError::Memory`].
     pub(crate) fn packed(&self, spec: &ModelSpec) -> Result<Found, CompileError> {
+        let (network, sizes) = balanced(self.network, &self.sizes);
+        self.of_equal(&network, sizes).packed_cheapest(spec)
+    }
+
+    fn packed_cheapest(&self, spec: &ModelSpec) -> Result<Found, CompileError> {
         let mut presets = Preset::all();
         presets.sort_by_key(Preset::degree);
         let mut reason = "no ring has slots for its widest layer".to_owned();
@@ -95,11 +101,13 @@ impl Compilation<'_> {
         };
         let context = Preset::by_name(choice.preset()).and_then(|preset| Context::new(&preset));
         let context = context.map_err(|error| stale(error.to_string()))?;
-        let structure = self
+        let (network, sizes) = balanced(self.network, &self.sizes);
+        let equal = self.of_equal(&network, sizes);
+        let structure = equal
             .structure(spec, width.min(context.slots()))
             .filter(|s| s.width == width);
         let structure = structure.ok_or_else(|| stale(format!("a patient does not take {width} slots")))?;
-        let found = self.packed_under(&context, &structure, choice.level(), bits);
+        let found = equal.packed_under(&context, &structure, choice.level(), bits);
         found.map_err(|error| stale(error.to_string()))
     }
 

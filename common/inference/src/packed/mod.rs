@@ -7,10 +7,11 @@
 //! Keys for rotations by powers of two are enough, and tell nothing of the model but its width: baby steps are made from one another (those from the
 //! same one share its digits), and giant steps one after the other (Horner's rule), which costs more time than keys for all of them would, and takes a quarter of their bytes.
 //!
-//! `order` says where elements lie, `diagonals` what a matrix becomes, `structure` chooses, `circuit` lays out and evaluates, `arithmetic` on
+//! `balance` makes values of one size, `order` says where elements lie, `diagonals` what a matrix becomes, `structure` chooses, `circuit` lays out and evaluates, `arithmetic` on
 //! ciphertexts and on bounds, and `choice` finds preset and scales.
 
 mod arithmetic;
+mod balance;
 mod choice;
 mod circuit;
 mod diagonals;
