@@ -6,6 +6,8 @@ use super::structure::Structure;
 use super::{Packed, Packing, Way};
 use crate::bounds::Bounds;
 use crate::choice::{Choice, Compilation, Found, Layout, flooded};
+use crate::circuit::Size;
+use crate::network::Network;
 use crate::program::CompileError;
 use galen_ckks::CkksError;
 use galen_ckks::context::Context;
@@ -35,8 +37,18 @@ impl Compilation<'_> {
     /// # Errors
     /// [`CompileError::NoPreset`] if none is precise enough, or no ring has the slots for the widest layer; [`CompileError::Memory`].
     pub(crate) fn packed(&self, spec: &ModelSpec) -> Result<Found, CompileError> {
-        let (network, sizes) = balanced(self.network, &self.sizes);
+        let (network, sizes) = self.settled();
         self.of_equal(&network, sizes).packed_cheapest(spec)
+    }
+
+    /// The network that is packed: where values were recorded, one with values of one size. Bounds for all inputs leave little between the sizes
+    /// of a table's values, and smaller values have fewer bits at the same scale.
+    fn settled(&self) -> (Network, Vec<Vec<Size>>) {
+        if self.guaranteed {
+            (self.network.clone(), self.sizes.clone())
+        } else {
+            balanced(self.network, &self.sizes)
+        }
     }
 
     fn packed_cheapest(&self, spec: &ModelSpec) -> Result<Found, CompileError> {
@@ -101,7 +113,7 @@ impl Compilation<'_> {
         };
         let context = Preset::by_name(choice.preset()).and_then(|preset| Context::new(&preset));
         let context = context.map_err(|error| stale(error.to_string()))?;
-        let (network, sizes) = balanced(self.network, &self.sizes);
+        let (network, sizes) = self.settled();
         let equal = self.of_equal(&network, sizes);
         let structure = equal
             .structure(spec, width.min(context.slots()))
