@@ -311,7 +311,7 @@ impl Known {
 #[derive(Debug)]
 pub(super) enum Cipher {
     Ckks(Box<Querier>),
-    Tfhe(Exact, galen_exact::Querier),
+    Tfhe(Exact, Box<galen_exact::Querier>),
 }
 
 impl Cipher {
@@ -333,7 +333,7 @@ impl Cipher {
                 let querier = key.and_then(|key| galen_exact::Querier::open(&exact.program, key));
                 let querier =
                     querier.ok_or_else(|| PartyError::Internal("the key that is stored is none".into()))?;
-                Ok(Self::Tfhe(exact.clone(), querier))
+                Ok(Self::Tfhe(exact.clone(), Box::new(querier)))
             }
         }
     }
