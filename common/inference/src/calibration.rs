@@ -1,8 +1,8 @@
 //! How long a plan takes on this machine, from a second of measurements.
 
 use crate::circuit::{Place, Shelf};
+use crate::error::RunError;
 use crate::plan::{Plan, Spilled};
-use crate::program::RunError;
 use crate::shelf::Files;
 use galen_ckks::CkksError;
 use galen_ckks::ciphertext::Ciphertext;

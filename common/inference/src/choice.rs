@@ -2,10 +2,10 @@
 
 use crate::bounds::{Bound, Bounds};
 use crate::circuit::{Blocks, Circuit, Failure, Scales, Size, Spill, TooLow, sizes};
+use crate::error::CompileError;
 use crate::network::Network;
 use crate::packed::{Bits, Way};
 use crate::plan::{Plan, Precision};
-use crate::program::CompileError;
 use galen_ckks::CkksError;
 use galen_ckks::context::Context;
 use galen_ckks::preset::Preset;
