@@ -72,28 +72,38 @@ impl Device {
 
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
     fn gpu(name: &'static str, inner: burn::tensor::Device) -> Result<Self, DeviceError> {
-        use std::panic;
-        // burn looks for the GPU when it first computes, and panics if there is none.
-        let report = panic::take_hook();
-        panic::set_hook(Box::new(|_| {}));
-        let answer = panic::catch_unwind(panic::AssertUnwindSafe(|| {
-            let ones = burn::tensor::Tensor::<1>::ones([2], &inner);
-            ones.sum().into_scalar::<f32>()
-        }));
-        panic::set_hook(report);
-        match answer {
-            Ok(2.0) => Ok(Self {
-                inner,
-                by_images: true,
-            }),
-            _ => Err(DeviceError::NoAnswer { name }),
+        if !answers(&inner) {
+            return Err(DeviceError::NoAnswer { name });
         }
+        Ok(Self {
+            inner,
+            by_images: true,
+        })
     }
+}
+
+/// Whether a device computes. burn looks for a GPU when it first computes, and panics if there is none.
+#[cfg(any(test, feature = "cuda", feature = "wgpu"))]
+fn answers(inner: &burn::tensor::Device) -> bool {
+    use std::panic;
+    let report = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let answer = panic::catch_unwind(panic::AssertUnwindSafe(|| {
+        let ones = burn::tensor::Tensor::<1>::ones([2], inner);
+        ones.sum().into_scalar::<f32>()
+    }));
+    panic::set_hook(report);
+    answer.is_ok_and(|sum| sum == 2.0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_cpu_answers() {
+        assert!(answers(&Device::cpu().inner));
+    }
 
     #[test]
     fn names() {
