@@ -164,7 +164,7 @@ pub fn patients(data: &[u8]) {
     let study = &STUDIES[usize::from(first & 1)];
     let path = scratch_file(text);
     match patients::load(&Source::Csv(path), study, &study.party[0].name) {
-        Ok(cohort) => assert_eq!(cohort.numbers.len(), cohort.table.len()),
+        Ok(cohort) => assert_eq!(cohort.numbers.len(), cohort.records.len()),
         Err(error) => assert!(!error.to_string().is_empty()),
     }
 }
