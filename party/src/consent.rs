@@ -91,7 +91,7 @@ fn data(schema: &DataSchema) -> String {
         (Some(samples), Some([negative, positive])) => {
             let [min, max] = schema.value_range();
             format!(
-                "images of {} (channels, height, width) with values from {min} to {max}; class 0 is \"{negative}\", class 1 is \"{positive}\"",
+                "images of {} (channels, height, width) with values from {min} to {max}; class 0 is {negative:?}, class 1 is {positive:?}",
                 samples.input
             )
         }

@@ -139,7 +139,7 @@ fn checked(config: &Config, study: &FrozenStudy, classes: Option<[usize; 2]>) ->
     match names {
         None => format!("The {what} {data} fits the study: {count} patients."),
         Some([no, yes]) => format!(
-            "The {what} in {data} fit the study: {count} samples, {negative} of class 0 (\"{no}\") and {positive} of class 1 (\"{yes}\")."
+            "The {what} in {data} fit the study: {count} samples, {negative} of class 0 ({no:?}) and {positive} of class 1 ({yes:?})."
         ),
     }
 }
