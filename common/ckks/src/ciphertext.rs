@@ -192,6 +192,19 @@ impl Ciphertext {
         Ok(self)
     }
 
+    /// The same ciphertext with another bound on its noise, for a caller who takes noises of different operations as independent, where bounds add
+    /// them up. If the noise is above it, later bounds are too small, and results may be wrong without an error.
+    ///
+    /// # Errors
+    /// [`CkksError::InvalidNumber`] if it is not finite or negative, [`CkksError::Overflow`] if a larger one does not fit in the modulus.
+    pub fn with_noise_bound(mut self, context: &Context, noise: f64) -> Result<Self, CkksError> {
+        check_magnitude(noise)?;
+        let budget = Budget { noise, ..self.budget };
+        budget.check_fits(context.log2_q(self.level)?)?;
+        self.budget = budget;
+        Ok(self)
+    }
+
     /// The same ciphertext with larger bounds on its slot values and its noise, for a caller who gives it away: exact bounds tell of the
     /// numbers by which it was multiplied. Bounds that are not larger stay as they are.
     ///

@@ -36,6 +36,7 @@
 //! | sum | sum of the noises |
 //! | weighted sum | `sum abs(w_k) noise_k` for integer weights w_k, and `abs(w_k - exact) scale_k magnitude_k` for their rounding |
 //! | product | `m_1 e_2 + m_2 e_1 + e_1 e_2` |
+//! | sum of products with plaintexts, which add up to `r` in any slot | `r max e_k` (times the plaintexts' scale) and `m_k e` for the plaintexts' rounding, or the sum of products |
 //! | key switching | digits uniform below D_j: `20 N sigma sqrt(sum D_j^2 / 12) / P`, which counts where P is smaller than a digit, and one rounding |
 //! | relinearisation, rotation, conjugation | that of key switching; slots move with their noise |
 //! | relinearisation and rescaling in one | `(noise + 20 N sigma sqrt(sum D_j^2 / 12) / P) / q`, and one rounding |
@@ -141,6 +142,33 @@ impl Budget {
             magnitude,
             noise: cross + self.noise * other.noise + SCALE_ERROR * scale * magnitude,
         }
+    }
+
+    /// The sum of products of ciphertexts (first) with plaintexts (second), all of one scale, where the absolute values of all plaintexts in any one
+    /// slot add up to at most `row`; nothing if there are none. With plaintexts `s_k w_k + r_k` and ciphertexts `t_k z_k + e_k`, a slot's noise is
+    /// `sum s_k w_k e_k + sum r_k (t_k z_k + e_k)`, of which the first sum is at most `row` times the largest `s_k e_k`. Where adding up
+    /// [`Self::product`] bounds it better, that counts.
+    #[must_use]
+    pub fn sum_of_products<'a>(
+        products: impl IntoIterator<Item = (&'a Self, &'a Self)>,
+        row: f64,
+    ) -> Option<Self> {
+        let mut sum: Option<Self> = None;
+        let (mut magnitude, mut noise, mut rounding) = (0.0, 0.0, 0.0);
+        for (a, plain) in products {
+            let product = a.product(plain);
+            sum = Some(sum.map_or(product, |sum| sum.sum(&product)));
+            magnitude = a.magnitude.max(magnitude);
+            noise = (plain.scale * a.noise).max(noise);
+            rounding += plain.noise * (a.scale * a.magnitude + a.noise);
+        }
+        sum.map(|sum| Self {
+            magnitude: sum.magnitude.min(row * magnitude),
+            noise: sum
+                .noise
+                .min(row * noise + rounding + SCALE_ERROR * sum.scale * row * magnitude),
+            ..sum
+        })
     }
 
     /// The part of a weighted sum of scale `scale` that this one contributes with the integer weight `integer`, which

@@ -58,6 +58,20 @@ impl Evaluator {
         &self,
         pairs: &[(&Ciphertext, &Plaintext)],
     ) -> Result<Ciphertext, CkksError> {
+        self.sum_of_plain_products_by_rows(pairs, f64::INFINITY)
+    }
+
+    /// [`Self::sum_of_plain_products`], where whoever encoded states that the absolute values of all plaintexts in any one slot add up to at most
+    /// `row`. Diagonals of a matrix are large in different slots, so this bounds magnitude and noise by far less than the
+    /// largest value of each plaintext does ([`Budget::sum_of_products`]).
+    ///
+    /// # Errors
+    /// Those of [`Self::sum_of_plain_products`].
+    pub fn sum_of_plain_products_by_rows(
+        &self,
+        pairs: &[(&Ciphertext, &Plaintext)],
+        row: f64,
+    ) -> Result<Ciphertext, CkksError> {
         let &(first, _) = pairs.first().ok_or(NO_PRODUCTS)?;
         let mut budgets = Vec::with_capacity(pairs.len());
         for (a, plaintext) in pairs {
@@ -67,9 +81,13 @@ impl Evaluator {
                 return Err(CkksError::PresetMismatch);
             }
             check_levels(first.level, plaintext.level)?;
-            budgets.push(a.budget.product(&plaintext.budget));
+            let scale = a.budget.scale * plaintext.budget.scale;
+            check_scale(scale)?;
+            check_scales(first.budget.scale * pairs[0].1.budget.scale, scale)?;
+            budgets.push((&a.budget, &plaintext.budget));
         }
-        let budget = self.sum_budget(first.level, &budgets)?;
+        let budget = Budget::sum_of_products(budgets, row).ok_or(NO_PRODUCTS)?;
+        self.check_budget(first.level, &budget)?;
         let slots = pairs.iter().map(|(a, _)| a.slots).max().unwrap_or(1);
         let ring = self.context().ring(first.level)?;
         let [mut d0, mut d1] = [Poly::zero(ring), Poly::zero(ring)];

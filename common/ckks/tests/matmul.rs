@@ -366,3 +366,47 @@ fn threads_change_nothing() {
     };
     assert!(run(1) == run(3));
 }
+
+/// Plaintexts that are large in different slots: their sum is bounded by the largest slot, and the real error is within that.
+#[test]
+fn sums_of_products_are_bounded_by_rows() {
+    for kind in [RingKind::Cyclotomic, RingKind::ConjugateInvariant] {
+        let w = World::new(small(kind));
+        let slots = w.context.slots();
+        let count = 32;
+        let inputs: Vec<Vec<f64>> = (0..count).map(|k| values(slots, k)).collect();
+        let weight = |k: u64, slot: usize| if slot as u64 % count == k { 1.0 } else { 0.01 };
+        let cts: Vec<Ciphertext> = inputs
+            .iter()
+            .map(|x| w.key.encrypt(&w.context.encode(x, 1.0).unwrap()).unwrap())
+            .collect();
+        let plaintexts: Vec<_> = (0..count)
+            .map(|k| {
+                let weights: Vec<f64> = (0..slots).map(|slot| weight(k, slot)).collect();
+                w.context.encode(&weights, 1.0).unwrap()
+            })
+            .collect();
+        let pairs: Vec<_> = cts.iter().zip(&plaintexts).collect();
+        let row = 1.0 + 0.01 * (count - 1) as f64;
+        let by_products = w.ev.sum_of_plain_products(&pairs).unwrap();
+        let by_rows = w.ev.sum_of_plain_products_by_rows(&pairs, row).unwrap();
+        assert_eq!(by_rows.parts(), by_products.parts());
+        assert!(by_rows.magnitude_bound() <= row && by_products.magnitude_bound() > 20.0);
+        assert!(by_rows.noise_bound() < by_products.noise_bound());
+        let found = w.context.decode(&w.key.decrypt(&by_rows).unwrap()).unwrap();
+        let bound = by_rows.noise_bound() / by_rows.scale();
+        let mut largest = 0.0f64;
+        for (slot, found) in found.iter().enumerate() {
+            let products = (0..count).zip(&inputs).map(|(k, x)| weight(k, slot) * x[slot]);
+            largest = largest.max((found - products.sum::<f64>()).abs());
+        }
+        assert!(largest <= bound && largest > bound / 1000.0, "{largest} {bound}");
+        // A smaller bound on noise is taken as it is, one that does not fit is refused.
+        let quieter = by_rows.clone().with_noise_bound(&w.context, 1.0).unwrap();
+        assert_eq!(quieter.noise_bound(), 1.0);
+        assert!(matches!(
+            by_rows.with_noise_bound(&w.context, 1e300),
+            Err(CkksError::Overflow { .. })
+        ));
+    }
+}

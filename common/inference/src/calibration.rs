@@ -30,6 +30,7 @@ pub struct Calibration {
     switched: f64,
     divided: f64,
     products: f64,
+    encoded: f64,
     encrypted: f64,
     /// For a byte of a ciphertext that is put into a file or taken back.
     shelved: f64,
@@ -81,6 +82,9 @@ impl Calibration {
             let sum = |_| evaluator.sum_of_plain_products(&pairs).map(drop);
             (0..count).into_par_iter().map(sum).try_for_each(|r| r)
         })?;
+        let numbers: Vec<f64> = (0..context.slots()).map(|slot| (slot % 7) as f64 / 8.0).collect();
+        let encode = |_| context.encode_at(&numbers, 1.0, level, SCALE).map(drop);
+        let encoded = seconds(|| (0..count).into_par_iter().map(encode).try_for_each(|r| r))?;
         let divided = if level == 0 {
             0.0
         } else {
@@ -98,6 +102,7 @@ impl Calibration {
             switched: switched / residues,
             divided: divided / residues,
             products: multiplied / (residues * count as f64),
+            encoded: encoded / residues,
             encrypted: encrypted / residues,
             shelved: 0.0,
         })
@@ -114,6 +119,7 @@ impl Calibration {
             (residues.switched, self.switched),
             (residues.divided, self.divided),
             (residues.products, self.products),
+            (residues.encoded, self.encoded),
         ]
         .iter()
         .map(|&(count, each)| count as f64 * each)
@@ -186,6 +192,7 @@ mod tests {
             measured.switched,
             measured.divided,
             measured.products,
+            measured.encoded,
             measured.encrypted,
         ] {
             assert!(each > 0.0 && each.is_finite());

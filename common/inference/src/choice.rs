@@ -1,11 +1,12 @@
 //! The choice of preset, level and layout of scales.
 
 use crate::bounds::{Bound, Bounds};
-use crate::circuit::{Blocks, Circuit, Failure, Scales, Size, Spill, TooLow, sizes};
+use crate::circuit::{Blocks, Circuit, Failure, Scales, Size, TooLow, sizes};
 use crate::error::CompileError;
 use crate::network::Network;
-use crate::packed::{Bits, Way};
+use crate::packed::Bits;
 use crate::plan::{Plan, Precision};
+use crate::way::Way;
 use galen_ckks::CkksError;
 use galen_ckks::context::Context;
 use galen_ckks::preset::Preset;
@@ -44,8 +45,13 @@ pub(crate) enum Layout {
     Nominal,
     /// The same; [`Scales::Waterline`].
     Waterline { least: u32, weights: u32 },
-    /// All values of some patients in one ciphertext, which takes this many slots for each.
-    Packed { least: u32, weights: u32, width: usize },
+    /// All values of some patients in one ciphertext, which takes this many slots for each, with encoded matrices kept or not.
+    Packed {
+        least: u32,
+        weights: u32,
+        width: usize,
+        kept: bool,
+    },
 }
 
 impl From<Scales> for Layout {
@@ -125,8 +131,6 @@ pub(crate) struct Found {
     pub(crate) answers: Vec<Bound>,
     pub(crate) plan: Plan,
     pub(crate) choice: Choice,
-    /// Which values wait on disk.
-    pub(crate) spill: Option<Spill>,
 }
 
 impl Found {
@@ -140,14 +144,14 @@ impl Found {
             return Err(self.plan.peak_bytes);
         }
         // All of a packed batch is in use at any time.
-        let Way::Slots(circuit) = &self.way else {
+        let Way::Slots(circuit, spilled) = &mut self.way else {
             return Err(self.plan.peak_bytes);
         };
         let planned = circuit.spill(self.plan.degree, max_bytes);
         let planned = planned.map_err(|TooLow { needed }| needed)?;
         self.plan = self.plan.spilling(&planned);
         self.choice.spill = Some(max_bytes);
-        self.spill = Some(planned);
+        *spilled = Some(planned);
         Ok(self)
     }
 }
@@ -315,7 +319,8 @@ impl<'a> Compilation<'a> {
                 least,
                 weights,
                 width,
-            } => return self.packed_as(spec, choice, Bits { least, weights }, width),
+                kept,
+            } => return self.packed_as(spec, choice, Bits { least, weights }, (width, kept)),
         };
         let stale = |reason| CompileError::Stale {
             preset: choice.preset.clone(),
@@ -423,7 +428,7 @@ impl<'a> Compilation<'a> {
         };
         let (flooding_bits, answers) = flooded(&bounds, &bare, shift, self.precision_bits, self.guaranteed)?;
         let choice = Choice::new(context.preset().name(), level, scales.into());
-        Ok(self.found(context, Way::Slots(circuit), answers, flooding_bits, choice))
+        Ok(self.found(context, Way::Slots(circuit, None), answers, flooding_bits, choice))
     }
 
     /// A way that does, with its plan.
@@ -454,7 +459,6 @@ impl<'a> Compilation<'a> {
             way,
             answers,
             plan,
-            spill: None,
             choice,
         }
     }

@@ -11,9 +11,10 @@ mod check;
 
 use crate::bounds::{Bound, Bounds};
 use crate::choice::key_set;
-use crate::packed::{Packing, Places, Way};
+use crate::evaluation::TOLERANCE;
+use crate::packed::{Packing, Places};
 use crate::plan::{Plan, Precision, Sizes};
-use crate::program::TOLERANCE;
+use crate::way::Way;
 use galen_ckks::CkksError;
 use galen_ckks::ciphertext::Ciphertext;
 use galen_ckks::context::Context;

@@ -21,6 +21,7 @@ mod choice;
 mod circuit;
 mod encrypted;
 mod error;
+mod evaluation;
 mod expense;
 mod interface;
 mod lower;
@@ -32,6 +33,7 @@ mod querier;
 mod serving;
 mod shelf;
 mod sparse;
+mod way;
 
 pub use calibration::Calibration;
 pub use choice::{Choice, Memory};

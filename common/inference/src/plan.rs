@@ -2,8 +2,8 @@
 
 use crate::bounds::Bound;
 use crate::circuit::{Residues, Spill};
-use crate::packed::Way;
 use crate::serving::ServingKey;
+use crate::way::Way;
 use galen_ckks::context::Context;
 use serde::{Deserialize, Serialize};
 
@@ -71,7 +71,7 @@ pub struct Plan {
     pub cost: u64,
     /// The same by kind.
     pub residues: Residues,
-    /// Bytes of encoded matrices, which are kept from batch to batch.
+    /// Bytes of encoded matrices that are kept from batch to batch; 0 if there are none, or they are encoded for each.
     pub kept_bytes: u64,
     /// Bytes of all ciphertexts that the coordinator holds in memory at one time, at most, the batch and what is kept included.
     pub peak_bytes: u64,
@@ -141,13 +141,13 @@ impl Plan {
         let degree = preset.degree();
         let width = way.packing().map(|packing| packing.width);
         let ciphertexts = match way {
-            Way::Slots(_) => (inputs, way.outputs()),
+            Way::Slots(..) => (inputs, way.outputs()),
             Way::Packed(_) => (1, 1),
         };
         let sizes = Sizes::new(context, way.level(), ciphertexts, width);
         let (work, (kept_bytes, peak_bytes)) = match way {
-            Way::Slots(circuit) => (circuit.work(degree), (0, circuit.peak_bytes(degree))),
-            Way::Packed(packed) => (packed.circuit.work(degree), packed.circuit.bytes(degree)),
+            Way::Slots(circuit, _) => (circuit.work(degree), (0, circuit.peak_bytes(degree))),
+            Way::Packed(packed) => (packed.work(degree), packed.bytes(degree)),
         };
         let unit = f64::from(way.shift()).exp2();
         let level = way.level();

@@ -262,6 +262,56 @@ fn what_cannot_be_packed_is_refused() {
     ));
 }
 
+/// Matrices that do not fit beside the ciphertexts are encoded where they are used; the answers are the same.
+#[test]
+fn matrices_that_do_not_fit_are_encoded_for_each_batch() {
+    let file = images(include_str!("../benches/networks/cryptonets.toml"));
+    let kept = Program::compile_packed(&file, 8, u64::MAX).unwrap();
+    let limit = kept.plan().peak_bytes - 1;
+    let encoded = Program::compile_packed(&file, 8, limit).unwrap();
+    let (before, plan) = (kept.plan(), encoded.plan());
+    println!("{before:#?}\n{plan:#?}");
+    assert!(before.kept_bytes > 0 && before.residues.encoded == 0);
+    assert!(plan.kept_bytes == 0 && plan.residues.encoded > 0 && plan.cost > before.cost);
+    assert!(plan.peak_bytes <= limit && plan.peak_bytes > before.peak_bytes - before.kept_bytes);
+    // To whoever asks, they are one program.
+    assert_eq!(encoded.interface(), kept.interface());
+    let error = largest_error(&file, &encoded, &rows(3, 784, 0.0));
+    println!("{error:e}");
+    assert!(error <= 1.5 / 256.0, "{error}");
+    let again = Program::from_choice(&file, 8, encoded.choice()).unwrap();
+    assert_eq!((again.plan(), again.choice()), (plan, encoded.choice()));
+}
+
+/// Bounds that add up over the diagonals of three layers of squares fit no modulus; what is expected does, and comes true.
+#[test]
+fn deep_networks_are_answered_as_expected() {
+    let file = images(
+        r#"
+        input = [1, 14, 14]
+        layers = [
+            { conv2d = { channels = 12, kernel = 5, stride = 2, padding = 2 } },
+            { batch_norm = {} },
+            "square",
+            { conv2d = { channels = 24, kernel = 3, stride = 2, padding = 1 } },
+            { batch_norm = {} },
+            "square",
+            { conv2d = { channels = 32, kernel = 3 } },
+            { batch_norm = {} },
+            "square",
+            "flatten",
+            { dense = { outputs = 10 } },
+        ]"#,
+    );
+    let program = Program::compile_packed(&file, 8, u64::MAX).unwrap();
+    let plan = program.plan();
+    println!("{plan:#?}");
+    assert_eq!((plan.precision, plan.squares), (Precision::Expected, 3));
+    let error = largest_error(&file, &program, &rows(plan.max_patients, 196, 0.0));
+    println!("{error:e}");
+    assert!(error <= 1.5 / 256.0, "{error}");
+}
+
 /// Layers that are not one chain of matrices: a shortcut, pooling, a polynomial whose parts are read twice, groups of channels.
 #[test]
 fn networks_with_shortcuts_and_pools_are_answered() {

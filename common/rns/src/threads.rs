@@ -71,6 +71,12 @@ fn builder(count: usize) -> Result<rayon::ThreadPoolBuilder, ThreadsError> {
     Ok(builder.thread_name(|index| format!("galen-{index}")))
 }
 
+/// Runs a computation on a thread of the current pool, where it would otherwise begin on the caller's, and waits for it. For long ones that hold
+/// much: an allocator that keeps what each thread freed for that thread then has few of them to keep it for.
+pub fn inside<T: Send>(computation: impl FnOnce() -> T + Send) -> T {
+    rayon::scope(|_| computation())
+}
+
 /// The number of threads that a computation started here would use.
 #[must_use]
 pub fn current() -> usize {
@@ -89,6 +95,8 @@ mod tests {
             assert_eq!(threads.install(current), count);
         }
         assert!(Threads::new(0).unwrap().count() >= 1);
+        assert!(rayon::current_thread_index().is_none());
+        assert!(inside(rayon::current_thread_index).is_some());
         assert!(matches!(
             Threads::new(MAX_THREADS + 1),
             Err(ThreadsError::Count { .. })

@@ -21,6 +21,7 @@ use exact::Expanded;
 use galen_core::{Code, Digest, PartyId, Refusal, faults};
 use galen_inference::Program;
 use galen_net::protocol::{BlobKind, Engine as Scheme, KeyState, Offer, QueryState, STUDY_MODEL, Serving};
+use galen_rns::threads::inside;
 use galen_store::StoreError;
 use keys::Keys;
 use queue::Queue;
@@ -533,10 +534,13 @@ impl Service {
         let began = Instant::now();
         // Nothing else evaluates meanwhile.
         let mut expanded = locked(&self.expanded);
-        let answer = served.evaluate(&mut expanded, (&query.key, &key), &batch, &|done, total| {
+        let progress = |done, total| {
             progress.set(done, total);
             !locked(&self.queue).has_ended(query)
-        })?;
+        };
+        // The ciphertexts of a batch are some gigabytes, which threads that come and go would keep apart.
+        let held: &mut Expanded = &mut expanded;
+        let answer = inside(|| served.evaluate(held, (&query.key, &key), &batch, &progress))?;
         drop(expanded);
         let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let patients = match self.takes(&query.model) {

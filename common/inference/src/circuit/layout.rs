@@ -1,6 +1,6 @@
 //! Levels and scales of a network's nodes.
 
-use super::{Blocks, Scales, Size, Source, State, Step};
+use super::{Blocks, Scales, Size, Source, Step};
 use crate::network::{Network, NodeId, Term};
 use galen_ckks::CkksError;
 use galen_ckks::context::{Context, Target};
@@ -16,22 +16,22 @@ pub(super) struct Layout<'a> {
     pub(super) network: &'a Network,
     pub(super) scales: Scales,
     /// Of squares as they are.
-    pub(super) raw: Vec<State>,
+    pub(super) raw: Vec<Target>,
     /// Of everything of degree 1.
-    pub(super) finished: Vec<State>,
+    pub(super) finished: Vec<Target>,
     pub(super) steps: Vec<Step>,
 }
 
 impl Layout<'_> {
-    pub(super) fn push(&mut self, step: Step, raw: State, finished: State) {
+    pub(super) fn push(&mut self, step: Step, raw: Target, finished: Target) {
         self.steps.push(step);
         self.raw.push(raw);
         self.finished.push(finished);
     }
 
     pub(super) fn square(&mut self, of: NodeId) -> Result<(), CkksError> {
-        let State { level, scale } = self.finished[of];
-        let raw = State {
+        let Target { level, scale } = self.finished[of];
+        let raw = Target {
             level,
             scale: scale * scale,
         };
@@ -46,7 +46,7 @@ impl Layout<'_> {
     }
 
     /// The divisions after an operation that left a state, and what they leave.
-    fn divided(&self, state: State, weighted: bool) -> Result<(usize, State), CkksError> {
+    fn divided(&self, state: Target, weighted: bool) -> Result<(usize, Target), CkksError> {
         let prime = |level: usize| match (level, self.context.preset().primes().get(level)) {
             (1.., Some(&prime)) => Ok(prime as f64),
             _ => Err(CkksError::NoLevelLeft),
@@ -56,7 +56,7 @@ impl Layout<'_> {
                 prime(state.level)?;
                 let level = state.level - 1;
                 let scale = self.context.scale(level)?;
-                Ok((1, State { level, scale }))
+                Ok((1, Target { level, scale }))
             }
             Scales::Nominal => Ok((0, state)),
             Scales::Waterline { least, .. } => {
@@ -100,7 +100,7 @@ impl Layout<'_> {
         let joined = first.filter(|state| state.level <= others);
         let mut sources = Vec::with_capacity(terms.len());
         let (target, weighted) = match joined {
-            Some(State { level, scale }) => {
+            Some(Target { level, scale }) => {
                 sources.extend(terms.iter().map(|t| Source {
                     node: t.node,
                     raw: as_they_are(t),
@@ -138,7 +138,7 @@ impl Layout<'_> {
                 (Target { level, scale }, !exact)
             }
         };
-        let state = State {
+        let state = Target {
             level: target.level,
             scale: target.scale,
         };

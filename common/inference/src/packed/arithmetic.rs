@@ -1,6 +1,7 @@
 //! Operations of a packed circuit on ciphertexts and on bounds.
 
-use super::circuit::{Numbers, SlotArithmetic};
+use super::plains::Numbers;
+use super::run::SlotArithmetic;
 use crate::bounds::{Bound, Bounds};
 use crate::circuit::{Arithmetic, Size};
 use crate::encrypted::Encrypted;
@@ -42,8 +43,8 @@ impl SlotArithmetic for Rotating<'_> {
         rotated.collect()
     }
 
-    fn products(&self, pairs: &[(&Ciphertext, &Plaintext)]) -> Result<Ciphertext, CkksError> {
-        self.inner.evaluator.sum_of_plain_products(pairs)
+    fn products(&self, pairs: &[(&Ciphertext, &Plaintext)], row: f64) -> Result<Ciphertext, CkksError> {
+        self.inner.evaluator.sum_of_plain_products_by_rows(pairs, row)
     }
 
     fn add(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Ciphertext, CkksError> {
@@ -70,6 +71,11 @@ impl SlotArithmetic for Rotating<'_> {
     fn bounded(&self, a: Ciphertext, size: Size) -> Result<Ciphertext, CkksError> {
         self.inner.within(a, size)
     }
+
+    fn expected(&self, a: Ciphertext, noise: f64) -> Result<Ciphertext, CkksError> {
+        let noise = noise.min(a.noise_bound());
+        a.with_noise_bound(self.inner.evaluator.context(), noise)
+    }
 }
 
 impl Bounds {
@@ -91,9 +97,9 @@ impl SlotArithmetic for Bounds {
         steps.iter().map(|&steps| self.rotate(a, steps)).collect()
     }
 
-    fn products(&self, pairs: &[(&Bound, &Budget)]) -> Result<Bound, CkksError> {
-        let products = pairs.iter().map(|(a, plain)| a.budget.product(plain));
-        let budget = products.reduce(|sum, product| sum.sum(&product));
+    fn products(&self, pairs: &[(&Bound, &Budget)], row: f64) -> Result<Bound, CkksError> {
+        let products = pairs.iter().map(|(a, plain)| (&a.budget, *plain));
+        let budget = Budget::sum_of_products(products, row);
         let (Some((first, _)), Some(budget)) = (pairs.first(), budget) else {
             return Err(CkksError::Count {
                 count: 0,
@@ -132,5 +138,17 @@ impl SlotArithmetic for Bounds {
 
     fn bounded(&self, a: Bound, size: Size) -> Result<Bound, CkksError> {
         self.within(a, size)
+    }
+
+    fn expected(&self, a: Bound, noise: f64) -> Result<Bound, CkksError> {
+        let budget = Budget {
+            noise: noise.min(a.budget.noise),
+            ..a.budget
+        };
+        self.checked(Bound {
+            budget,
+            expected: noise,
+            ..a
+        })
     }
 }

@@ -2,13 +2,15 @@
 
 use super::balance::balanced;
 use super::circuit::{Bits, PackedCircuit};
+use super::plains::{Known, Numbers};
 use super::structure::Structure;
-use super::{Packed, Packing, Way};
+use super::{Packed, Packing};
 use crate::bounds::Bounds;
 use crate::choice::{Choice, Compilation, Found, Layout, flooded};
 use crate::circuit::Size;
 use crate::error::CompileError;
 use crate::network::Network;
+use crate::way::Way;
 use galen_ckks::CkksError;
 use galen_ckks::context::Context;
 use galen_ckks::preset::Preset;
@@ -20,6 +22,8 @@ use std::sync::Arc;
 /// Bits of scales and weights that are tried. Weights are encoded in all slots, whose rounding is some 2^8 units.
 const LEAST: [u32; 13] = [20, 22, 24, 26, 28, 30, 32, 34, 36, 38, 40, 42, 44];
 const WEIGHTS: [u32; 12] = [12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 34];
+/// Encoded matrices of more bytes than this are not kept from batch to batch: some are needed twice a day, and their memory all day.
+const KEPT: u64 = 1 << 30;
 /// Candidates that are tried at the same time. Not the number of threads, on which nothing may depend.
 const TOGETHER: usize = 8;
 
@@ -74,7 +78,7 @@ impl Compilation<'_> {
             for some in candidates.chunks(TOGETHER) {
                 let tried: Vec<Result<Found, CkksError>> = some
                     .par_iter()
-                    .map(|c| self.packed_under(&c.context, &c.structure, c.level, c.bits))
+                    .map(|c| self.packed_under(&c.context, &c.structure, (c.level, c.bits), None))
                     .collect();
                 for (candidate, result) in some.iter().zip(tried) {
                     match result {
@@ -105,7 +109,7 @@ impl Compilation<'_> {
         spec: &ModelSpec,
         choice: &Choice,
         bits: Bits,
-        width: usize,
+        (width, kept): (usize, bool),
     ) -> Result<Found, CompileError> {
         let stale = |reason: String| CompileError::Stale {
             preset: choice.preset().to_owned(),
@@ -119,7 +123,7 @@ impl Compilation<'_> {
             .structure(spec, width.min(context.slots()))
             .filter(|s| s.width == width);
         let structure = structure.ok_or_else(|| stale(format!("a patient does not take {width} slots")))?;
-        let found = equal.packed_under(&context, &structure, choice.level(), bits);
+        let found = equal.packed_under(&context, &structure, (choice.level(), bits), Some(kept));
         found.map_err(|error| stale(error.to_string()))
     }
 
@@ -143,35 +147,40 @@ impl Compilation<'_> {
                 structure: Arc::clone(structure),
                 level,
                 bits,
-                cost: circuit.work(context.degree()).cost,
+                cost: circuit.work(context.degree(), true).cost,
             })
         };
         all.into_par_iter().filter_map(each).collect()
     }
 
-    /// The program with inputs at `level`; errors with what stands against it.
+    /// The program with inputs at `level`; errors with what stands against it. Without a word on whether encoded matrices are `kept`, they are
+    /// where memory allows it.
     fn packed_under(
         &self,
         context: &Arc<Context>,
         structure: &Structure,
-        level: usize,
-        bits: Bits,
+        (level, bits): (usize, Bits),
+        kept: Option<bool>,
     ) -> Result<Found, CkksError> {
         let bounds = Bounds::new(context, self.guaranteed);
-        let circuit = PackedCircuit::new(context, self.network, structure, level, bits)?;
+        let mut circuit = PackedCircuit::new(context, self.network, structure, level, bits)?;
+        if !self.guaranteed {
+            let noises = circuit.expected(context, self.network, &self.sizes, |l| bounds.switching(l));
+            circuit = circuit.with_expected(noises);
+        }
         let largest = self.ranges.iter().map(Range::magnitude).fold(0.0, f64::max);
         let input = bounds.fresh(level, circuit.input_scale(), largest)?;
-        let prepared = circuit.prepare(|numbers| bounds.encoded(numbers))?;
-        let mut bare = circuit.run(&bounds, &prepared, &input, &mut |_, _| {})?;
-        bare.expected = circuit.expected(context, self.network, &self.sizes, |level| {
-            bounds.switching(level)
-        });
+        let encode = |numbers: &Numbers<'_>| bounds.encoded(numbers);
+        let bare = circuit.run(&bounds, &Known::Encoded(&encode), &input, &mut |_, _| {})?;
         let (flooding_bits, answers) = flooded(&bounds, &[bare], 0, self.precision_bits, self.guaranteed)?;
         let packing = Packing {
             width: structure.width,
             order: structure.order,
         };
-        let way = Way::Packed(Box::new(Packed::new(circuit, packing)));
+        let bytes = circuit.bytes(context.degree());
+        let allowed = self.memory.max_bytes.saturating_sub(bytes.ciphertexts);
+        let kept = kept.unwrap_or(bytes.matrices <= KEPT.min(allowed));
+        let way = Way::Packed(Box::new(Packed::new(circuit, packing, kept)));
         let choice = Choice::new(
             context.preset().name(),
             level,
@@ -179,6 +188,7 @@ impl Compilation<'_> {
                 least: bits.least,
                 weights: bits.weights,
                 width: structure.width,
+                kept,
             },
         );
         Ok(self.found(context, way, answers, flooding_bits, choice))

@@ -7,29 +7,34 @@
 //! Keys for rotations by powers of two are enough, and tell nothing of the model but its width: baby steps are made from one another (those from the
 //! same one share its digits), and giant steps one after the other (Horner's rule), which costs more time than keys for all of them would, and takes a quarter of their bytes.
 //!
-//! `balance` makes values of one size, `order` says where elements lie, `diagonals` what a matrix becomes, `structure` chooses, `circuit` lays out and evaluates, `arithmetic` on
-//! ciphertexts and on bounds, and `choice` finds preset and scales.
+//! `balance` makes values of one size, `order` says where elements lie, `diagonals` what a matrix becomes, and `structure` chooses. `circuit` lays out, `plains` encodes, `run` evaluates with the
+//! operations of `arithmetic` on ciphertexts and on bounds; `expected` and `work` say how noisy and how costly that is. `choice` finds preset and scales.
 
 mod arithmetic;
 mod balance;
 mod choice;
 mod circuit;
 mod diagonals;
+mod expected;
 mod order;
+mod plains;
+mod run;
 mod structure;
+mod work;
 
 pub(crate) use arithmetic::Rotating;
 pub(crate) use circuit::{Bits, PackedCircuit};
 pub(crate) use diagonals::Places;
 pub(crate) use order::Order;
 
-use crate::circuit::Circuit;
-use circuit::Prepared;
+use crate::circuit::Work;
 use galen_ckks::CkksError;
 use galen_ckks::ciphertext::{Ciphertext, Plaintext};
 use galen_ckks::context::Context;
+use plains::{Known, Prepared};
 use serde::{Deserialize, Serialize};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use work::Bytes;
 
 /// How batches are packed, as an interface says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,24 +64,57 @@ pub(crate) fn rotations(context: &Context, width: usize) -> Vec<i64> {
         .collect()
 }
 
-/// A packed circuit, with its plaintexts once they have been encoded.
+/// A packed circuit with its plaintexts.
 #[derive(Debug)]
 pub(crate) struct Packed {
     pub(crate) circuit: PackedCircuit,
     pub(crate) packing: Packing,
-    prepared: Mutex<Option<std::sync::Arc<Prepared<Plaintext>>>>,
+    plains: Plains,
+}
+
+/// Whether plaintexts are kept from batch to batch.
+#[derive(Debug)]
+enum Plains {
+    /// Once they have been encoded.
+    Kept(Mutex<Option<Arc<Prepared<Plaintext>>>>),
+    /// They are encoded where they are used.
+    Encoded,
 }
 
 impl Packed {
-    fn new(circuit: PackedCircuit, packing: Packing) -> Self {
+    fn new(circuit: PackedCircuit, packing: Packing, kept: bool) -> Self {
+        let plains = if kept {
+            Plains::Kept(Mutex::default())
+        } else {
+            Plains::Encoded
+        };
         Self {
             circuit,
             packing,
-            prepared: Mutex::default(),
+            plains,
         }
     }
 
-    /// Evaluates. The first call encodes what is known.
+    /// What there is to do for a batch under a preset of this degree.
+    pub(crate) fn work(&self, degree: usize) -> Work {
+        let kept = matches!(self.plains, Plains::Kept(_));
+        self.circuit.work(degree, kept)
+    }
+
+    /// Bytes of encoded matrices that are kept, and of everything beside them that is held at one time, at most.
+    pub(crate) fn bytes(&self, degree: usize) -> (u64, u64) {
+        let Bytes {
+            matrices,
+            step,
+            ciphertexts,
+        } = self.circuit.bytes(degree);
+        match self.plains {
+            Plains::Kept(_) => (matrices, ciphertexts),
+            Plains::Encoded => (0, ciphertexts + step),
+        }
+    }
+
+    /// Evaluates. Where plaintexts are kept, the first call encodes them.
     pub(crate) fn run(
         &self,
         arithmetic: &Rotating<'_>,
@@ -84,70 +122,20 @@ impl Packed {
         progress: &mut dyn FnMut(u32, u32),
     ) -> Result<Ciphertext, CkksError> {
         let context = arithmetic.inner.evaluator.context();
+        let encode = |numbers: &plains::Numbers<'_>| arithmetic::encode(context, numbers);
+        let Plains::Kept(kept) = &self.plains else {
+            return self
+                .circuit
+                .run(arithmetic, &Known::Encoded(&encode), input, progress);
+        };
         let prepared = {
-            let mut kept = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
             match &*kept {
-                Some(prepared) => std::sync::Arc::clone(prepared),
-                None => {
-                    let made = self
-                        .circuit
-                        .prepare(|numbers| arithmetic::encode(context, numbers))?;
-                    std::sync::Arc::clone(kept.insert(std::sync::Arc::new(made)))
-                }
+                Some(prepared) => Arc::clone(prepared),
+                None => Arc::clone(kept.insert(Arc::new(self.circuit.prepare(&encode)?))),
             }
         };
-        self.circuit.run(arithmetic, &prepared, input, progress)
-    }
-}
-
-/// How a program computes.
-#[derive(Debug)]
-pub(crate) enum Way {
-    /// A ciphertext for every value, a patient in every slot.
-    Slots(Circuit),
-    /// All values of some patients in one ciphertext.
-    Packed(Box<Packed>),
-}
-
-impl Way {
-    /// Level of the inputs.
-    pub(crate) fn level(&self) -> usize {
-        match self {
-            Self::Slots(circuit) => circuit.level(),
-            Self::Packed(packed) => packed.circuit.level(),
-        }
-    }
-
-    /// Scale of the inputs.
-    pub(crate) fn input_scale(&self) -> f64 {
-        match self {
-            Self::Slots(circuit) => circuit.input_scale(),
-            Self::Packed(packed) => packed.circuit.input_scale(),
-        }
-    }
-
-    /// Outputs of the model.
-    pub(crate) fn outputs(&self) -> usize {
-        match self {
-            Self::Slots(circuit) => circuit.outputs(),
-            Self::Packed(packed) => packed.circuit.outputs(),
-        }
-    }
-
-    /// Binary places by which results are smaller than outputs.
-    pub(crate) fn shift(&self) -> u32 {
-        match self {
-            Self::Slots(circuit) => circuit.shift,
-            // Scales are chosen to fit.
-            Self::Packed(_) => 0,
-        }
-    }
-
-    /// How batches are packed, if they are.
-    pub(crate) fn packing(&self) -> Option<Packing> {
-        match self {
-            Self::Slots(_) => None,
-            Self::Packed(packed) => Some(packed.packing),
-        }
+        let known = Known::Prepared(&prepared);
+        self.circuit.run(arithmetic, &known, input, progress)
     }
 }

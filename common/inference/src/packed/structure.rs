@@ -1,6 +1,6 @@
 //! A lowered model for one ciphertext per vector: where elements lie, the diagonals of every sum, and the rotations that they take.
 
-use super::diagonals::{Diagonals, Places, ROTATION, Rotations, largest as largest_of};
+use super::diagonals::{Diagonals, Places, ROTATION, Rotations};
 use super::order::Order;
 use crate::circuit::Size;
 use crate::network::{Network, Node, NodeId, Term};
@@ -26,10 +26,37 @@ pub(crate) struct Linear {
     pub(crate) constants: Vec<f64>,
     /// No part of a sum is larger.
     pub(crate) parts: f64,
+    /// By giant step, what the absolute weights of any one slot add up to, at most.
+    pub(crate) rows: BTreeMap<usize, f64>,
     /// What bounds on whole ciphertexts allow the products of one giant step to add up to, at most.
     pub(crate) reach: f64,
     /// The largest constant.
     pub(crate) constant: f64,
+}
+
+impl Linear {
+    /// Products with plaintexts.
+    pub(crate) fn products(&self) -> usize {
+        self.diagonals.iter().map(|d| d.by_steps.len()).sum()
+    }
+
+    /// Products of the giant step that has most.
+    pub(crate) fn longest_step(&self) -> usize {
+        let Rotations { giant, giants, .. } = &self.rotations;
+        let products = |&first: &usize| -> usize {
+            let own = |d: &Diagonals| d.by_steps.range(first..first + giant).count();
+            self.diagonals.iter().map(own).sum()
+        };
+        giants.iter().map(products).max().unwrap_or(0)
+    }
+
+    /// What any part of a sum is at most.
+    pub(crate) fn part(&self) -> Size {
+        Size {
+            largest: self.parts,
+            typical: self.parts,
+        }
+    }
 }
 
 /// A model laid out over the slots of a patient.
@@ -103,17 +130,13 @@ fn linear(terms: &[Term], constants: &[f64], places: &[&Places], id: NodeId, siz
         }
     }
     let rotations = Rotations::new(&steps, span, to.period);
-    let mut reached: BTreeMap<usize, f64> = BTreeMap::new();
-    for (term, diagonals) in terms.iter().zip(&diagonals) {
-        for (steps, diagonal) in &diagonals.by_steps {
-            let group = reached.entry(steps / rotations.giant).or_default();
-            *group += largest_of(diagonal) * largest(term.node);
-        }
-    }
+    let rows_of_giants = rows_of_giants(&diagonals, &rotations, span);
+    let largest = terms.iter().map(|t| largest(t.node)).fold(0.0, f64::max);
     Linear {
         nodes: terms.iter().map(|t| t.node).collect(),
         rotations,
-        reach: reached.into_values().fold(0.0, f64::max),
+        reach: rows_of_giants.values().copied().fold(0.0, f64::max) * largest,
+        rows: rows_of_giants,
         diagonals,
         places: to.clone(),
         span,
@@ -121,6 +144,21 @@ fn linear(terms: &[Term], constants: &[f64], places: &[&Places], id: NodeId, siz
         parts: rows.into_iter().fold(0.0, f64::max),
         constant: constants.iter().map(|c| c.abs()).fold(0.0, f64::max),
     }
+}
+
+/// What the absolute weights of one slot add up to, at most, by giant step.
+fn rows_of_giants(diagonals: &[Diagonals], rotations: &Rotations, span: usize) -> BTreeMap<usize, f64> {
+    let row = |&giant: &usize| {
+        let mut slots = vec![0.0; span];
+        for diagonals in diagonals {
+            let own = diagonals.by_steps.range(giant..giant + rotations.giant);
+            for &(slot, weight) in own.flat_map(|(_, elements)| elements) {
+                slots[slot] += f64::abs(weight);
+            }
+        }
+        (giant, slots.into_iter().fold(0.0, f64::max))
+    };
+    rotations.giants.iter().map(row).collect()
 }
 
 /// Squares lie where what is squared does.
