@@ -1,4 +1,4 @@
-//! Time of one exact decision: `cargo bench -p galen-exact --bench decision`.
+//! Time of one exact decision: `cargo bench --workspace --bench decision`.
 //!
 //! The network of `tests/wdbc.rs` (30 features, 16 ReLU units, one decision) on one test patient after another, for each number of threads, 1 and 2
 //! or those in `GALEN_THREADS`; then what a spiking network of the size of FHE-DiSNN's for MNIST would take, from its count of bootstraps.

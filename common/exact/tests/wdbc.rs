@@ -69,7 +69,7 @@ fn recorded_ranges_suffice() {
 
 /// All test patients, encrypted.
 #[test]
-#[ignore = "encrypts 142 patients: half a minute of processor time"]
+#[ignore = "encrypts 142 patients twice: four minutes of processor time"]
 fn all_test_patients_are_decided_as_in_plain() {
     let data = wdbc::load();
     let quantised = quantise(&data.model, &data.training.rows, Precision::ALL[0]).unwrap();

@@ -5,7 +5,7 @@ use crate::error::RunError;
 use crate::plan::{Plan, Spilled};
 use crate::shelf::Files;
 use galen_ckks::CkksError;
-use galen_ckks::ciphertext::Ciphertext;
+use galen_ckks::ciphertext::{Ciphertext, Plaintext};
 use galen_ckks::context::{Context, Target};
 use galen_ckks::evaluate::Evaluator;
 use galen_ckks::keys::{RelinKey, SecretKey};
@@ -19,8 +19,12 @@ use std::time::{Duration, Instant};
 const LONG_ENOUGH: Duration = Duration::from_millis(120);
 /// Memory of the ciphertexts that are measured with.
 const MEMORY: usize = 128 << 20;
+/// Sums that read them together.
+const OUTPUTS: usize = 48;
 /// Small enough for the last modulus of every preset, also when squared.
 const SCALE: f64 = (1u32 << 14) as f64;
+/// Scale of encoded weights.
+const WEIGHTS: f64 = (1u32 << 28) as f64;
 
 /// Seconds for a residue in every coefficient of 1024, by what is done to it, all threads at work; see [`Residues`](crate::Residues).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,6 +32,7 @@ pub struct Calibration {
     scalar: f64,
     squared: f64,
     switched: f64,
+    alone: f64,
     divided: f64,
     products: f64,
     encoded: f64,
@@ -54,7 +59,7 @@ impl Calibration {
         let relin = key.relin_key()?;
         let evaluator = Evaluator::new(context).with_min_precision(f64::NEG_INFINITY);
         let bytes = 2 * (level + 1) * context.degree() * size_of::<u64>();
-        let count = (MEMORY / bytes).clamp(4, 32);
+        let count = (MEMORY / bytes).clamp(4, 64);
         let residues = (count * (level + 1) * context.degree() / 1024) as f64;
         let plaintext = context.encode_at(&[0.5, -0.25], 1.0, level, SCALE)?;
         let encrypt = || -> Result<Vec<Ciphertext>, CkksError> {
@@ -76,15 +81,23 @@ impl Calibration {
         let squares: Vec<Ciphertext> = fresh.par_iter().map(square).collect::<Result<_, _>>()?;
         let squared = seconds(|| fresh.par_iter().map(square).try_for_each(|r| r.map(drop)))?;
         let switched = seconds(|| relinearise(&evaluator, &squares, &relin))?;
-        let pairs: Vec<_> = fresh.iter().map(|a| (a, &plaintext)).collect();
+        let alone = seconds(|| relinearise(&evaluator, &squares[..1], &relin))?;
+        let numbers: Vec<f64> = (0..context.slots()).map(|slot| (slot % 7) as f64 / 8.0).collect();
+        let encode = |_| context.encode_at(&numbers, 1.0, level, WEIGHTS);
+        let encoded = seconds(|| {
+            (0..count)
+                .into_par_iter()
+                .map(encode)
+                .try_for_each(|r| r.map(drop))
+        })?;
+        // As many as there are ciphertexts: in an evaluation none is at hand because it was used just before.
+        let plaintexts: Vec<Plaintext> = (0..count).into_par_iter().map(encode).collect::<Result<_, _>>()?;
+        let pairs: Vec<_> = fresh.iter().zip(&plaintexts).collect();
         let multiplied = seconds(|| {
             // As many sums at a time as ciphertexts, which all threads work on.
             let sum = |_| evaluator.sum_of_plain_products(&pairs).map(drop);
             (0..count).into_par_iter().map(sum).try_for_each(|r| r)
         })?;
-        let numbers: Vec<f64> = (0..context.slots()).map(|slot| (slot % 7) as f64 / 8.0).collect();
-        let encode = |_| context.encode_at(&numbers, 1.0, level, SCALE).map(drop);
-        let encoded = seconds(|| (0..count).into_par_iter().map(encode).try_for_each(|r| r))?;
         let divided = if level == 0 {
             0.0
         } else {
@@ -97,9 +110,10 @@ impl Calibration {
         };
         Ok(Self {
             // Two polynomials of each input for each output.
-            scalar: scalar / (2.0 * residues * count as f64),
+            scalar: scalar / (2.0 * residues * OUTPUTS as f64),
             squared: squared / residues,
             switched: switched / residues,
+            alone: alone / (residues / count as f64),
             divided: divided / residues,
             products: multiplied / (residues * count as f64),
             encoded: encoded / residues,
@@ -117,6 +131,7 @@ impl Calibration {
             (residues.scalar, self.scalar),
             (residues.squared, self.squared),
             (residues.switched, self.switched),
+            (residues.alone, self.alone),
             (residues.divided, self.divided),
             (residues.products, self.products),
             (residues.encoded, self.encoded),
@@ -152,10 +167,10 @@ fn shelved(context: &Arc<Context>, level: usize) -> Result<f64, RunError> {
     Ok(begin.elapsed().as_secs_f64() / bytes as f64)
 }
 
-/// A dense matrix with weights like those of a network.
-fn weights(size: usize) -> Result<LinearMap, CkksError> {
+/// A dense matrix with weights like those of a network, as wide as there are inputs.
+fn weights(inputs: usize) -> Result<LinearMap, CkksError> {
     let weight = |i: usize| (i * 37 % 101) as f64 / 50.0 - 1.0;
-    LinearMap::dense(size, (0..size * size).map(weight).collect())
+    LinearMap::dense(inputs, (0..inputs * OUTPUTS).map(weight).collect())
 }
 
 fn relinearise(evaluator: &Evaluator, squares: &[Ciphertext], key: &RelinKey) -> Result<(), CkksError> {
@@ -190,6 +205,7 @@ mod tests {
             measured.scalar,
             measured.squared,
             measured.switched,
+            measured.alone,
             measured.divided,
             measured.products,
             measured.encoded,

@@ -143,6 +143,58 @@ fn every_other_slot_of_an_answer_holds_outputs_or_zero() {
     }
 }
 
+/// What a querier gains that fills the slots of a patient with unlike copies: rows of the first matrix in parts, which a proper question gives
+/// as one sum. Nothing of later layers comes apart.
+#[test]
+fn unlike_copies_give_parts_of_the_rows_of_the_first_matrix() {
+    let (inputs, hidden) = (6, 9);
+    let file = table(
+        "{ dense = { outputs = 9 } }, \"square\", { dense = { outputs = 1 } }",
+        inputs,
+        5,
+    );
+    let program = Program::compile_packed(&file, 10, u64::MAX).unwrap();
+    let querier = Querier::generate(program.interface()).unwrap();
+    let (context, key) = (program.context(), querier.serving_key().unwrap());
+    let row = rows(1, inputs, -1.0).remove(0);
+    let proper = querier.encrypt_batch(&[&row]).unwrap();
+    let proper = &proper.ciphertexts()[0];
+    // Inputs repeat after 8 slots, a patient has 16: the second copy is left empty.
+    assert_eq!(program.interface().packed_width(), Some(16));
+    let lanes = context.slots() / 16;
+    let mut slots = vec![0.0; context.slots()];
+    row.iter().enumerate().for_each(|(j, x)| slots[j * lanes] = *x);
+    let odd = context
+        .encode_at(&slots, 1.0, proper.level(), proper.scale())
+        .unwrap();
+    let secret = SecretKey::from_secret_bytes(context, &querier.secret_bytes()).unwrap();
+    let odd = secret.encrypt(&odd).unwrap();
+    let answer = |batch| {
+        let answer = program
+            .run(&key, std::slice::from_ref(batch), &mut |_, _| {})
+            .unwrap();
+        let answer = CiphertextSet::new(answer).unwrap().to_bytes().unwrap();
+        querier.outputs(&answer, 1).unwrap()[0][0]
+    };
+    let params = file.model.params();
+    let (weights, rest) = params.split_at(hidden * inputs);
+    let (biases, rest) = rest.split_at(hidden);
+    // Neuron i reads input j from the copy that begins at or before slot i, and from the next one if j is before i.
+    let network = |read: &dyn Fn(usize, usize) -> bool| {
+        let neuron = |i: usize| {
+            let read = (0..inputs).filter(|&j| read(i, j));
+            let sum: f64 = read.map(|j| weights[i * inputs + j] * row[j]).sum();
+            rest[i] * (biases[i] + sum) * (biases[i] + sum)
+        };
+        rest[hidden] + (0..hidden).map(neuron).sum::<f64>()
+    };
+    let whole = network(&|_, _| true);
+    let parts = network(&|i, j| (i + (j + 16 - i) % 8) % 16 < 8);
+    assert!((whole - parts).abs() > 0.01, "{whole} {parts}");
+    assert!((answer(proper) - whole).abs() <= 1.5 / 1024.0);
+    assert!((answer(&odd) - parts).abs() <= 1.5 / 1024.0);
+}
+
 #[test]
 fn keys_and_batches_of_another_way_are_refused() {
     let file = table(TABLE, 13, 3);

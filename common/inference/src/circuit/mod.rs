@@ -117,8 +117,10 @@ pub struct Residues {
     pub scalar: u64,
     /// Squared, of one polynomial in, three out.
     pub squared: u64,
-    /// Of ciphertexts that are relinearised.
+    /// Of ciphertexts that are relinearised or rotated, many at a time.
     pub switched: u64,
+    /// Of those that are rotated one after the other.
+    pub alone: u64,
     /// Of ciphertexts that are divided by a prime.
     pub divided: u64,
     /// Of ciphertexts that are multiplied by a plaintext and added.
@@ -279,6 +281,7 @@ impl Circuit {
             squared: squared * coefficients,
             switched: switched * coefficients,
             divided: divided * coefficients,
+            alone: 0,
             products: 0,
             encoded: 0,
         };

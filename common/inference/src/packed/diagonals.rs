@@ -122,8 +122,12 @@ impl Rotations {
 
     /// Rotations in all.
     pub(crate) fn count(&self) -> usize {
-        let babies: usize = self.babies.iter().map(BTreeSet::len).sum();
-        babies + self.giant_hops().iter().map(Vec::len).sum::<usize>() + self.folds.len()
+        self.babies.iter().map(BTreeSet::len).sum::<usize>() + self.alone()
+    }
+
+    /// Those that follow one another: giant steps and folds.
+    pub(crate) fn alone(&self) -> usize {
+        self.giant_hops().iter().map(Vec::len).sum::<usize>() + self.folds.len()
     }
 
     /// From the largest giant step to the next one, and so on, and from the last one to none: the powers of two to rotate by.

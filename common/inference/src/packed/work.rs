@@ -27,18 +27,20 @@ impl PackedCircuit {
                     work.squares += 1;
                     work.relinearisations += 1;
                     residues.squared += primes;
-                    residues.switched += primes;
+                    residues.alone += primes;
                     residues.divided += primes * divisions.saturating_sub(1) as u64;
                 }
                 Step::Sum(sum) => {
                     let primes = (sum.target.level + 1) as u64 * coefficients;
                     let products = sum.linear.products() as u64;
                     let rotations = sum.linear.rotations.count() as u64;
+                    let alone = sum.linear.rotations.alone() as u64;
                     work.products += products;
                     work.rotations += rotations;
                     residues.products += primes * products;
                     residues.encoded += if prepared { 0 } else { primes * products };
-                    residues.switched += primes * rotations;
+                    residues.switched += primes * (rotations - alone);
+                    residues.alone += primes * alone;
                     residues.divided += primes * sum.divisions as u64;
                 }
             }
@@ -47,7 +49,7 @@ impl PackedCircuit {
         work.cost = residues.products * 16
             + residues.encoded * 70
             + residues.squared * 30
-            + residues.switched * 600
+            + (residues.switched + residues.alone) * 600
             + residues.divided * 120;
         work.residues = residues;
         work
