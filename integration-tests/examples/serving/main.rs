@@ -8,7 +8,7 @@
 //!     cargo run --release -p galen-integration-tests --example serving -- load [SECONDS]
 //!
 //! `tabular` asks a model of 13 features about 4,096 patients; `network` asks a network on images with random weights about a full batch of random
-//! images, or so many; `trained` asks a trained model about a labelled set, and compares accuracy and classes with the plain evaluator's; `exact` asks a
+//! images, or so many, with a patient in every slot; `trained` asks a trained model about a labelled set, and compares accuracy and classes with the plain evaluator's; `exact` asks a
 //! quantised model about the first images of one, and compares every score; `load` has eight
 //! hospitals ask at once. Networks with random weights tell nothing of accuracy.
 
@@ -144,15 +144,29 @@ fn coordinator(scene: &mut Scene) -> anyhow::Result<(u32, f64, f64, f64)> {
     Ok((process, seconds, mib("VmRSS:"), mib("VmHWM:")))
 }
 
+/// Seconds of the last evaluation of a batch, or the estimate before the first one.
+fn evaluation(scene: &mut Scene) -> anyhow::Result<f64> {
+    let status = scene.run(COORDINATOR, &["status"])?;
+    Ok(status["models"][0]["batch_ms"].as_f64().unwrap_or(0.0) / 1000.0)
+}
+
 /// Asks, and tells what it took.
 fn ask(scene: &mut Scene, args: &[&str], what: &str) -> anyhow::Result<Value> {
     let before = coordinator(scene)?.1;
+    let earlier = evaluation(scene)?;
     let began = Instant::now();
     let job = scene.command(ASKER, args.iter().copied())?;
     let asked = job.result_within(LONG)?;
     let wall = began.elapsed().as_secs_f64();
-    let status = scene.run(COORDINATOR, &["status"])?;
-    let evaluation = status["models"][0]["batch_ms"].as_f64().unwrap_or(0.0) / 1000.0;
+    // The daemon writes its status now and then.
+    let mut evaluation = self::evaluation(scene)?;
+    for _ in 0..20 {
+        if evaluation != earlier {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        evaluation = self::evaluation(scene)?;
+    }
     let (_, cpu, _, peak) = coordinator(scene)?;
     let patients = asked["patients"].as_f64().unwrap_or(0.0);
     println!(
@@ -240,11 +254,13 @@ fn network(path: &Path, images: Option<usize>) -> anyhow::Result<()> {
         Ok(path)
     };
     let one = shown(&idx(&scene, 1)?);
-    let plan = scene.run(ASKER, &["query", MODEL, "--data", &one, "--dry-run"])?;
+    let slots = ["--packing", "slots"];
+    let dry = [&["query", MODEL, "--data", &one, "--dry-run"], &slots[..]].concat();
+    let plan = scene.run(ASKER, &dry)?;
     let full = plan["max_patients"].as_u64().context("no batch size")? as usize;
     let count = images.map_or(full, |images| images.min(full));
     let (data, out) = (shown(&idx(&scene, count)?), shown(&scene.dir().join("out.csv")));
-    let args = ["query", MODEL, "--data", &data, "--out", &out];
+    let args = [&["query", MODEL, "--data", &data, "--out", &out], &slots[..]].concat();
     ask(
         &mut scene,
         &args,
