@@ -22,8 +22,8 @@ pub(crate) const TOLERANCE: f64 = 1.0 + 1e-9;
 impl Program {
     /// Evaluates a batch without seeing it: one ciphertext per model input, made by a [`Querier`](crate::Querier) of this program, or one in all if it
     /// is packed. The answer is one ciphertext of level 0 per output with a patient per slot, or one in all, re-randomised under the querier's public key: its polynomials say nothing
-    /// of how it was computed; its noise, which the querier sees, is flooded as far as [`Plan::flooding_bits`] says; the bounds that it
-    /// states are those of the [`Interface`].
+    /// of how it was computed; its noise, which the querier sees, is flooded as far as [`Plan::flooding_bits`](crate::Plan::flooding_bits) says; the bounds that it
+    /// states are those of the [`Interface`](crate::Interface).
     ///
     /// `progress` gets steps done and steps in all. Everything about the inputs is checked before anything is computed.
     pub fn run(

@@ -59,7 +59,7 @@ impl Program {
     }
 
     /// Compiles a model whose activations were `recorded` in training, such that `precision_bits` bits after the binary point of the
-    /// outputs are expected to be right (see [`Precision::Expected`]). Bounds over all possible inputs are out of reach for networks
+    /// outputs are expected to be right (see [`Precision::Expected`](crate::Precision::Expected)). Bounds over all possible inputs are out of reach for networks
     /// with many values; what patients look like is within reach. Takes the cheapest way per patient among all standard presets and
     /// layouts of scales.
     pub fn compile_recorded(
