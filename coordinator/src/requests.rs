@@ -61,8 +61,10 @@ impl Desk {
                 let (limits, service) = (self.limits, Arc::clone(&self.service));
                 let sink = blocking(move || {
                     // What is too long is refused as such, and not counted.
-                    if kind == BlobKind::Batch && len <= limits.batch {
-                        service.admit_batch(&party, &digest)?;
+                    match kind {
+                        BlobKind::Batch if len <= limits.batch => service.admit_batch(&party, &digest)?,
+                        BlobKind::EvaluationKey if len <= limits.key => service.admit_key(&party, &digest)?,
+                        _ => {}
                     }
                     Sink::open(&engine, limits, &party, &digest, len, kind)
                 });

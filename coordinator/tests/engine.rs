@@ -271,9 +271,16 @@ fn blobs_are_for_those_they_concern_and_go_when_the_study_ends() {
     }
     let begun = Digest::of(b"an upload that does not end");
     drop(blobs.begin(&begun, BlobKind::Contribution as u16, asker).unwrap());
-    assert_eq!(blobs.partials().unwrap(), [(begun, asker.clone())]);
+    let query = Digest::of(b"a batch that goes on");
+    let mut upload = blobs.begin(&query, BlobKind::Batch as u16, asker).unwrap();
+    assert_eq!(blobs.partials().unwrap().len(), 2);
     engine.fail("a test ends it").unwrap();
-    assert!(blobs.partials().unwrap().is_empty());
+    let left = blobs.partials().unwrap();
+    assert_eq!(left.len(), 1);
+    assert_eq!((left[0].digest, left[0].kind), (query, BlobKind::Batch as u16));
+    upload.append(b"a batch that goes on").unwrap();
+    upload.finish().unwrap();
+    assert!(blobs.info(&query).unwrap().is_some());
     assert!(blobs.info(&ciphertexts).unwrap().is_none() && blobs.info(&sum).unwrap().is_none());
     assert!(blobs.info(&answer).unwrap().is_some());
     assert!(matches!(

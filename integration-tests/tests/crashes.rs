@@ -116,10 +116,14 @@ fn a_party_dies_in_every_state() -> anyhow::Result<()> {
 }
 
 #[test]
-fn the_coordinator_dies_while_queries_wait_and_after_answering() -> anyhow::Result<()> {
+fn the_coordinator_dies_while_queries_wait_in_their_evaluation_and_after_answering() -> anyhow::Result<()> {
     let mut scene = Scene::started(EXECUTABLE, &patient_heart()?)?;
     scene.wait_done()?;
-    for point in ["coordinator.query.accepted", "coordinator.query.done"] {
+    for point in [
+        "coordinator.query.accepted",
+        "coordinator.query.evaluating",
+        "coordinator.query.done",
+    ] {
         scene.stop(COORDINATOR)?;
         scene.start_killed_at(COORDINATOR, point)?;
         let party = PartyId::new("budapest")?;
@@ -136,6 +140,29 @@ fn the_coordinator_dies_while_queries_wait_and_after_answering() -> anyhow::Resu
         query.result()?;
         scene.check_answers(&party, &out)?;
     }
+    scene.finish()?;
+    Ok(())
+}
+
+/// A query whose evaluation ends the coordinator again and again is given up, and the next one is answered.
+#[test]
+fn a_query_that_ends_the_coordinator_thrice_fails() -> anyhow::Result<()> {
+    const POINT: &str = "coordinator.query.evaluating";
+    let mut scene = Scene::started(EXECUTABLE, &patient_heart()?)?;
+    scene.wait_done()?;
+    scene.stop(COORDINATOR)?;
+    scene.start_killed_at(COORDINATOR, POINT)?;
+    let party = PartyId::new("budapest")?;
+    let query = scene.command(party.as_str(), ["query", "--held-out"])?;
+    scene.wait_killed(COORDINATOR)?;
+    for _ in 1..3 {
+        scene.start_killed_at(COORDINATOR, POINT)?;
+        scene.wait_killed(COORDINATOR)?;
+    }
+    scene.start(COORDINATOR)?;
+    let failure = query.failure()?;
+    anyhow::ensure!(failure.log.contains("interrupted too often"), "{}", failure.log);
+    scene.query(&party)?;
     scene.finish()?;
     Ok(())
 }

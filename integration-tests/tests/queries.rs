@@ -157,7 +157,7 @@ fn a_registered_model_is_asked() -> anyhow::Result<()> {
     scene.end()
 }
 
-/// A model whose ciphertexts wait on disk, in the coordinator's folder, gives the same answers; also after a coordinator that was killed in the middle.
+/// A model whose ciphertexts wait on disk, in the coordinator's folder, gives the same answers; what a coordinator that was killed has left there goes.
 #[test]
 fn a_model_that_does_not_fit_in_memory_is_asked() -> anyhow::Result<()> {
     const SIDE: u8 = 12;
@@ -220,6 +220,47 @@ fn a_model_that_does_not_fit_in_memory_is_asked() -> anyhow::Result<()> {
         );
     }
     ensure!(std::fs::read_dir(&scratch)?.next().is_none());
+    scene.end()
+}
+
+/// Quotas of one batch: what a killed asker has sent without asking does not count against the next attempt, and who asks too often is told for how
+/// long to wait.
+#[test]
+fn quotas_hold_back_and_nothing_that_was_left_counts() -> anyhow::Result<()> {
+    let mut scene = scene()?;
+    let file = tabular(1)?;
+    add(&mut scene, &file, "heart")?;
+    let (csv, schema, rows) = patients(&file, scene.dir(), 12)?;
+    let out = scene.dir().join("out.csv");
+    let [data, schema, out_arg] = [shown(&csv), shown(&schema), shown(&out)];
+    let ask = [
+        "query", "heart", "--csv", &data, "--schema", &schema, "--out", &out_arg,
+    ];
+    let config = scene.home(COORDINATOR).join("config.toml");
+    let allow = |hourly: u32| -> anyhow::Result<()> {
+        let lines = std::fs::read_to_string(&config)?;
+        let lines = lines.lines().map(|line| match line.split_once(" = ") {
+            Some(("max_waiting", _)) => "max_waiting = 1".to_owned(),
+            Some(("max_hourly", _)) => format!("max_hourly = {hourly}"),
+            _ => line.to_owned(),
+        });
+        let lines: Vec<String> = lines.collect();
+        Ok(std::fs::write(&config, lines.join("\n"))?)
+    };
+    allow(1)?;
+    scene.restart_coordinator()?;
+    for _ in 0..3 {
+        scene.run_killed_at(ASKER, &ask, "party.query.uploaded")?;
+    }
+    scene.run(ASKER, &ask)?;
+    check(&std::fs::read_to_string(&out)?, &file, &rows)?;
+
+    let refused = scene.command(ASKER, ask)?.failure()?;
+    ensure!(error_code(&refused.log) == "G1703", "{}", refused.log);
+    ensure!(refused.log.contains("the next one in"), "{}", refused.log);
+    allow(0)?;
+    scene.restart_coordinator()?;
+    scene.run(ASKER, &ask)?;
     scene.end()
 }
 

@@ -149,6 +149,11 @@ pub enum PartyError {
     /// An encrypted query failed. The cause is not told apart (design: one uniform error whatever went wrong).
     #[error("the answer is not usable")]
     Answer,
+    /// The coordinator takes no batch under this party's evaluation key any more, since it registered a later one. It never takes the place back.
+    #[error(
+        "another evaluation key of this party took the place of the one here: `party query --new-key` makes a new one"
+    )]
+    StaleKey,
     /// The study ended without being completed.
     #[error("the study is closed: {0}")]
     Closed(String),
@@ -231,6 +236,7 @@ impl PartyError {
             Self::NotYet(_) => 601,
             Self::Role { .. } => 602,
             Self::Answer => 603,
+            Self::StaleKey => 604,
             Self::Closed(_) => 701,
             Self::Internal(_) => 901,
         };
@@ -243,6 +249,8 @@ impl PartyError {
             Self::Forked { source, .. } => Some(source.code()),
             Self::Audit(error) => Some(error.code()),
             Self::Inconsistent(_) => Some(Code::AuditInconsistent),
+            // What the coordinator would answer, had a batch been sent.
+            Self::StaleKey => Some(Code::NoKey),
             _ => None,
         }
     }
@@ -300,6 +308,7 @@ impl PartyError {
             Self::Answer => {
                 "do not send the same patients again under the same key; `party query --new-key` makes another one"
             }
+            Self::StaleKey => Code::NoKey.hint(),
             Self::Closed(_) => "ask the operator why; `coordinator status` tells",
             Self::Internal(_) => "report this with the log of `party serve`",
         }
@@ -324,7 +333,7 @@ impl PartyError {
             | Self::Mismatched(_)
             | Self::Outside { .. } => Exit::Data,
             Self::Net(_) if self.is_succession() => Exit::Closed,
-            Self::Net(_) => Exit::Network,
+            Self::Net(_) | Self::StaleKey => Exit::Network,
             Self::Untrue(_)
             | Self::Mismatch { .. }
             | Self::Forked { .. }
@@ -381,5 +390,19 @@ impl PartyError {
 
     pub(crate) fn internal(error: impl std::fmt::Display) -> Self {
         Self::Internal(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_key_is_what_the_coordinator_would_refuse_and_its_remedy_is_named() {
+        let refused = PartyError::from(NetError::Refused(Refusal::new(Code::NoKey, "stale")));
+        let stale = PartyError::StaleKey;
+        assert_eq!((stale.code(), stale.exit()), (refused.code(), refused.exit()));
+        assert!(stale.to_string().contains("--new-key") && stale.hint().contains("--new-key"));
+        assert!(!stale.is_transient(), "the query would wait for ever");
     }
 }

@@ -84,8 +84,8 @@ codes! {
     StudySucceeded = 1502, "read and sign the successor that the operator sent: `party study sign FILE`";
     /// No model has been published for serving.
     NoModel = 1601, "wait until training has finished";
-    /// No evaluation key is registered for this party.
-    NoKey = 1602, "the key is registered by the query command; run it again";
+    /// An evaluation key that is not registered for this party, or that a later one took the place of.
+    NoKey = 1602, "the query command registers a key that is missing: run it again; if a later key took its place, add `--new-key`";
     /// A query or key that does not conform to the preset of the program.
     BadQuery = 1603, "use the preset that the coordinator names";
     /// An evaluation that failed.

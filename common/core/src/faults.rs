@@ -1,6 +1,6 @@
 //! Named points at which a test may kill the process.
 //!
-//! A daemon calls [`reach`] right after each state has become durable. When the environment variable `GALEN_KILL_AT`
+//! A daemon calls [`reach`] right after each state has become durable, and in the middle of what takes long. When the environment variable `GALEN_KILL_AT`
 //! names that point, the process sends itself SIGKILL there, which is as abrupt as a power cut: nothing is flushed,
 //! no destructor runs. Without the variable, [`reach`] does nothing. It can end the process and nothing else.
 

@@ -8,6 +8,8 @@ pub const MAX_TABLE: usize = 256;
 pub const MAX_SHIFT: u32 = 24;
 /// Most wires of a circuit.
 pub const MAX_WIRES: usize = 1 << 20;
+/// Most terms of all sums of a circuit: some hundreds of megabytes.
+pub const MAX_TERMS: usize = 1 << 24;
 /// No sum may reach this magnitude.
 const MAX_SUM: i64 = 1 << 40;
 
@@ -169,6 +171,9 @@ pub enum CircuitError {
     /// More wires than a circuit may have.
     #[error("a circuit has at most {MAX_WIRES} wires")]
     Wires,
+    /// Sums of more terms than a circuit may have.
+    #[error("the sums of a circuit have at most {MAX_TERMS} terms in all")]
+    Terms,
     /// An empty input range.
     #[error("input {input} has the empty range {min} to {max}")]
     Empty {
@@ -226,6 +231,8 @@ pub struct Circuit {
     /// Of every wire.
     ranges: Vec<Interval>,
     output_ranges: Vec<Interval>,
+    /// Of all sums.
+    terms: usize,
 }
 
 impl Circuit {
@@ -252,6 +259,7 @@ impl Circuit {
             outputs: Vec::new(),
             ranges: inputs,
             output_ranges: Vec::new(),
+            terms: 0,
         })
     }
 
@@ -336,7 +344,7 @@ impl Circuit {
         if self.ranges.len() >= MAX_WIRES {
             return Err(CircuitError::Wires);
         }
-        let sum = sum.normalised();
+        let sum = self.admitted(sum)?;
         let range = self.range_of(&sum)?;
         let read = Interval::new(range.min >> shift, range.max >> shift);
         let entries = read.count();
@@ -346,12 +354,22 @@ impl Circuit {
         Ok((sum, read))
     }
 
+    /// A sum in its normal form, if there is room for its terms.
+    fn admitted(&self, sum: Sum) -> Result<Sum, CircuitError> {
+        let sum = sum.normalised();
+        if sum.terms.len() > MAX_TERMS.saturating_sub(self.terms) {
+            return Err(CircuitError::Terms);
+        }
+        Ok(sum)
+    }
+
     fn append(&mut self, sum: Sum, shift: u32, first: i64, table: Vec<i64>) -> Result<usize, CircuitError> {
         let min = table.iter().copied().fold(i64::MAX, i64::min);
         let max = table.iter().copied().fold(i64::MIN, i64::max);
         if min <= -MAX_SUM || max >= MAX_SUM {
             return Err(CircuitError::Magnitude);
         }
+        self.terms += sum.terms.len();
         self.ranges.push(Interval::new(min, max));
         self.lookups.push(Lookup {
             sum,
@@ -364,8 +382,9 @@ impl Circuit {
 
     /// Appends an output.
     pub fn output(&mut self, sum: Sum) -> Result<(), CircuitError> {
-        let sum = sum.normalised();
+        let sum = self.admitted(sum)?;
         self.output_ranges.push(self.range_of(&sum)?);
+        self.terms += sum.terms.len();
         self.outputs.push(sum);
         Ok(())
     }
@@ -493,6 +512,23 @@ mod tests {
             assert!(circuit.lookups()[0].coarsened(2).entries() <= 2);
             assert!(circuit.lookups()[1].coarsened(2).shift <= 3);
         }
+    }
+
+    #[test]
+    fn terms_are_counted_over_all_sums() {
+        let mut circuit = Circuit::new(vec![Interval::new(0, 1); 4]).unwrap();
+        let sum = |terms: usize| Sum {
+            terms: (0..terms).map(|wire| (wire, 1)).collect(),
+            constant: 0,
+        };
+        circuit.output(sum(2)).unwrap();
+        circuit.lookup(sum(3), 0, |v| v).unwrap();
+        assert_eq!(circuit.terms, 5);
+        circuit.terms = MAX_TERMS - 3;
+        assert_eq!(circuit.lookup(sum(4), 0, |v| v), Err(CircuitError::Terms));
+        assert_eq!(circuit.output(sum(4)), Err(CircuitError::Terms));
+        circuit.output(sum(3)).unwrap();
+        assert_eq!(circuit.output(sum(1)), Err(CircuitError::Terms));
     }
 
     #[test]

@@ -38,7 +38,7 @@ mod spiking;
 mod trees;
 mod trial;
 
-pub use circuit::{Circuit, CircuitError, Interval, Lookup, MAX_SHIFT, MAX_TABLE, MAX_WIRES, Sum};
+pub use circuit::{Circuit, CircuitError, Interval, Lookup, MAX_SHIFT, MAX_TABLE, MAX_TERMS, MAX_WIRES, Sum};
 pub use codec::{CodecError, Kind, MAX_PATIENTS, VERSION, peek};
 pub use compile::{CompileError, LOG2_FAILURE};
 pub use features::{Code, Encoder, Feature, FeatureError, MAX_THRESHOLDS};

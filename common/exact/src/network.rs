@@ -1,5 +1,6 @@
 //! A model as weighted sums and activations, everything linear folded.
 
+use crate::circuit::MAX_TERMS;
 use galen_models::{Granularity, Layer, Model, Shape, Site};
 
 /// `constant + sum of weight * wire`, each wire once, in order.
@@ -36,9 +37,6 @@ pub(crate) struct Network {
     pub units: Vec<Unit>,
     pub outputs: Vec<Linear>,
 }
-
-/// Most terms of all sums together.
-const MAX_TERMS: usize = 1 << 24;
 
 /// A model that the exact engine does not evaluate.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

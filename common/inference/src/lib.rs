@@ -12,8 +12,9 @@
 //! few patients, all values of whom are in one ciphertext; [`Expense`] says for how many that is faster.
 //!
 //! To read the code in the order of a query: `lower` (model to fewest operations, `network`, on `sparse` matrices), `circuit` (the operations laid
-//! out over levels and scales, written once for ciphertexts, `encrypted`, and for their `bounds`), `choice` (of preset and layout), `packed` (the same for few patients), `program` and
-//! its `plan`, `interface` and `querier`, `serving` (the querier's public keys). [`Calibration`] turns a plan into seconds.
+//! out over levels and scales, written once for ciphertexts, `encrypted`, and for their `bounds`), `choice` (of preset and layout), `packed` (the same for few patients; either
+//! is a `way`), `program` and its `plan`, `interface` and `querier`, `serving` (the querier's public keys), and `evaluation` of what arrives (on a `shelf` where
+//! ciphertexts wait on disk). [`Calibration`] turns a plan into seconds.
 
 mod bounds;
 mod calibration;

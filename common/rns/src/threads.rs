@@ -72,8 +72,12 @@ fn builder(count: usize) -> Result<rayon::ThreadPoolBuilder, ThreadsError> {
 }
 
 /// Runs a computation on a thread of the current pool, where it would otherwise begin on the caller's, and waits for it. For long ones that hold
-/// much: an allocator that keeps what each thread freed for that thread then has few of them to keep it for.
+/// much: an allocator that keeps what each thread freed for that thread then has few of them to keep it for. The only thread of a pool is left to
+/// everybody.
 pub fn inside<T: Send>(computation: impl FnOnce() -> T + Send) -> T {
+    if current() == 1 {
+        return computation();
+    }
     rayon::scope(|_| computation())
 }
 
@@ -95,8 +99,10 @@ mod tests {
             assert_eq!(threads.install(current), count);
         }
         assert!(Threads::new(0).unwrap().count() >= 1);
+        // From within a pool of one thread, and from outside of any.
+        assert_eq!(Threads::new(1).unwrap().install(|| inside(current)), 1);
         assert!(rayon::current_thread_index().is_none());
-        assert!(inside(rayon::current_thread_index).is_some());
+        assert_eq!(inside(rayon::current_thread_index).is_some(), current() > 1);
         assert!(matches!(
             Threads::new(MAX_THREADS + 1),
             Err(ThreadsError::Count { .. })

@@ -44,7 +44,7 @@ mod store;
 mod table;
 
 pub use batch::Batch;
-pub use blobs::{BlobInfo, BlobReader, BlobStore, BlobWriter, SEGMENT_BYTES};
+pub use blobs::{BlobInfo, BlobReader, BlobStore, BlobWriter, Partial, SEGMENT_BYTES};
 pub use crypter::Crypter;
 pub use database::Database;
 pub use erasable::Erasable;

@@ -101,7 +101,7 @@ fn a_torn_partial_file_loses_only_what_is_torn() {
     let mut writer = store.blobs().begin(&digest, 1, &party("a")).unwrap();
     writer.append(&bytes).unwrap();
     drop(writer);
-    let path = dir.path().join("partial").join(format!("{digest}.a"));
+    let path = dir.path().join("partial").join(format!("{digest}.1.a"));
     let stored = std::fs::read(&path).unwrap();
     // A byte changed in the second segment: the first one stays.
     let mut torn = stored.clone();
@@ -255,14 +255,17 @@ fn files_are_encrypted_and_orphans_are_swept() {
     std::fs::copy(&path, &orphan).unwrap();
     let partial = |name: &str| dir.path().join("partial").join(name);
     std::fs::write(partial("ab.IMPORT"), b"x").unwrap();
-    std::fs::write(partial(&format!("{kept}.a")), b"x").unwrap();
-    std::fs::write(partial(&format!("{kept}.b")), b"x").unwrap();
+    std::fs::write(partial(&format!("{kept}.1.a")), b"x").unwrap();
+    std::fs::write(partial(&format!("{kept}.1.b")), b"x").unwrap();
     let hex = lost.to_hex();
     std::fs::remove_file(dir.path().join("blobs").join(&hex[..1]).join(&hex)).unwrap();
     let store = Store::open(dir.path()).unwrap();
     assert!(!orphan.exists() && path.exists());
-    assert!(!partial("ab.IMPORT").exists() && !partial(&format!("{kept}.a")).exists());
-    assert!(partial(&format!("{kept}.b")).exists(), "party b is still sending");
+    assert!(!partial("ab.IMPORT").exists() && !partial(&format!("{kept}.1.a")).exists());
+    assert!(
+        partial(&format!("{kept}.1.b")).exists(),
+        "party b is still sending"
+    );
     assert_eq!(store.blobs().read(&kept).unwrap(), text);
     assert!(
         store.blobs().info(&lost).unwrap().is_none(),

@@ -415,7 +415,7 @@ pub(crate) fn add(args: &AddArgs) -> anyhow::Result<Outcome> {
     let versions: Vec<Digest> = packages.iter().map(Package::version).collect();
     let mut taken = true;
     for version in &versions {
-        taken = wait(&home, version)? && taken;
+        taken = wait(&home, &name, version)? && taken;
     }
     let said = if taken {
         "the daemon answers it"
@@ -473,18 +473,25 @@ fn out_line(text: &mut String) -> &mut String {
     text
 }
 
-/// Waits until the daemon has taken the version in; false if none runs.
-fn wait(home: &Home, version: &Digest) -> anyhow::Result<bool> {
+/// Waits until the daemon has taken the version in under this name; false if none runs.
+fn wait(home: &Home, name: &str, version: &Digest) -> anyhow::Result<bool> {
     let began = Instant::now();
     while let Some(status) = running(home) {
-        if status.models.iter().any(|model| model.version == *version) {
-            return Ok(true);
-        }
-        for (failed, kind, reason) in registry::pending(&home.models_path()) {
-            ensure!(
-                failed != *version || kind != "failed",
-                "the daemon does not take the model: {reason}"
-            );
+        // The package goes when it has been read, and what stands against it comes before.
+        let pending = registry::pending(&home.models_path());
+        let own = |kind: &str| {
+            pending
+                .iter()
+                .find(|(of, asked, _)| of == version && *asked == kind)
+        };
+        if own("add").is_none() {
+            if let Some((_, _, reason)) = own("failed") {
+                bail!("the daemon does not take the model: {reason}");
+            }
+            let is_it = |model: &ModelStatus| model.version == *version && model.name == name;
+            if status.models.iter().any(is_it) {
+                return Ok(true);
+            }
         }
         if began.elapsed() > PATIENCE {
             bail!("the daemon does not take the model in; its log has the reason");
@@ -560,7 +567,13 @@ pub(crate) fn remove(dir: &Path, which: &str) -> anyhow::Result<Outcome> {
         let hex = model.version.to_hex();
         model.added_ms > 0 && (model.name == which || (which.len() >= 8 && hex.starts_with(which)))
     };
-    let versions: Vec<Digest> = models.iter().filter(named).map(|m| m.version).collect();
+    let mut versions: Vec<Digest> = models.iter().filter(named).map(|m| m.version).collect();
+    // What waits, or was refused.
+    for (version, ..) in registry::pending(&home.models_path()) {
+        if which.len() >= 8 && version.to_hex().starts_with(which) && !versions.contains(&version) {
+            versions.push(version);
+        }
+    }
     ensure!(
         !versions.is_empty(),
         "no registered model is called \"{which}\"; `coordinator model list` shows them"
@@ -569,7 +582,10 @@ pub(crate) fn remove(dir: &Path, which: &str) -> anyhow::Result<Outcome> {
         registry::ask_removal(&home.models_path(), version)?;
     }
     Ok(Outcome {
-        text: format!("{} versions are removed by the daemon.", versions.len()),
+        text: match versions.len() {
+            1 => "1 version is removed by the daemon.".to_owned(),
+            count => format!("{count} versions are removed by the daemon."),
+        },
         data: json!({ "versions": versions }),
     })
 }

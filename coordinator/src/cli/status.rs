@@ -90,11 +90,13 @@ fn describe(status: &Status, now_ms: u64) -> String {
     for model in status.models.iter().filter(|model| model.added_ms > 0) {
         let _ = writeln!(
             out,
-            "model     {} {}{}, {}",
+            "model     {} {}{}, {} {}{}",
             model.name,
             model.version.short(),
             if model.current { "" } else { " (earlier)" },
-            model.preset
+            model.engine,
+            model.preset,
+            if model.packed { ", packed" } else { "" }
         );
     }
     if !status.models.is_empty() {

@@ -68,6 +68,18 @@ impl Keys {
         Ok(found.and_then(|(preset, record)| (record.present == *key).then_some(preset)))
     }
 
+    /// Whether a key was registered, even if another one has taken its place.
+    pub(super) fn knows(&self, party: &PartyId, key: &Digest) -> Result<bool, StoreError> {
+        Ok(self.find(party, key)?.is_some())
+    }
+
+    /// Whether another key has taken the place of this one.
+    pub(super) fn is_former(&self, party: &PartyId, key: &Digest) -> Result<bool, StoreError> {
+        Ok(self
+            .find(party, key)?
+            .is_some_and(|(_, record)| record.present != *key))
+    }
+
     fn find(&self, party: &PartyId, key: &Digest) -> Result<Option<(String, KeyRecord)>, StoreError> {
         let prefix = format!("{party}/");
         for entry in self.records.prefix(prefix.as_bytes()) {

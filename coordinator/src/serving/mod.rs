@@ -6,6 +6,7 @@
 
 mod exact;
 mod keys;
+mod leftovers;
 mod queue;
 pub mod registry;
 mod served;
@@ -144,11 +145,9 @@ impl Service {
         home::remove_folder(scratch)?;
         let store = engine.store();
         let queue = Queue::open(store, limits.quotas)?;
-        for batch in queue.ended_batches()? {
-            // The process may have ended between recording the outcome and deleting the batch.
-            store.blobs().delete(&batch)?;
-        }
-        let uploads = Uploads::open(store, &queue, engine.now_ms())?;
+        let keys = Keys::open(store)?;
+        leftovers::delete(store, &queue, &keys)?;
+        let uploads = Uploads::open(store, &queue, &keys, engine.now_ms())?;
         let service = Self {
             engine: Arc::clone(engine),
             limits,
@@ -156,7 +155,7 @@ impl Service {
             registry: Mutex::new(Registry::open(store, engine.own(), limits.versions)?),
             loaded: Mutex::default(),
             measured: Mutex::default(),
-            keys: Mutex::new(Keys::open(store)?),
+            keys: Mutex::new(keys),
             expanded: Mutex::default(),
             queue: Mutex::new(queue),
             uploads: Mutex::new(uploads),
@@ -278,14 +277,27 @@ impl Service {
 
     /// How a party's evaluation key is doing.
     pub fn key_status(&self, party: &PartyId, key: &Digest) -> Result<KeyState, Refusal> {
-        locked(&self.keys).status(party, key, |old| locked(&self.queue).needs(old))
+        let state = locked(&self.keys).status(party, key, |old| locked(&self.queue).needs(old));
+        if !matches!(state, Ok(KeyState::Missing)) {
+            locked(&self.uploads).attached(party, key);
+        }
+        state
+    }
+
+    /// Whether a party may send an evaluation key.
+    pub fn admit_key(&self, party: &PartyId, key: &Digest) -> Result<(), Refusal> {
+        if locked(&self.keys).knows(party, key).map_err(|e| e.refusal())? {
+            return Ok(());
+        }
+        let (most, now_ms) = (self.limits.quotas.waiting, self.engine.now_ms());
+        locked(&self.uploads).admit(party, key, most, now_ms)
     }
 
     /// Whether a party may send a batch.
     pub fn admit_batch(&self, party: &PartyId, batch: &Digest) -> Result<(), Refusal> {
         let now_ms = self.engine.now_ms();
         let queue = locked(&self.queue);
-        if queue.names(party, batch).map_err(|e| e.refusal())? {
+        if queue.is_open(party, batch) {
             return Ok(());
         }
         queue.check_quotas(party, now_ms)?;
@@ -404,8 +416,12 @@ impl Service {
         locked(&self.queue).state(party, batch)
     }
 
-    /// Takes a query back. If it is being evaluated, what comes of it is dropped.
+    /// Takes a query back, or a batch that no query names. If it is being evaluated, what comes of it is dropped.
     pub fn cancel(&self, party: &PartyId, batch: &Digest) -> Result<QueryState, Refusal> {
+        let withdrawn = locked(&self.uploads).withdraw(self.engine.store().blobs(), party, batch);
+        if withdrawn.map_err(|e| e.refusal())? {
+            return Ok(QueryState::Cancelled);
+        }
         let (state, runs) = locked(&self.queue).cancel(party, batch, self.engine.now_ms())?;
         if !runs {
             let blobs = self.engine.store().blobs();
@@ -479,7 +495,11 @@ impl Service {
     pub fn sweep(&self) -> Result<(), ServiceError> {
         let before = self.engine.now_ms().saturating_sub(self.limits.keep_ms);
         let blobs = self.engine.store().blobs();
-        for query in locked(&self.queue).forget(before)? {
+        // Looked through without the lock: there may be a million of them.
+        let records = locked(&self.queue).records();
+        let old = queue::ended_before(&records, before)?;
+        let forgotten = locked(&self.queue).forget(old)?;
+        for query in forgotten {
             if let Some((_, Outcome::Answered(answer))) = query.outcome {
                 blobs.delete(&answer)?;
             }
@@ -536,6 +556,7 @@ impl Service {
         let mut expanded = locked(&self.expanded);
         let progress = |done, total| {
             progress.set(done, total);
+            faults::reach("coordinator.query.evaluating");
             !locked(&self.queue).has_ended(query)
         };
         // The ciphertexts of a batch are some gigabytes, which threads that come and go would keep apart.

@@ -8,9 +8,9 @@
 
 use galen_core::{Code, Digest, PartyId, Refusal};
 use galen_net::protocol::QueryState;
-use galen_store::{Repository, Store, StoreError, Table};
+use galen_store::{Database, Repository, Store, StoreError, Table};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -91,6 +91,7 @@ impl Progress {
 type Name = (PartyId, Digest);
 
 pub(super) struct Queue {
+    database: Database,
     repository: Repository<QueryRecord>,
     /// Those that wait or run, of every party in the order of arrival.
     open: BTreeMap<PartyId, BTreeMap<u64, QueryRecord>>,
@@ -109,6 +110,7 @@ pub(super) struct Queue {
 impl Queue {
     pub(super) fn open(store: &Store, quotas: Quotas) -> Result<Self, StoreError> {
         let mut queue = Self {
+            database: store.database().clone(),
             repository: store.database().repository(&QUERIES)?,
             open: BTreeMap::new(),
             ended: BTreeMap::new(),
@@ -403,21 +405,27 @@ impl Queue {
         }
     }
 
-    /// Forgets what ended before a time; returns it.
-    pub(super) fn forget(&mut self, before_ms: u64) -> Result<Vec<QueryRecord>, StoreError> {
-        let mut old = Vec::new();
-        for entry in self.repository.iter() {
-            let (_, query) = entry?;
-            if query
-                .outcome
-                .as_ref()
-                .is_some_and(|(ended, _)| *ended < before_ms)
-            {
-                old.push(query);
+    /// All queries on record, which can be looked through while the queue is at work.
+    pub(super) fn records(&self) -> Repository<QueryRecord> {
+        self.repository.clone()
+    }
+
+    /// Forgets queries that have ended, as one write. One that ended otherwise meanwhile stays.
+    pub(super) fn forget(&mut self, mut old: Vec<QueryRecord>) -> Result<Vec<QueryRecord>, StoreError> {
+        let mut kept = Vec::new();
+        for query in &old {
+            let key = record_key(&query.party, &query.batch);
+            if self.repository.get(key)?.as_ref() != Some(query) {
+                kept.push(query.number);
             }
         }
+        old.retain(|query| !kept.contains(&query.number));
+        let mut deletions = self.database.batch();
         for query in &old {
-            self.repository.delete(record_key(&query.party, &query.batch))?;
+            deletions.delete(&self.repository, record_key(&query.party, &query.batch));
+        }
+        deletions.commit()?;
+        for query in &old {
             if let Some((_, outcome)) = &query.outcome {
                 let count = self.ended_as(&query.party, outcome);
                 *count = count.saturating_sub(1);
@@ -427,16 +435,25 @@ impl Queue {
         Ok(old)
     }
 
-    /// The batches of queries that have ended.
-    pub(super) fn ended_batches(&self) -> Result<Vec<Digest>, StoreError> {
-        let mut batches = Vec::new();
+    /// The answers that have not been fetched.
+    pub(super) fn answers(&self) -> Result<BTreeSet<Digest>, StoreError> {
+        let mut answers = BTreeSet::new();
         for entry in self.repository.iter() {
-            let (_, query) = entry?;
-            if query.outcome.is_some() {
-                batches.push(query.batch);
+            if let Some((_, Outcome::Answered(answer))) = entry?.1.outcome {
+                answers.insert(answer);
             }
         }
-        Ok(batches)
+        Ok(answers)
+    }
+
+    /// Whether a query that names this batch has ended.
+    pub(super) fn is_over(&self, party: &PartyId, batch: &Digest) -> Result<bool, StoreError> {
+        Ok(self.open_query(party, batch).is_none() && self.names(party, batch)?)
+    }
+
+    /// Whether a query that names this batch waits or runs.
+    pub(super) fn is_open(&self, party: &PartyId, batch: &Digest) -> bool {
+        self.open_query(party, batch).is_some()
     }
 
     /// Whether a query was taken back, or ended otherwise.
@@ -482,6 +499,27 @@ impl Queue {
         }
         all
     }
+}
+
+/// The queries that ended before a time.
+pub(super) fn ended_before(
+    records: &Repository<QueryRecord>,
+    before_ms: u64,
+) -> Result<Vec<QueryRecord>, StoreError> {
+    let old = |query: &QueryRecord| {
+        query
+            .outcome
+            .as_ref()
+            .is_some_and(|(ended, _)| *ended < before_ms)
+    };
+    let mut all = Vec::new();
+    for entry in records.iter() {
+        let (_, query) = entry?;
+        if old(&query) {
+            all.push(query);
+        }
+    }
+    Ok(all)
 }
 
 fn is(name: &Name, query: &QueryRecord) -> bool {

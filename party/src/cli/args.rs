@@ -106,7 +106,8 @@ pub(super) enum Command {
         long_about = "Encrypts patients under this hospital's own key, has the coordinator evaluate a model on them blindly, and \
         decrypts the results.\n\n\
         Needs: the role of a querier, and patients. MODEL is a name that --list shows, or the digest of a version; its patients are \
-        --data: a table, an archive of arrays, IDX images, or a folder of images, described by --schema where the shape of a sample does not say it all. \
+        --data: a table, an archive of arrays, IDX images, or a folder of images, described by --schema where the shape of a sample does not say it all; \
+        --csv FILE says that the file is a CSV table. \
         Without MODEL the study's own model is asked, once it is trained: --csv FILE with the columns of the study (the class may be left \
         out), --data FILE or FOLDER of images where the study is on images, or --held-out. The key is made once and kept encrypted; its public evaluation part (some megabytes) is uploaded once.\n\n\
         A model is evaluated by ckks, approximately and thousands of patients at a time, or by tfhe, exactly and patient by patient; --engine chooses where \
@@ -116,7 +117,7 @@ pub(super) enum Command {
         the key when passed on. A query that was interrupted goes on when the same command is given again.\n\n\
         Example:\n  party query --list --dir /srv/galen\n  \
         party query heart --data new.csv --schema heart.toml --dir /srv/galen --dry-run\n  \
-        party query heart --data new.csv --schema heart.toml --dir /srv/galen --out results.csv\n  \
+        party query heart --csv new.csv --schema heart.toml --dir /srv/galen --out results.csv\n  \
         party query heart --data new.csv --schema heart.toml --dir /srv/galen --engine tfhe --reveal decision\n  \
         party query --csv new-patients.csv --dir /srv/galen --out probabilities.csv\n  \
         party query --data new-scans/ --dir /srv/galen --out probabilities.csv\n\n\
@@ -535,6 +536,8 @@ mod tests {
                     long.contains("Needs:") && long.contains(&format!("Example:\n  {path} ")),
                     "{path}: {long}"
                 );
+                // What is left of a line that was to be continued.
+                assert!(!long.contains("        "), "{path}: {long}");
             }
         }
         look(&Cli::command(), "party");
@@ -556,6 +559,14 @@ mod tests {
         );
         assert!(parse(&["m", "--data", "x", "--schema", "s", "--clip"]).is_ok());
         assert!(parse(&["--csv", "x"]).is_ok() && parse(&["--held-out", "--format", "json"]).is_ok());
+        assert!(parse(&["m", "--csv", "x", "--schema", "s", "--clip"]).is_ok());
+        assert!(parse(&["m"]).is_err() && parse(&["m", "--list"]).is_err());
+        assert!(parse(&["m", "--csv", "x", "--data", "y"]).is_err());
+        assert!(parse(&["m", "--csv", "x", "--stored-as", "npz"]).is_err());
+        assert!(parse(&["--held-out", "--stored-as", "npz"]).is_err());
+        assert!(
+            parse(&["--csv", "x", "--schema", "s"]).is_err() && parse(&["--held-out", "--clip"]).is_err()
+        );
         let audit = |args: &[&str]| Cli::try_parse_from([&["party", "audit", "verify"], args].concat());
         assert!(audit(&[]).is_err() && audit(&["x"]).is_err() && audit(&["--study", "s"]).is_err());
         assert!(audit(&["x", "--study", "s", "--dir", "d"]).is_err());

@@ -9,6 +9,7 @@ use crate::query::{self, About, Asked, KeyStatus, Means, ModelQuestion, Question
 use anyhow::Context;
 use galen_core::SystemClock;
 use galen_core::telemetry::{self, LogFormat};
+use galen_data::Format;
 use galen_inference::Precision;
 use galen_net::protocol::Offer;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -37,17 +38,13 @@ pub(super) fn run(args: &QueryArgs, output: &Output) -> anyhow::Result<()> {
         let text = format!("Took back {queries} queries.");
         return output.say(serde_json::json!({ "cancelled": queries }), || text);
     }
-    if let (Some(model), Some(data)) = (&args.model, &args.data) {
+    if let (Some(model), Some(samples)) = (&args.model, samples(args)) {
         let question = ModelQuestion {
             model: model.clone(),
             engine: args.engine.engine(),
             packing: args.packing,
             reveal: args.reveal,
-            samples: Samples {
-                data: data.clone(),
-                schema: args.schema.clone(),
-                stored_as: args.stored_as,
-            },
+            samples,
             clip: args.clip,
             dry_run: args.dry_run,
             new_key: args.new_key,
@@ -81,6 +78,20 @@ pub(super) fn run(args: &QueryArgs, output: &Output) -> anyhow::Result<()> {
         report.out = Some(out.clone());
     }
     output.say(&report, || text(&report))
+}
+
+/// The patients for a model that the coordinator serves. That a file is `--csv` says how it is stored, whatever its name.
+fn samples(args: &QueryArgs) -> Option<Samples> {
+    let (data, stored_as) = match (&args.csv, &args.data) {
+        (Some(csv), _) => (csv, Some(Format::Csv)),
+        (None, Some(data)) => (data, args.stored_as),
+        (None, None) => return None,
+    };
+    Some(Samples {
+        data: data.clone(),
+        schema: args.schema.clone(),
+        stored_as,
+    })
 }
 
 /// Asks a model that the coordinator serves.
@@ -298,7 +309,7 @@ fn show(bar: &ProgressBar, stage: Stage) {
         Stage::Encrypting => ("encrypting".to_owned(), 0, 0),
         Stage::Connecting => ("connecting".to_owned(), 0, 0),
         Stage::Sending(done, total) => ("sending".to_owned(), done, total),
-        Stage::Busy => ("the coordinator has too much to do, waiting".to_owned(), 0, 0),
+        Stage::Busy(detail) => (waiting_text(&detail), 0, 0),
         Stage::Fetching(done, total) => ("receiving".to_owned(), done, total),
         Stage::Answered(done, total) => ("batches answered".to_owned(), done as u64, total as u64),
         Stage::Waiting(ahead) => (format!("waiting behind {ahead} queries"), 0, 0),
@@ -314,6 +325,15 @@ fn show(bar: &ProgressBar, stage: Stage) {
     bar.set_position(done);
 }
 
+/// Why the coordinator lets wait, in its own words: without what would move a terminal's cursor.
+fn waiting_text(detail: &str) -> String {
+    let plain = detail.chars().map(|c| if c.is_control() { ' ' } else { c });
+    format!(
+        "the coordinator has too much to do, waiting: {}",
+        plain.collect::<String>()
+    )
+}
+
 fn text(report: &Report) -> String {
     let sizes = format!(
         "{} patients in {} batches of {} bytes in all, evaluation key {} bytes, preset {}",
@@ -325,5 +345,35 @@ fn text(report: &Report) -> String {
     match &report.out {
         Some(out) => format!("Wrote {} ({sizes}) in {:.1} s.", out.display(), report.seconds),
         None => report::csv(&report.answers, report.decimals),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: QueryArgs,
+    }
+
+    #[test]
+    fn csv_names_patients_of_a_model_and_how_they_are_stored() {
+        let samples_of = |given: &[&str]| {
+            let line = [&["query", "heart", "--dir", "d", "--schema", "s"], given].concat();
+            samples(&Line::try_parse_from(line).unwrap().args).unwrap()
+        };
+        let csv = samples_of(&["--csv", "patients.txt"]);
+        assert_eq!(csv, samples_of(&["--data", "patients.txt", "--stored-as", "csv"]));
+        assert_eq!(csv.stored_as, Some(Format::Csv));
+        assert_eq!(samples_of(&["--data", "patients.npz"]).stored_as, None);
+    }
+
+    #[test]
+    fn what_the_coordinator_says_while_it_is_busy_is_shown_without_control_characters() {
+        let said = waiting_text("2 batches\u{1b}[2J\nwait");
+        assert!(said.ends_with("2 batches [2J wait"), "{said:?}");
     }
 }

@@ -10,6 +10,7 @@ use crate::sinks::StoreSink;
 use galen_core::{Digest, PartyId};
 use galen_net::NetError;
 use galen_net::protocol::{BlobKind, Item, Statement};
+use galen_store::Partial;
 use galen_sums::statement::{
     FINGERPRINT_REFUSED, FingerprintRefused, JUDGED, OPENED, OPENING_FAILED, Opened, OpeningFailed,
 };
@@ -198,8 +199,12 @@ impl Party {
             Err(error) if is_spoilt(&error) => {
                 let shared = Arc::clone(&self.shared);
                 blocking(move || {
-                    let owner = &shared.study.coordinator().name;
-                    Ok(shared.store.blobs().discard_partial(&digest, owner)?)
+                    let partial = Partial {
+                        digest,
+                        kind: kind as u16,
+                        owner: shared.study.coordinator().name.clone(),
+                    };
+                    Ok(shared.store.blobs().discard_partial(&partial)?)
                 })
                 .await?;
                 Err(PartyError::Spoilt(format!("a blob of {}: {error}", round.id())))

@@ -282,6 +282,8 @@ struct Query {
     /// Its name in the journal; a dry run has none.
     name: String,
     state: Unfinished,
+    /// Whether the coordinator takes no more batches under the key. Those that it took already are still evaluated.
+    stale: bool,
     stage: Watch,
 }
 
@@ -351,6 +353,7 @@ pub(super) async fn ask(
                 keys: Arc::new(keys),
                 name,
                 state,
+                stale: false,
                 stage,
             })
         }
@@ -359,11 +362,15 @@ pub(super) async fn ask(
     let answered = query.state.batches.iter().filter(|sent| sent.answer.is_some());
     asked.answered_before = answered.count();
     asked.key = asker.connection.key_state(query.state.key).await?.into();
-    if asked.key != KeyStatus::Present {
-        asked.upload_bytes += asked.key_bytes;
-        let cipher = Arc::clone(&query.cipher);
-        let key: Arc<[u8]> = blocking(move || Ok(cipher.serving_key()?.into())).await?;
-        asker.connection.register(&key).await?;
+    match asked.key {
+        KeyStatus::Present => {}
+        KeyStatus::Missing => {
+            asked.upload_bytes += asked.key_bytes;
+            let cipher = Arc::clone(&query.cipher);
+            let key: Arc<[u8]> = blocking(move || Ok(cipher.serving_key()?.into())).await?;
+            asker.connection.register(&key).await?;
+        }
+        KeyStatus::Stale => query.stale = true,
     }
     query.exchange(&mut asker.connection).await?;
     (asked.bytes_sent, asked.bytes_received) = asker.connection.close().await;
@@ -493,13 +500,17 @@ impl Query {
     }
 
     async fn submit(&mut self, connection: &mut Connection, index: usize) -> Result<(), PartyError> {
-        if let Some(sent) = self.state.batches.get(index)
-            && connection
-                .state(sent.batch)
-                .await?
-                .is_some_and(|s| s != QueryState::Cancelled)
-        {
-            return Ok(());
+        if let Some(sent) = self.state.batches.get(index) {
+            match connection.state(sent.batch).await? {
+                Some(QueryState::Cancelled) => {}
+                Some(_) => return Ok(()),
+                // Encrypted anew it is another batch, and what has arrived of this one would count against the party.
+                None => connection.cancel(sent.batch).await?,
+            }
+        }
+        if self.stale {
+            self.abandon(connection).await?;
+            return Err(PartyError::StaleKey);
         }
         (self.stage)(Stage::Encrypting);
         let (cohort, cipher, size) = (
@@ -556,6 +567,15 @@ impl Query {
         let answered = self.state.batches.iter().filter(|sent| sent.answer.is_some());
         (self.stage)(Stage::Answered(answered.count(), self.batches()));
         Ok(())
+    }
+
+    /// Ends a query that cannot be finished: asking the same again is another one, under another key.
+    async fn abandon(&self, connection: &mut Connection) -> Result<(), PartyError> {
+        for sent in self.state.batches.iter().filter(|sent| sent.answer.is_none()) {
+            connection.cancel(sent.batch).await?;
+        }
+        let (journal, name) = (Arc::clone(&self.journal), self.name.clone());
+        blocking(move || journal.end(&name)).await
     }
 
     async fn note(&self) -> Result<(), PartyError> {

@@ -1,7 +1,8 @@
 //! What was sent and answered of the queries that are not finished, so that the same question goes on where it stopped.
 //!
 //! A batch that was submitted is asked about, not sent again: encryption is randomised, so sending its patients again would be another
-//! batch. Answers lie in the store, encrypted under the hospital's key as they came, until all are there.
+//! batch. Of one that was sent and not submitted, the coordinator is told to drop what has arrived. Answers lie in the store, encrypted
+//! under the hospital's key as they came, until all are there.
 
 use crate::error::PartyError;
 use galen_core::{Digest, PartyId};

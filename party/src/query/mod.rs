@@ -76,7 +76,7 @@ pub enum About {
 }
 
 /// What a query is doing, for a progress display.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Reading patients and model.
     Preparing,
@@ -88,8 +88,8 @@ pub enum Stage {
     Connecting,
     /// Sending the evaluation key or a batch: bytes done, bytes in all.
     Sending(u64, u64),
-    /// The coordinator has too much to do, and takes the batch later.
-    Busy,
+    /// The coordinator has too much to do, and takes the key or the batch later: what it says of that, unchecked.
+    Busy(String),
     /// Waiting behind this many other queries.
     Waiting(u32),
     /// The coordinator evaluates: steps done, steps in all.
@@ -149,14 +149,9 @@ pub async fn run(
         move || Prepared::new(&study, &derived, cohort, &folder, new_key)
     })
     .await?;
-    stage(Stage::Encrypting);
-    let (prepared, batches) = blocking(move || {
-        let batches = prepared.encrypt()?;
-        Ok((prepared, batches))
-    })
-    .await?;
-    let mut report = prepared.report(&batches, question.dry_run);
     if question.dry_run {
+        let (prepared, batches) = encrypted(prepared, &stage).await?;
+        let mut report = prepared.report(&batches, true);
         report.seconds = seconds(clock.as_ref(), started_ms);
         return Ok(report);
     }
@@ -181,15 +176,14 @@ pub async fn run(
             planned.preset()
         )));
     }
+    // First, so that nothing is encrypted under a key that the coordinator does not take.
     connection.register(&prepared.serving_key).await?;
+    let (prepared, batches) = encrypted(prepared, &stage).await?;
+    let mut report = prepared.report(&batches, false);
+    let max_reply = prepared.querier.interface().sizes().answer as u64;
     let mut replies = Vec::with_capacity(batches.len());
     for batch in &batches {
-        let reply = connection.evaluate(
-            prepared.model,
-            &prepared.serving_key,
-            batch,
-            planned.sizes().answer as u64,
-        );
+        let reply = connection.evaluate(prepared.model, &prepared.serving_key, batch, max_reply);
         replies.push(reply.await?);
     }
     (report.bytes_sent, report.bytes_received) = connection.close().await;
@@ -227,6 +221,19 @@ pub async fn ask_model(
     stage: impl Fn(Stage) + Send + Sync + 'static,
 ) -> Result<Asked, PartyError> {
     ask::ask(home, question, clock, Arc::new(stage)).await
+}
+
+/// All patients, encrypted in batches.
+async fn encrypted(
+    prepared: Prepared,
+    stage: &submit::Watch,
+) -> Result<(Prepared, Vec<Arc<[u8]>>), PartyError> {
+    stage(Stage::Encrypting);
+    blocking(move || {
+        let batches = prepared.encrypt()?;
+        Ok((prepared, batches))
+    })
+    .await
 }
 
 fn seconds(clock: &dyn Clock, started_ms: u64) -> f64 {

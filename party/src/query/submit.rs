@@ -4,7 +4,7 @@ use super::Stage;
 use crate::error::PartyError;
 use crate::link::Link;
 use crate::sinks::MemorySink;
-use galen_core::{Code, Digest, Signed};
+use galen_core::{Code, Digest, Signed, faults};
 use galen_net::protocol::{BlobKind, KeyState, Offer, QueryState, Serving};
 use galen_net::{Client, NetError, Peer};
 use std::sync::Arc;
@@ -50,24 +50,31 @@ impl Connection {
         }
     }
 
-    /// Uploads the evaluation key, unless it is registered.
+    /// Uploads the evaluation key, unless it is registered. Waits while the coordinator has too much to do.
+    ///
+    /// # Errors
+    /// [`PartyError::StaleKey`] if another key took the place of this one.
     pub(super) async fn register(&mut self, key: &Arc<[u8]>) -> Result<(), PartyError> {
         let digest = Digest::of(key);
         loop {
             let link = self.link().await?;
             let registered = async {
-                if link.key_status(digest).await? == KeyState::Missing {
+                let mut state = link.key_status(digest).await?;
+                if state == KeyState::Missing {
                     let stage = Arc::clone(&self.stage);
                     let progress = move |done, total| stage(Stage::Sending(done, total));
                     link.put(digest, Arc::clone(key), BlobKind::EvaluationKey, progress)
                         .await?;
                     // The coordinator reads it now.
-                    link.key_status(digest).await?;
+                    state = link.key_status(digest).await?;
                 }
-                Ok(())
+                match state {
+                    KeyState::Stale => Err(PartyError::StaleKey),
+                    KeyState::Missing | KeyState::Present => Ok(()),
+                }
             };
             let registered = registered.await;
-            if self.unless_lost(registered)?.is_some() {
+            if self.unless_put_off(registered).await?.is_some() {
                 return Ok(());
             }
         }
@@ -105,18 +112,12 @@ impl Connection {
                 let progress = move |done, total| stage(Stage::Sending(done, total));
                 link.put(name, Arc::clone(batch), BlobKind::Batch, progress)
                     .await?;
+                faults::reach("party.query.uploaded");
                 link.query(model, key, name).await.map(drop)
             };
-            match submitted.await {
-                Err(error) if is_busy(&error) => {
-                    (self.stage)(Stage::Busy);
-                    tokio::time::sleep(BUSY).await;
-                }
-                submitted => {
-                    if self.unless_lost(submitted)?.is_some() {
-                        return Ok(());
-                    }
-                }
+            let submitted = submitted.await;
+            if self.unless_put_off(submitted).await?.is_some() {
+                return Ok(());
             }
             again = true;
         }
@@ -197,11 +198,24 @@ impl Connection {
         }
     }
 
-    /// Takes a batch back; one that the coordinator does not know is gone anyhow.
+    /// Takes a batch back. Of one that was not submitted, the coordinator drops what has arrived; if it refuses that, it deletes it after a
+    /// time by itself.
     pub(super) async fn cancel(&mut self, batch: Digest) -> Result<(), PartyError> {
         loop {
             let link = self.link().await?;
-            let cancelled = known(link.cancel(batch).await);
+            let cancelled = async {
+                match link.cancel(batch).await {
+                    Err(error) if error.refusal().is_some() => {
+                        if known(link.query_status(batch).await)?.is_some() {
+                            return Err(error);
+                        }
+                        tracing::debug!(%error, "a batch that was not submitted was not dropped");
+                        Ok(())
+                    }
+                    cancelled => cancelled.map(drop),
+                }
+            };
+            let cancelled = cancelled.await;
             if self.unless_lost(cancelled)?.is_some() {
                 return Ok(());
             }
@@ -241,6 +255,19 @@ impl Connection {
         let link = Link::hello(Arc::new(peer.clone()), &self.consent).await?;
         self.link = Some((peer, link.clone()));
         Ok(link)
+    }
+
+    /// `None` if the caller is to ask again: the connection was lost, or the coordinator had too much to do, some time ago when this returns.
+    async fn unless_put_off<T>(&mut self, result: Result<T, PartyError>) -> Result<Option<T>, PartyError> {
+        match result {
+            Err(error) if is_busy(&error) => {
+                let detail = error.refusal().map(|refusal| refusal.detail.clone());
+                (self.stage)(Stage::Busy(detail.unwrap_or_default()));
+                tokio::time::sleep(BUSY).await;
+                Ok(None)
+            }
+            result => self.unless_lost(result),
+        }
     }
 
     /// `None` if the connection was lost, so that the caller connects again.

@@ -128,11 +128,14 @@ impl Packed {
                 .circuit
                 .run(arithmetic, &Known::Encoded(&encode), input, progress);
         };
-        let prepared = {
-            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-            match &*kept {
-                Some(prepared) => Arc::clone(prepared),
-                None => Arc::clone(kept.insert(Arc::new(self.circuit.prepare(&encode)?))),
+        let locked = || kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = locked().as_ref().map(Arc::clone);
+        let prepared = match before {
+            Some(prepared) => prepared,
+            // Not under the lock: a thread that waits for others takes up other work, and that may be of this program.
+            None => {
+                let made = Arc::new(self.circuit.prepare(&encode)?);
+                Arc::clone(locked().get_or_insert(made))
             }
         };
         let known = Known::Prepared(&prepared);

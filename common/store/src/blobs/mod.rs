@@ -60,6 +60,17 @@ struct Stored {
 #[derive(Clone)]
 pub struct BlobStore(Arc<Inner>);
 
+/// An upload that has begun and not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partial {
+    /// What is to become of it.
+    pub digest: Digest,
+    /// Its kind, as its writer was opened.
+    pub kind: u16,
+    /// Who sends it.
+    pub owner: PartyId,
+}
+
 struct Inner {
     files: Files,
     blobs: PathBuf,
@@ -112,7 +123,8 @@ impl BlobStore {
             }
         }
         for path in files.list(&self.0.partial)? {
-            if path.extension().is_some_and(|e| e == writer::IMPORT) || self.is_delivered(&path)? {
+            // What is no upload is the rest of an import.
+            if upload_of(&path).is_none() || self.is_delivered(&path)? {
                 files.remove(&path)?;
             }
         }
@@ -131,7 +143,7 @@ impl BlobStore {
 
     /// Whether a partial file is of a blob that its owner has delivered completely.
     fn is_delivered(&self, partial: &Path) -> Result<bool, StoreError> {
-        let Some((digest, owner)) = upload_of(partial) else {
+        let Some(Partial { digest, owner, .. }) = upload_of(partial) else {
             return Ok(false);
         };
         let info = self.info(&digest)?;
@@ -152,8 +164,8 @@ impl BlobStore {
             .unwrap_or(first)
     }
 
-    fn partial_path(&self, digest: &Digest, owner: &PartyId) -> PathBuf {
-        self.0.partial.join(format!("{digest}.{owner}"))
+    fn partial_path(&self, digest: &Digest, kind: u16, owner: &PartyId) -> PathBuf {
+        self.0.partial.join(format!("{digest}.{kind}.{owner}"))
     }
 
     /// Opens a partial blob of this owner to append to it, or starts one.
@@ -271,18 +283,19 @@ impl BlobStore {
         Ok(())
     }
 
-    /// The uploads that have begun and not ended: digest and owner of each.
-    pub fn partials(&self) -> Result<Vec<(Digest, PartyId)>, StoreError> {
+    /// The uploads that have begun and not ended.
+    pub fn partials(&self) -> Result<Vec<Partial>, StoreError> {
         let files = self.0.files.list(&self.0.partial)?;
         Ok(files.iter().filter_map(|path| upload_of(path)).collect())
     }
 
     /// Discards the part of a blob that has arrived from this owner.
-    pub fn discard_partial(&self, digest: &Digest, owner: &PartyId) -> Result<(), StoreError> {
+    pub fn discard_partial(&self, partial: &Partial) -> Result<(), StoreError> {
+        let Partial { digest, kind, owner } = partial;
         let lease = self.lease(digest, owner);
         let mut current = locked(&lease);
         *current += 1;
-        self.0.files.remove(&self.partial_path(digest, owner))
+        self.0.files.remove(&self.partial_path(digest, *kind, owner))
     }
 
     fn lease(&self, digest: &Digest, owner: &PartyId) -> Lease {
@@ -294,10 +307,15 @@ impl BlobStore {
     }
 }
 
-/// Digest and owner that the name of a partial file says.
-fn upload_of(partial: &Path) -> Option<(Digest, PartyId)> {
-    let (digest, owner) = partial.file_name()?.to_str()?.split_once('.')?;
-    Some((digest.parse().ok()?, owner.parse().ok()?))
+/// What the name of a partial file says.
+fn upload_of(partial: &Path) -> Option<Partial> {
+    let (digest, rest) = partial.file_name()?.to_str()?.split_once('.')?;
+    let (kind, owner) = rest.split_once('.')?;
+    Some(Partial {
+        digest: digest.parse().ok()?,
+        kind: kind.parse().ok()?,
+        owner: owner.parse().ok()?,
+    })
 }
 
 impl std::fmt::Debug for BlobStore {

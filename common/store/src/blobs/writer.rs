@@ -64,7 +64,7 @@ impl BlobWriter {
                 info,
             }));
         }
-        let path = store.partial_path(digest, owner);
+        let path = store.partial_path(digest, kind, owner);
         let files = &store.0.files;
         if !files.exists(&path) {
             drop(files.create(&path)?);

@@ -366,22 +366,24 @@ impl Engine {
         if in_use {
             return Ok(());
         }
+        let swept = |kind: u16| {
+            let of_rounds = [BlobKind::Contribution, BlobKind::Sum, BlobKind::Sealed];
+            of_rounds.iter().any(|own| *own as u16 == kind)
+        };
         let blobs = self.store.blobs();
         for (digest, info) in blobs.list()? {
             // Members that were away open the published sums later, from the answers.
             let kept = state.published.iter().any(|published| {
                 published.sum == digest || published.answers.iter().any(|answer| answer.sealed == digest)
             });
-            let swept = [BlobKind::Contribution, BlobKind::Sum, BlobKind::Sealed];
-            let swept = swept.iter().any(|kind| *kind as u16 == info.kind);
-            if swept && !kept {
+            if swept(info.kind) && !kept {
                 blobs.delete(&digest)?;
             }
         }
-        if (state.published.len() as u32) < self.frame.rounds || state.closed.is_some() {
-            // Afterwards only queriers upload, and theirs may go on.
-            for (digest, owner) in blobs.partials()? {
-                blobs.discard_partial(&digest, &owner)?;
+        // Queriers upload at any time, and theirs go on.
+        for partial in blobs.partials()? {
+            if swept(partial.kind) {
+                blobs.discard_partial(&partial)?;
             }
         }
         Ok(())

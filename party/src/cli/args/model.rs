@@ -40,8 +40,11 @@ pub(in crate::cli) enum ModelAction {
     Ensemble(EnsembleArgs),
     /// Record in a model file where patients' values lie, by which the compiler for encrypted evaluation goes
     #[command(
-        long_about = "Runs a model on data and writes into its file between which values the inputs and what enters the activations lie, in place         of what it said before. `coordinator model plan` and `add` compile for batches (CKKS) by these ranges. `party train` records them by itself;         imported models need it.\n\n\
-        Needs: the model, and data like those that it was trained on, as many as there are (--schema for a table; a schema with classes names those of         the model too). A range is the extreme of one or two patients: the file tells of them.\n\n\
+        long_about = "Runs a model on data and writes into its file between which values the inputs and what enters the activations lie, in place \
+        of what it said before. `coordinator model plan` and `add` compile for batches (CKKS) by these ranges. `party train` records them by itself; \
+        imported models need it.\n\n\
+        Needs: the model, and data like those that it was trained on, as many as there are (--schema for a table; a schema with classes names those of \
+        the model too). A range is the extreme of one or two patients: the file tells of them.\n\n\
         Example:\n  party model record imported.safetensors --data train-images-idx3-ubyte.gz --schema digits.toml --out model.safetensors\n\n\
         Next: `coordinator model plan model.safetensors`."
     )]

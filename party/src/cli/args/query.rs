@@ -8,9 +8,10 @@ use std::path::PathBuf;
 /// Arguments of `query`.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("what").required(true).args(["data", "csv", "held_out", "list", "cancel"]))]
+#[command(group = ArgGroup::new("patients").args(["data", "csv"]))]
 pub(in crate::cli) struct QueryArgs {
     /// The model: a name, or the digest of a version, or its first 8 digits and more; without it, the study's own
-    #[arg(requires = "data", conflicts_with_all = ["csv", "held_out"])]
+    #[arg(requires = "patients")]
     pub(in crate::cli) model: Option<String>,
     /// The party's folder
     #[arg(long)]
@@ -27,16 +28,17 @@ pub(in crate::cli) struct QueryArgs {
     /// Patients for MODEL: a file (.csv, .parquet, .npz, IDX), or a folder of images. Without MODEL, images for the model of a study on images
     #[arg(long)]
     pub(in crate::cli) data: Option<PathBuf>,
-    /// What every sample of --data looks like (.toml); tables need it. The study's own model takes what the study says
+    /// What every sample of --data or --csv looks like (.toml); tables need it. The study's own model takes what the study says
     #[arg(long, requires = "model")]
     pub(in crate::cli) schema: Option<PathBuf>,
     /// How --data are stored, if the name does not tell: csv, parquet, npz, idx, folder
-    #[arg(long, requires = "data", value_name = "FORMAT", value_parser = clap::value_parser!(galen_data::Format))]
+    // A requirement that an argument's conflict rules out is waived, so the conflict is named too.
+    #[arg(long, requires = "data", conflicts_with_all = ["csv", "held_out"], value_name = "FORMAT", value_parser = clap::value_parser!(galen_data::Format))]
     pub(in crate::cli) stored_as: Option<galen_data::Format>,
     /// Values outside the range that MODEL takes become the nearest that it does
     #[arg(long, requires = "model")]
     pub(in crate::cli) clip: bool,
-    /// Patients for the own model of a study on tables: a CSV file with its columns; the class may be left out
+    /// Patients for MODEL: as --data FILE --stored-as csv. Without MODEL, for the own model of a study on tables: a CSV file with its columns; the class may be left out
     #[arg(long)]
     pub(in crate::cli) csv: Option<PathBuf>,
     /// Patients for the study's own model: this hospital's held-out ones
