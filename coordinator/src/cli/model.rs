@@ -65,7 +65,8 @@ pub(crate) struct PlanArgs {
     /// Threads; 0 for one per core.
     #[arg(long, default_value_t = 0)]
     threads: usize,
-    /// Under CKKS: what is compiled beside the way for many patients, one in every slot.
+    /// Under CKKS: what is compiled beside the way for many patients, one in every slot. A packed question can be put such that rows of the first layer
+    /// show in parts: take slots where hospitals are to learn as little of the weights as they can.
     #[arg(long, value_enum, default_value_t = Packing::Auto)]
     packing: Packing,
     /// Under CKKS: most memory for the ciphertexts of a batch that is evaluated, in MiB; a model that needs more is refused.
