@@ -2,16 +2,23 @@
 
 use super::keys::Keys;
 use super::queue::Queue;
-use galen_core::PartyId;
+use galen_core::{Digest, PartyId};
 use galen_net::protocol::BlobKind;
 use galen_store::{BlobInfo, Store, StoreError};
+use std::collections::BTreeSet;
 
 /// Deletes batches of queries that have ended, answers that no query has, and evaluation keys whose place others took. A process may end between
 /// a record and the blob that follows it.
 pub(super) fn delete(store: &Store, queue: &Queue, keys: &Keys) -> Result<(), StoreError> {
     let blobs = store.blobs();
-    let answers = queue.answers()?;
-    for (digest, info) in blobs.list()? {
+    let all_blobs = blobs.list()?;
+    let is_answer = |(_, info): &(Digest, BlobInfo)| info.kind == BlobKind::Answer as u16;
+    // Every query on record is read for them.
+    let answers = match all_blobs.iter().any(is_answer) {
+        true => queue.answers()?,
+        false => BTreeSet::new(),
+    };
+    for (digest, info) in all_blobs {
         let of = |kind: BlobKind| info.kind == kind as u16;
         let all = |gone: &dyn Fn(&PartyId) -> Result<bool, StoreError>| all_owners(&info, gone);
         let left_over = if of(BlobKind::Batch) {
@@ -46,7 +53,6 @@ mod tests {
     use super::super::Quotas;
     use super::super::queue::Outcome;
     use super::*;
-    use galen_core::Digest;
 
     #[test]
     fn what_no_record_names_goes_and_everything_else_stays() {

@@ -411,28 +411,25 @@ impl Queue {
     }
 
     /// Forgets queries that have ended, as one write. One that ended otherwise meanwhile stays.
-    pub(super) fn forget(&mut self, mut old: Vec<QueryRecord>) -> Result<Vec<QueryRecord>, StoreError> {
-        let mut kept = Vec::new();
-        for query in &old {
+    pub(super) fn forget(&mut self, old: Vec<QueryRecord>) -> Result<Vec<QueryRecord>, StoreError> {
+        let mut deletions = self.database.batch();
+        let mut forgotten = Vec::with_capacity(old.len());
+        for query in old {
             let key = record_key(&query.party, &query.batch);
-            if self.repository.get(key)?.as_ref() != Some(query) {
-                kept.push(query.number);
+            if self.repository.get(&key)?.as_ref() == Some(&query) {
+                deletions.delete(&self.repository, key);
+                forgotten.push(query);
             }
         }
-        old.retain(|query| !kept.contains(&query.number));
-        let mut deletions = self.database.batch();
-        for query in &old {
-            deletions.delete(&self.repository, record_key(&query.party, &query.batch));
-        }
         deletions.commit()?;
-        for query in &old {
+        for query in &forgotten {
             if let Some((_, outcome)) = &query.outcome {
                 let count = self.ended_as(&query.party, outcome);
                 *count = count.saturating_sub(1);
             }
         }
         self.ended.retain(|_, counts| *counts != QueryCounts::default());
-        Ok(old)
+        Ok(forgotten)
     }
 
     /// The answers that have not been fetched.

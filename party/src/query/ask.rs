@@ -550,8 +550,7 @@ impl Query {
         let reply = match connection.collect(batch, most).await {
             // It ended without an answer, and will not get one: asking the same again is another query.
             Err(error) if error.refusal().is_some() => {
-                let (journal, name) = (Arc::clone(&self.journal), self.name.clone());
-                blocking(move || journal.end(&name)).await?;
+                self.end().await?;
                 return Err(error);
             }
             reply => reply?,
@@ -574,6 +573,10 @@ impl Query {
         for sent in self.state.batches.iter().filter(|sent| sent.answer.is_none()) {
             connection.cancel(sent.batch).await?;
         }
+        self.end().await
+    }
+
+    async fn end(&self) -> Result<(), PartyError> {
         let (journal, name) = (Arc::clone(&self.journal), self.name.clone());
         blocking(move || journal.end(&name)).await
     }
